@@ -1,0 +1,188 @@
+//! Transactions as a program sees them: blocking, at most once, and saying which.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amoeba_cap::{GetPort, PutPort};
+use amoeba_wire::packet::Address;
+use amoeba_wire::{Header, Malformed, Status};
+
+/// How long a transaction searches for a server before it says RPC_NOTFOUND, unless told otherwise.
+pub const LOCATE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(5200);
+
+/// A request or a reply: header and data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The 32 bytes every message begins with.
+    pub header: Header,
+    /// At most [`amoeba_wire::DATA_SIZE_MAX`] bytes.
+    pub data: Vec<u8>,
+}
+
+impl Message {
+    /// A reply that carries a status and nothing else.
+    pub fn status(status: Status) -> Message {
+        Message { header: Header::reply(status), data: Vec::new() }
+    }
+}
+
+/// How one transaction is to be done.
+#[derive(Clone, Debug)]
+pub struct TransOptions {
+    /// How long to search for a server.
+    pub locate_timeout: Duration,
+    /// The largest reply data the client takes; a larger reply is STD_OVERFLOW.
+    pub reply_size_max: usize,
+    /// The get-port to sign with: the server sees its put-port, proven by the kernels.
+    pub signature: Option<GetPort>,
+}
+
+impl Default for TransOptions {
+    fn default() -> TransOptions {
+        TransOptions {
+            locate_timeout: LOCATE_TIMEOUT_DEFAULT,
+            reply_size_max: amoeba_wire::DATA_SIZE_MAX,
+            signature: None,
+        }
+    }
+}
+
+/// Why an operation on an object did not give its result, by whether the request ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request was certainly not executed.
+    #[error("not executed: {0}")]
+    NotSent(Status),
+    /// The server answered with an error.
+    #[error("{0}")]
+    Refused(Status),
+    /// The request may have been executed once, or never; nobody knows.
+    #[error("may have been executed: {0}")]
+    MaybeExecuted(Status),
+    /// The request was executed, but its reply is not what the class declares.
+    #[error("the server's reply is malformed")]
+    BadReply,
+}
+
+impl Error {
+    /// The status on the wire that this error stands for.
+    pub fn status(&self) -> Status {
+        match *self {
+            Error::NotSent(status) | Error::Refused(status) | Error::MaybeExecuted(status) => status,
+            Error::BadReply => Status::STD_SYSERR,
+        }
+    }
+
+    /// Whether the request certainly had no effect, so that it can be tried elsewhere.
+    pub fn not_executed(&self) -> bool {
+        matches!(self, Error::NotSent(_))
+    }
+}
+
+impl From<Malformed> for Error {
+    fn from(_: Malformed) -> Error {
+        Error::BadReply
+    }
+}
+
+/// The transactions of one process.
+pub trait Transactions: Send + Sync {
+    /// Sends `request` to a server of `request.header.port` and waits for its reply. The reply's status may be an
+    /// error of the server; stubs turn that into [`Error::Refused`].
+    ///
+    /// # Errors
+    /// [`Error::NotSent`]: null port (RPC_BADPORT), an error code as command (RPC_COMBAD), data over the bound
+    /// (RPC_BADADDRESS), no server found (RPC_NOTFOUND), no resources (RPC_TRYAGAIN).
+    /// [`Error::MaybeExecuted`]: the server or the way to it failed (RPC_FAILURE).
+    /// [`Error::Refused`]: request or reply larger than its receiver takes (STD_OVERFLOW).
+    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error>;
+
+    /// Listens on a get-port; requests of more than `request_size_max` bytes are refused with STD_OVERFLOW before
+    /// they are sent.
+    ///
+    /// # Errors
+    /// RPC_BADPORT for the null port, RPC_TRYAGAIN when the kernel has no room or cannot be reached.
+    fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error>;
+
+    /// The put-port of a get-port, as the kernel's F-box computes it.
+    fn put_port(&self, port: &GetPort) -> Result<PutPort, Error>;
+}
+
+/// A port that is listened on. Any number of threads may call [`Listen::getreq`] at once.
+pub type Listener = Arc<dyn Listen>;
+
+/// No more requests will come: the listener was closed, or the kernel is gone for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no longer listening")]
+pub struct ListenError;
+
+/// See [`Listener`].
+pub trait Listen: Send + Sync {
+    /// The public image of the port.
+    fn put_port(&self) -> PutPort;
+    /// Waits for a request.
+    fn getreq(&self) -> Result<Incoming, ListenError>;
+    /// Stops listening: every thread in [`Listen::getreq`] returns, and requests go elsewhere.
+    fn close(&self);
+}
+
+/// Who sent a request, as the kernels know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The client process.
+    pub process: Address,
+    /// The put-port of the get-port it signed with, if it signed.
+    pub signature: Option<PutPort>,
+}
+
+/// A request that arrived.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Who sent it.
+    pub caller: Caller,
+    /// What it says.
+    pub request: Message,
+    /// Where the reply goes.
+    pub reply: ReplyTo,
+}
+
+/// Sends one reply. The world implements it.
+pub trait PutReply: Send {
+    /// Sends the reply.
+    fn putrep(self: Box<Self>, reply: Message);
+    /// Tells the client that no reply will come (it hears RPC_FAILURE).
+    fn fail(self: Box<Self>);
+}
+
+/// The duty to answer one request. May be handed to another thread; dropped unused (a panicking server) it tells the
+/// client that the request may have been executed.
+pub struct ReplyTo(Option<Box<dyn PutReply>>);
+
+impl ReplyTo {
+    /// A duty that `put` fulfils.
+    pub fn new(put: Box<dyn PutReply>) -> ReplyTo {
+        ReplyTo(Some(put))
+    }
+
+    /// Sends the reply.
+    pub fn send(mut self, reply: Message) {
+        if let Some(put) = self.0.take() {
+            put.putrep(reply);
+        }
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        if let Some(put) = self.0.take() {
+            put.fail();
+        }
+    }
+}
+
+impl std::fmt::Debug for ReplyTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReplyTo")
+    }
+}

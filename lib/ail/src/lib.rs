@@ -1,0 +1,2 @@
+//! The class compiler: class files to stubs, server traits and reference pages.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Path names over directories; the capability environment.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The server skeleton: loop, capability check, standard operations.
+#![forbid(unsafe_code)]

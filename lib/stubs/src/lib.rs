@@ -1,0 +1,2 @@
+//! Client stubs and server traits, generated from class files.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! World one: real processes on Linux.

@@ -1,0 +1,2 @@
+//! FLIP: addresses, locate, routing, fragments; no I/O.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Transactions, at most once; no I/O.
+#![forbid(unsafe_code)]

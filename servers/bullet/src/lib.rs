@@ -1,0 +1,2 @@
+//! Bullet: immutable, whole, contiguous files.
+#![forbid(unsafe_code)]

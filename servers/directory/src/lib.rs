@@ -1,0 +1,2 @@
+//! The directory server: names for capabilities.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The process server and the process descriptor.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! World two: simulated hosts, network, disks and time, all from one seed.
