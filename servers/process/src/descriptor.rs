@@ -1,0 +1,502 @@
+//! The process descriptor: a process as data.
+//!
+//! Executing, stunning, debugging and moving are operations on descriptors. This is our 64-bit form; its byte
+//! picture is in `docs/processes.md`. A virgin process has no segments and no threads: the host's loader makes
+//! them from the program.
+
+use amoeba_cap::Capability;
+use amoeba_wire::{Malformed, Reader, Writer};
+
+/// The most bytes of an encoded descriptor.
+pub const DESCRIPTOR_SIZE_MAX: usize = 1 << 20;
+/// The most arguments, and the most environment strings.
+pub const STRINGS_MAX: usize = 16_384;
+/// The most bytes of one argument or environment string: what Linux itself takes.
+pub const STRING_SIZE_MAX: usize = 131_071;
+/// The most bytes of a path.
+pub const PATH_SIZE_MAX: usize = 4095;
+/// The most bytes of an architecture's or a CPU option's name.
+pub const ARCHITECTURE_SIZE_MAX: usize = 32;
+/// The most CPU options.
+pub const OPTIONS_MAX: usize = 64;
+/// The most entries of the capability environment.
+pub const CAPABILITIES_MAX: usize = 256;
+/// The most bytes of a name in the capability environment.
+pub const CAPABILITY_NAME_SIZE_MAX: usize = 255;
+/// The most segments.
+pub const SEGMENTS_MAX: usize = 8192;
+/// The most threads.
+pub const THREADS_MAX: usize = 4096;
+/// The most bytes of one thread's saved state.
+pub const THREAD_STATE_SIZE_MAX: usize = 65_536;
+
+const MAGIC: [u8; 8] = *b"AmoebaPD";
+const VERSION: u16 = 1;
+const FLAGS_KNOWN: u16 = 0b11;
+const FLAG_TTY: u16 = 0b01;
+const FLAG_DETACHED: u16 = 0b10;
+
+/// Why bytes are not a process descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescriptorError {
+    /// The bytes do not begin as a descriptor does.
+    #[error("not a process descriptor")]
+    Magic,
+    /// A descriptor of a version, or with a flag or kind, that this host does not know.
+    #[error("a process descriptor of an unknown version")]
+    Version,
+    /// A field is cut short, too long, or holds something its type forbids.
+    #[error("a malformed process descriptor")]
+    Malformed,
+    /// Larger than [`DESCRIPTOR_SIZE_MAX`], or a list longer than its bound.
+    #[error("a process descriptor over its bounds")]
+    TooLarge,
+}
+
+impl From<Malformed> for DescriptorError {
+    fn from(_: Malformed) -> DescriptorError {
+        DescriptorError::Malformed
+    }
+}
+
+/// What a process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Program {
+    /// Nothing: a descriptor that cannot be executed.
+    None,
+    /// A file of the executing host: a path, or a name that is searched along the PATH of the environment strings.
+    HostPath(Vec<u8>),
+    /// A committed Bullet file: an executable of the host's architecture, or a script.
+    File(Capability),
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters a line.
+    pub columns: u16,
+}
+
+/// A piece of a process's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where its contents are; null for zeros.
+    pub contents: Capability,
+    /// Where in `contents` they begin.
+    pub file_offset: u64,
+    /// Where it lies in the process's memory.
+    pub address: u64,
+    /// Its bytes.
+    pub length: u64,
+    /// The original's type, growth and protection bits.
+    pub kind: u32,
+}
+
+/// A thread of a stunned process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// The original's state bits.
+    pub state: u32,
+    /// What `saved` holds, as the original's extra bits.
+    pub extra: u32,
+    /// Kernel state and registers.
+    pub saved: Vec<u8>,
+}
+
+/// A process as data. [`ProcessDescriptor::encode`] and [`ProcessDescriptor::parse`] are inverse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessDescriptor {
+    /// CPU type and system, as in `x86_64-linux`; empty when any will do (a script).
+    pub architecture: Vec<u8>,
+    /// CPU options the program needs, as in `avx512f`.
+    pub options: Vec<Vec<u8>>,
+    /// What runs.
+    pub program: Program,
+    /// Arguments; the first is the name the program is told it has.
+    pub arguments: Vec<Vec<u8>>,
+    /// Environment strings, `NAME=value`.
+    pub environment: Vec<Vec<u8>>,
+    /// The capability environment: ROOT, HOME, WORK, STDIN, STDOUT, STDERR, TTY and others.
+    pub capabilities: Vec<(Vec<u8>, Capability)>,
+    /// Who hears of exit, stun and exception; null for nobody.
+    pub owner: Capability,
+    /// The process itself, once it runs.
+    pub process: Capability,
+    /// A directory of the executing host; empty for the server's choice.
+    pub working_directory: Vec<u8>,
+    /// The size of the terminal it wants; `None` for pipes.
+    pub terminal: Option<WindowSize>,
+    /// Whether nobody waits for it: its output goes to a log that the process server keeps.
+    pub detached: bool,
+    /// Its memory; none for a virgin process.
+    pub segments: Vec<Segment>,
+    /// Its threads; none for a virgin process.
+    pub threads: Vec<Thread>,
+}
+
+impl ProcessDescriptor {
+    /// A virgin process that runs `program` with `arguments` and nothing else.
+    pub fn new(architecture: &str, program: Program, arguments: Vec<Vec<u8>>) -> ProcessDescriptor {
+        ProcessDescriptor {
+            architecture: architecture.as_bytes().to_vec(),
+            options: Vec::new(),
+            program,
+            arguments,
+            environment: Vec::new(),
+            capabilities: Vec::new(),
+            owner: Capability::NULL,
+            process: Capability::NULL,
+            working_directory: Vec::new(),
+            terminal: None,
+            detached: false,
+            segments: Vec::new(),
+            threads: Vec::new(),
+        }
+    }
+
+    /// The capability called `name` in the capability environment.
+    pub fn capability(&self, name: &[u8]) -> Option<Capability> {
+        self.capabilities.iter().find(|(known, _)| known == name).map(|(_, capability)| *capability)
+    }
+
+    /// The value of the environment string called `name`.
+    pub fn variable(&self, name: &[u8]) -> Option<&[u8]> {
+        self.environment
+            .iter()
+            .find_map(|string| string.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"=")))
+    }
+
+    /// The command line for people: the arguments with spaces between, shortened to `size_max` bytes of UTF-8.
+    /// Arguments that are capabilities lose their check fields; environment strings are not shown.
+    pub fn command_line(&self, size_max: usize) -> String {
+        let mut line = String::new();
+        for argument in &self.arguments {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            let mut text = String::from_utf8_lossy(argument);
+            if let Ok(capability) = text.trim().parse::<Capability>() {
+                text = format!("{capability:?}").into();
+            }
+            line.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
+            if line.len() > size_max {
+                break;
+            }
+        }
+        while line.len() > size_max {
+            line.pop();
+        }
+        line
+    }
+
+    /// The bytes of this descriptor.
+    ///
+    /// # Errors
+    /// [`DescriptorError::TooLarge`] when a list or the whole is over its bound, [`DescriptorError::Malformed`] when
+    /// a string holds a NUL, so that it could not be parsed again.
+    pub fn encode(&self) -> Result<Vec<u8>, DescriptorError> {
+        self.check_bounds()?;
+        let mut out = Writer::new();
+        out.raw(&MAGIC).put_u16(VERSION).put_u16(self.flags());
+        out.put_cap(&self.process).put_cap(&self.owner);
+        let window = self.terminal.unwrap_or(WindowSize { rows: 0, columns: 0 });
+        out.put_u16(window.rows).put_u16(window.columns);
+        out.put_bytes(&self.architecture);
+        put_list(&mut out, &self.options, |out, option| {
+            out.put_bytes(option);
+        });
+        match &self.program {
+            Program::None => out.put_u8(0),
+            Program::HostPath(path) => out.put_u8(1).put_bytes(path),
+            Program::File(file) => out.put_u8(2).put_cap(file),
+        };
+        out.put_bytes(&self.working_directory);
+        for strings in [&self.arguments, &self.environment] {
+            put_list(&mut out, strings, |out, string| {
+                out.put_bytes(string);
+            });
+        }
+        put_list(&mut out, &self.capabilities, |out, (name, capability)| {
+            out.put_bytes(name).put_cap(capability);
+        });
+        put_list(&mut out, &self.segments, put_segment);
+        put_list(&mut out, &self.threads, |out, thread| {
+            out.put_u32(thread.state).put_u32(thread.extra).put_bytes(&thread.saved);
+        });
+        if out.len() > DESCRIPTOR_SIZE_MAX {
+            return Err(DescriptorError::TooLarge);
+        }
+        Ok(out.finish())
+    }
+
+    /// The descriptor in these bytes.
+    ///
+    /// # Errors
+    /// See [`DescriptorError`]; every bound is checked before anything is allocated for what it bounds.
+    pub fn parse(bytes: &[u8]) -> Result<ProcessDescriptor, DescriptorError> {
+        if bytes.len() > DESCRIPTOR_SIZE_MAX {
+            return Err(DescriptorError::TooLarge);
+        }
+        let mut reader = Reader::new(bytes);
+        let input = &mut reader;
+        if input.array::<8>().map_err(|_| DescriptorError::Magic)? != MAGIC {
+            return Err(DescriptorError::Magic);
+        }
+        let (version, flags) = (input.get_u16()?, input.get_u16()?);
+        if version != VERSION || flags & !FLAGS_KNOWN != 0 {
+            return Err(DescriptorError::Version);
+        }
+        let process = input.get_cap()?;
+        let owner = input.get_cap()?;
+        let window = WindowSize { rows: input.get_u16()?, columns: input.get_u16()? };
+        let descriptor = ProcessDescriptor {
+            process,
+            owner,
+            terminal: (flags & FLAG_TTY != 0).then_some(window),
+            detached: flags & FLAG_DETACHED != 0,
+            architecture: get_text(input, ARCHITECTURE_SIZE_MAX)?,
+            options: get_list(input, OPTIONS_MAX, 4, |input| get_text(input, ARCHITECTURE_SIZE_MAX))?,
+            program: get_program(input)?,
+            working_directory: get_text(input, PATH_SIZE_MAX)?,
+            arguments: get_list(input, STRINGS_MAX, 4, |input| get_text(input, STRING_SIZE_MAX))?,
+            environment: get_list(input, STRINGS_MAX, 4, |input| get_text(input, STRING_SIZE_MAX))?,
+            capabilities: get_list(input, CAPABILITIES_MAX, 20, |input| {
+                Ok((get_text(input, CAPABILITY_NAME_SIZE_MAX)?, input.get_cap()?))
+            })?,
+            segments: get_list(input, SEGMENTS_MAX, SEGMENT_SIZE, get_segment)?,
+            threads: get_list(input, THREADS_MAX, 12, get_thread)?,
+        };
+        reader.end()?;
+        Ok(descriptor)
+    }
+
+    fn flags(&self) -> u16 {
+        let tty = if self.terminal.is_some() { FLAG_TTY } else { 0 };
+        let detached = if self.detached { FLAG_DETACHED } else { 0 };
+        tty | detached
+    }
+
+    fn check_bounds(&self) -> Result<(), DescriptorError> {
+        let counts = [
+            (self.options.len(), OPTIONS_MAX),
+            (self.arguments.len(), STRINGS_MAX),
+            (self.environment.len(), STRINGS_MAX),
+            (self.capabilities.len(), CAPABILITIES_MAX),
+            (self.segments.len(), SEGMENTS_MAX),
+            (self.threads.len(), THREADS_MAX),
+        ];
+        if counts.iter().any(|(count, max)| count > max) {
+            return Err(DescriptorError::TooLarge);
+        }
+        check_texts(self.options.iter().chain([&self.architecture]), ARCHITECTURE_SIZE_MAX)?;
+        check_texts(self.arguments.iter().chain(&self.environment), STRING_SIZE_MAX)?;
+        check_texts(self.capabilities.iter().map(|(name, _)| name), CAPABILITY_NAME_SIZE_MAX)?;
+        check_texts([&self.working_directory], PATH_SIZE_MAX)?;
+        if let Program::HostPath(path) = &self.program {
+            check_texts([path], PATH_SIZE_MAX)?;
+        }
+        let too_large = self.threads.iter().any(|thread| thread.saved.len() > THREAD_STATE_SIZE_MAX);
+        if too_large { Err(DescriptorError::TooLarge) } else { Ok(()) }
+    }
+}
+
+const SEGMENT_SIZE: usize = 44;
+
+fn check_texts<'a>(
+    texts: impl IntoIterator<Item = &'a Vec<u8>>,
+    size_max: usize,
+) -> Result<(), DescriptorError> {
+    for text in texts {
+        if text.len() > size_max {
+            return Err(DescriptorError::TooLarge);
+        }
+        if text.contains(&0) {
+            return Err(DescriptorError::Malformed);
+        }
+    }
+    Ok(())
+}
+
+fn put_list<T>(out: &mut Writer, items: &[T], put: impl Fn(&mut Writer, &T)) {
+    out.put_u32(u32::try_from(items.len()).expect("lists were checked against their bounds"));
+    for item in items {
+        put(out, item);
+    }
+}
+
+/// Takes a list of at most `max` items, each of which takes at least `item_size_min` bytes.
+fn get_list<'a, T>(
+    input: &mut Reader<'a>,
+    max: usize,
+    item_size_min: usize,
+    get: impl Fn(&mut Reader<'a>) -> Result<T, DescriptorError>,
+) -> Result<Vec<T>, DescriptorError> {
+    let count = input.get_u32()? as usize;
+    if count > max {
+        return Err(DescriptorError::TooLarge);
+    }
+    if count * item_size_min > input.remaining() {
+        return Err(DescriptorError::Malformed);
+    }
+    (0..count).map(|_| get(input)).collect()
+}
+
+/// A string that the operating system is to take: it holds no NUL.
+fn get_text(input: &mut Reader<'_>, size_max: usize) -> Result<Vec<u8>, DescriptorError> {
+    let text = input.get_bytes(size_max)?;
+    if text.contains(&0) { Err(DescriptorError::Malformed) } else { Ok(text.to_vec()) }
+}
+
+fn get_program(input: &mut Reader<'_>) -> Result<Program, DescriptorError> {
+    match input.get_u8()? {
+        0 => Ok(Program::None),
+        1 => Ok(Program::HostPath(get_text(input, PATH_SIZE_MAX)?)),
+        2 => Ok(Program::File(input.get_cap()?)),
+        _ => Err(DescriptorError::Version),
+    }
+}
+
+fn put_segment(out: &mut Writer, segment: &Segment) {
+    out.put_cap(&segment.contents).put_u64(segment.file_offset).put_u64(segment.address);
+    out.put_u64(segment.length).put_u32(segment.kind);
+}
+
+fn get_segment(input: &mut Reader<'_>) -> Result<Segment, DescriptorError> {
+    Ok(Segment {
+        contents: input.get_cap()?,
+        file_offset: input.get_u64()?,
+        address: input.get_u64()?,
+        length: input.get_u64()?,
+        kind: input.get_u32()?,
+    })
+}
+
+fn get_thread(input: &mut Reader<'_>) -> Result<Thread, DescriptorError> {
+    Ok(Thread {
+        state: input.get_u32()?,
+        extra: input.get_u32()?,
+        saved: input.get_bytes(THREAD_STATE_SIZE_MAX)?.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn echo() -> ProcessDescriptor {
+        let arguments = vec![b"echo".to_vec(), b"hello".to_vec()];
+        ProcessDescriptor::new("x86_64-linux", Program::HostPath(b"echo".to_vec()), arguments)
+    }
+
+    #[test]
+    fn the_layout_is_the_chapters() {
+        let mut descriptor = echo();
+        descriptor.owner = Capability::from_bytes([7; 16]);
+        descriptor.terminal = Some(WindowSize { rows: 24, columns: 80 });
+        descriptor.capabilities.push((b"ROOT".to_vec(), Capability::from_bytes([9; 16])));
+        let mut expected = b"AmoebaPD\x01\0\x01\0".to_vec();
+        expected.extend([0; 16]);
+        expected.extend([7; 16]);
+        expected.extend([24, 0, 80, 0]);
+        expected.extend(b"\x0c\0\0\0x86_64-linux\0\0\0\0");
+        expected.extend(b"\x01\x04\0\0\0echo");
+        expected.extend(b"\0\0\0\0");
+        expected.extend(b"\x02\0\0\0\x04\0\0\0echo\x05\0\0\0hello");
+        expected.extend(b"\0\0\0\0");
+        expected.extend(b"\x01\0\0\0\x04\0\0\0ROOT");
+        expected.extend([9; 16]);
+        expected.extend([0; 8]);
+        assert_eq!(descriptor.encode().unwrap(), expected);
+        assert_eq!(ProcessDescriptor::parse(&expected), Ok(descriptor));
+    }
+
+    #[test]
+    fn bounds_hold_in_both_directions() {
+        let mut descriptor = echo();
+        descriptor.arguments = vec![vec![b'x'; STRING_SIZE_MAX + 1]];
+        assert_eq!(descriptor.encode(), Err(DescriptorError::TooLarge));
+        descriptor.arguments = vec![vec![b'x'; STRING_SIZE_MAX]; 8];
+        assert_eq!(descriptor.encode(), Err(DescriptorError::TooLarge));
+        descriptor.arguments = vec![b"a\0b".to_vec()];
+        assert_eq!(descriptor.encode(), Err(DescriptorError::Malformed));
+        let bytes = echo().encode().unwrap();
+        assert_eq!(ProcessDescriptor::parse(&bytes[..bytes.len() - 1]), Err(DescriptorError::Malformed));
+        assert_eq!(ProcessDescriptor::parse(&[&bytes[..], b"x"].concat()), Err(DescriptorError::Malformed));
+        assert_eq!(ProcessDescriptor::parse(b"#!/bin/sh"), Err(DescriptorError::Magic));
+        let mut newer = bytes.clone();
+        newer[8] = 2;
+        assert_eq!(ProcessDescriptor::parse(&newer), Err(DescriptorError::Version));
+        assert_eq!(
+            ProcessDescriptor::parse(&vec![0; DESCRIPTOR_SIZE_MAX + 1]),
+            Err(DescriptorError::TooLarge)
+        );
+    }
+
+    #[test]
+    fn variables_and_command_lines_are_found() {
+        let mut descriptor = echo();
+        descriptor.environment = vec![b"PATHS=x".to_vec(), b"PATH=/bin".to_vec()];
+        assert_eq!(descriptor.variable(b"PATH"), Some(&b"/bin"[..]));
+        assert_eq!(descriptor.variable(b"HOME"), None);
+        let secret = Capability::from_bytes([0xAB; 16]);
+        descriptor.arguments.push(secret.to_text().into());
+        assert_eq!(descriptor.command_line(100), format!("echo hello {secret:?}"));
+        descriptor.arguments.pop();
+        descriptor.arguments.push("größer\n".into());
+        assert_eq!(descriptor.command_line(100), "echo hello größer ");
+        assert_eq!(descriptor.command_line(14), "echo hello gr");
+    }
+
+    #[test]
+    fn no_bytes_panic_and_what_parses_encodes_the_same() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            // Half of the inputs get past the head, or the body would never be reached.
+            let mut whole = echo().encode().unwrap();
+            whole.truncate(48);
+            whole.extend_from_slice(bytes);
+            for input in [bytes, &whole] {
+                if let Ok(descriptor) = ProcessDescriptor::parse(input) {
+                    let encoded = descriptor.encode().unwrap();
+                    assert_eq!(ProcessDescriptor::parse(&encoded), Ok(descriptor));
+                }
+            }
+        });
+    }
+
+    fn text(size: usize) -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(1u8..=255, 0..size)
+    }
+
+    proptest! {
+        #[test]
+        fn descriptors_come_back(
+            architecture in text(32), options in prop::collection::vec(text(8), 0..4),
+            path in prop::option::of(text(64)), file: [u8; 16], arguments in prop::collection::vec(text(40), 0..6),
+            environment in prop::collection::vec(text(40), 0..6), owner: [u8; 16], detached: bool,
+            window in prop::option::of((any::<u16>(), any::<u16>())),
+            segments in prop::collection::vec((any::<[u8; 16]>(), any::<u64>(), any::<u32>()), 0..4),
+            saved in prop::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let program = path.map_or(Program::File(Capability::from_bytes(file)), Program::HostPath);
+            let mut descriptor = ProcessDescriptor::new("", program, arguments);
+            descriptor.architecture = architecture;
+            descriptor.options = options;
+            descriptor.environment = environment;
+            descriptor.owner = Capability::from_bytes(owner);
+            descriptor.capabilities = vec![(b"HOME".to_vec(), Capability::from_bytes(owner))];
+            descriptor.detached = detached;
+            descriptor.terminal = window.map(|(rows, columns)| WindowSize { rows, columns });
+            descriptor.segments = segments.into_iter().map(|(contents, address, kind)| Segment {
+                contents: Capability::from_bytes(contents), file_offset: 1, address, length: address, kind,
+            }).collect();
+            descriptor.threads = vec![Thread { state: 1, extra: 2, saved }];
+            let bytes = descriptor.encode().unwrap();
+            prop_assert_eq!(ProcessDescriptor::parse(&bytes), Ok(descriptor));
+        }
+    }
+}
