@@ -1,0 +1,152 @@
+//! Fragments to messages, in any order, with memory bounded by what has arrived.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use amoeba_threads::Instant;
+use amoeba_wire::packet::{Address, FlipHeader};
+
+/// An unfinished message that got no fragment for so long is given up.
+pub(crate) const REASSEMBLY_LIFE: Duration = Duration::from_secs(4);
+/// Messages being put together at once; past it the one that waits longest is given up.
+pub(crate) const REASSEMBLIES_MAX: usize = 256;
+/// Bytes of fragments that may lie ahead of a gap in one message.
+pub(crate) const AHEAD_SIZE_MAX: usize = 4 << 20;
+/// Bytes of unfinished messages in all.
+pub(crate) const REASSEMBLY_SIZE_MAX: usize = 1280 << 20;
+
+type Key = (Address, Address, u32);
+
+/// What a fragment led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// A whole message, or the first fragment of one that is too large.
+    Complete(Vec<u8>),
+    Waiting,
+    Dropped,
+}
+
+struct Partial {
+    total: usize,
+    /// The message up to the first gap.
+    front: Vec<u8>,
+    /// Fragments past the gap, by offset.
+    ahead: BTreeMap<usize, Vec<u8>>,
+    ahead_size: usize,
+    touched: Instant,
+}
+
+#[derive(Default)]
+pub(crate) struct Reassembly {
+    partials: BTreeMap<Key, Partial>,
+    size: usize,
+}
+
+impl Reassembly {
+    pub(crate) fn add(
+        &mut self,
+        now: Instant,
+        header: &FlipHeader,
+        payload: &[u8],
+        size_max: usize,
+    ) -> Progress {
+        let total = header.total as usize;
+        if payload.len() == total {
+            return Progress::Complete(payload.to_vec());
+        }
+        if total > size_max {
+            let first = header.offset == 0;
+            return if first { Progress::Complete(payload.to_vec()) } else { Progress::Dropped };
+        }
+        if self.size + payload.len() > REASSEMBLY_SIZE_MAX || payload.is_empty() {
+            return Progress::Dropped;
+        }
+        let key = (header.from, header.to, header.message_id);
+        self.make_room(key);
+        let partial = self.partials.entry(key).or_insert_with(|| Partial {
+            total,
+            front: Vec::new(),
+            ahead: BTreeMap::new(),
+            ahead_size: 0,
+            touched: now,
+        });
+        if partial.total != total {
+            return Progress::Dropped;
+        }
+        partial.touched = now;
+        let before = partial.size();
+        let progress = partial.add(header.offset as usize, payload);
+        self.size = self.size + partial.size() - before;
+        if partial.front.len() < total {
+            return progress;
+        }
+        let partial = self.partials.remove(&key).expect("found just now");
+        self.size -= partial.size();
+        Progress::Complete(partial.front)
+    }
+
+    /// Gives up everything for an address that is no longer here.
+    pub(crate) fn forget(&mut self, to: Address) {
+        self.retain(|key, _| key.1 != to);
+    }
+
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.retain(|_, partial| now.since(partial.touched) < REASSEMBLY_LIFE);
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.partials.values().map(|partial| partial.touched + REASSEMBLY_LIFE).min()
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Key, &Partial) -> bool) {
+        self.partials.retain(|key, partial| keep(key, partial));
+        self.size = self.partials.values().map(Partial::size).sum();
+    }
+
+    fn make_room(&mut self, key: Key) {
+        if self.partials.len() < REASSEMBLIES_MAX || self.partials.contains_key(&key) {
+            return;
+        }
+        let oldest = self.partials.iter().min_by_key(|(_, partial)| partial.touched).map(|(key, _)| *key);
+        if let Some(partial) = oldest.and_then(|oldest| self.partials.remove(&oldest)) {
+            self.size -= partial.size();
+        }
+    }
+}
+
+impl Partial {
+    fn size(&self) -> usize {
+        self.front.len() + self.ahead_size
+    }
+
+    fn add(&mut self, offset: usize, payload: &[u8]) -> Progress {
+        if offset > self.front.len() {
+            if self.ahead_size + payload.len() > AHEAD_SIZE_MAX {
+                return Progress::Dropped;
+            }
+            if self.ahead.insert(offset, payload.to_vec()).is_none() {
+                self.ahead_size += payload.len();
+            } else {
+                self.ahead_size = self.ahead.values().map(Vec::len).sum();
+            }
+            return Progress::Waiting;
+        }
+        self.append(offset, payload);
+        while let Some(entry) = self.ahead.first_entry()
+            && *entry.key() <= self.front.len()
+        {
+            let (offset, fragment) = entry.remove_entry();
+            self.ahead_size -= fragment.len();
+            self.append(offset, &fragment);
+        }
+        Progress::Waiting
+    }
+
+    /// Adds what of the fragment is new; it begins inside the front or just behind it.
+    fn append(&mut self, offset: usize, payload: &[u8]) {
+        let known = self.front.len() - offset;
+        if let Some(new) = payload.get(known..) {
+            self.front.extend_from_slice(new);
+        }
+    }
+}

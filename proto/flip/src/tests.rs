@@ -1,0 +1,178 @@
+//! Two boxes on one wire, without loss; loss, duplication and reordering are the simulator's.
+
+use super::*;
+
+const A: Address = Address([1, 0, 0, 0, 0, 0, 0, 0]);
+const B: Address = Address([2, 0, 0, 0, 0, 0, 0, 0]);
+const LINK: LinkConfig = LinkConfig { packet_size_max: 1498, weight: 3, trusted: true };
+
+fn at(millis: u64) -> Instant {
+    Instant::from_epoch(Duration::from_millis(millis))
+}
+
+/// Boxes on one wire; box number is location.
+struct Wire {
+    boxes: Vec<FlipBox>,
+    packets: usize,
+}
+
+impl Wire {
+    fn new(count: usize) -> Wire {
+        let boxes = (0..count).map(|index| FlipBox::new(vec![LINK], index as u32 * 1000, at(0))).collect();
+        Wire { boxes, packets: 0 }
+    }
+
+    /// Carries packets until the wire is quiet.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            let mut idle = true;
+            for from in 0..self.boxes.len() {
+                while let Some(transmit) = self.boxes[from].poll_transmit() {
+                    idle = false;
+                    self.packets += 1;
+                    for to in 0..self.boxes.len() {
+                        let wanted = transmit.to.as_ref().is_none_or(|location| location.0 == [to as u8]);
+                        if to != from && wanted {
+                            let source = Location(vec![from as u8]);
+                            self.boxes[to].handle_packet(now, LinkId(0), &source, &transmit.packet);
+                        }
+                    }
+                }
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+}
+
+fn pair() -> Wire {
+    let mut wire = Wire::new(2);
+    wire.boxes[0].register(A, 1 << 20);
+    wire.boxes[1].register(B, 1 << 20);
+    wire
+}
+
+#[test]
+fn a_message_to_an_unknown_address_is_located_and_arrives_whole() {
+    let mut wire = pair();
+    let payload: Vec<u8> = (0..100_000u32).map(|byte| byte as u8).collect();
+    wire.boxes[0].unicast(at(1), A, B, payload.clone(), true, Duration::from_secs(1));
+    wire.settle(at(1));
+    let event = wire.boxes[1].poll_event();
+    assert_eq!(event, Some(Event::Message { to: B, from: A, total: payload.len(), payload, whole: false }));
+    assert_eq!(wire.boxes[0].routes().best(B, true).map(|route| route.hops), Some(3));
+    assert_eq!(wire.packets, 2 + 100_000usize.div_ceil(1458));
+}
+
+#[test]
+fn nobody_answers_and_the_message_comes_back() {
+    let mut wire = pair();
+    let unknown = Address([9; 8]);
+    wire.boxes[0].unicast(at(1), A, unknown, b"hello".to_vec(), false, Duration::from_millis(350));
+    while let Some(next) = wire.boxes[0].poll_timeout().filter(|next| *next < at(1000)) {
+        wire.settle(next);
+        wire.boxes[0].handle_timeout(next);
+    }
+    let (payload, reason) = (b"hello".to_vec(), Undelivered::NotHere);
+    assert_eq!(
+        wire.boxes[0].poll_event(),
+        Some(Event::Undelivered { from: A, to: unknown, payload, reason })
+    );
+    assert_eq!(wire.boxes[0].counters().locates, 4);
+}
+
+#[test]
+fn an_address_that_has_left_is_not_here_once_the_box_may_say_so() {
+    let mut wire = pair();
+    wire.boxes[0].unicast(at(1), A, B, b"one".to_vec(), false, Duration::from_secs(1));
+    wire.settle(at(1));
+    wire.boxes[1].poll_event();
+    wire.boxes[1].unregister(B);
+    wire.boxes[0].unicast(at(2), A, B, b"two".to_vec(), false, Duration::from_secs(1));
+    wire.settle(at(2));
+    assert_eq!(wire.boxes[0].poll_event(), None, "a box that has just started is silent");
+    wire.boxes[0].unicast(at(600), A, B, b"three".to_vec(), false, Duration::from_secs(1));
+    wire.settle(at(600));
+    let (payload, reason) = (b"three".to_vec(), Undelivered::NotHere);
+    assert_eq!(wire.boxes[0].poll_event(), Some(Event::Undelivered { from: A, to: B, payload, reason }));
+    assert!(!wire.boxes[0].routes().knows(B));
+}
+
+#[test]
+fn a_message_over_the_bound_shows_its_beginning_only() {
+    let mut wire = pair();
+    wire.boxes[1].register(B, 2000);
+    wire.boxes[0].unicast(at(1), A, B, vec![7; 5000], false, Duration::from_secs(1));
+    wire.settle(at(1));
+    let Some(Event::Message { payload, total, .. }) = wire.boxes[1].poll_event() else {
+        panic!("no message")
+    };
+    assert_eq!((payload.len(), total), (1458, 5000));
+    assert_eq!(wire.boxes[1].poll_event(), None);
+}
+
+#[test]
+fn a_secure_message_does_not_leave_over_an_untrusted_link() {
+    let mut flip = FlipBox::new(vec![LinkConfig { trusted: false, ..LINK }], 0, at(0));
+    flip.register(A, 1000);
+    let mut other = FlipBox::new(vec![LinkConfig { trusted: false, ..LINK }], 0, at(0));
+    other.register(B, 1000);
+    other.unicast(at(1), B, A, b"x".to_vec(), false, Duration::from_secs(1));
+    let locate = other.poll_transmit().expect("a search begins");
+    flip.handle_packet(at(1), LinkId(0), &Location(vec![1]), &locate.packet);
+    flip.poll_transmit();
+    flip.unicast(at(2), A, B, b"secret".to_vec(), true, Duration::from_secs(1));
+    let event = flip.poll_event();
+    assert!(matches!(event, Some(Event::Undelivered { reason: Undelivered::Untrusted, .. })), "{event:?}");
+    flip.unicast(at(2), A, B, b"public".to_vec(), false, Duration::from_secs(1));
+    assert!(flip.poll_transmit().is_some());
+}
+
+#[test]
+fn fragments_in_any_order_with_copies_make_the_message() {
+    let message: Vec<u8> = (0..10_000u32).map(|byte| (byte * 7) as u8).collect();
+    let mut sender = FlipBox::new(vec![LINK], 0, at(0));
+    sender.register(A, 0);
+    sender.routes.learn(
+        at(0),
+        B,
+        Route { link: LinkId(0), location: Location(vec![1]), hops: 3, trusted: true },
+    );
+    sender.unicast(at(0), A, B, message.clone(), false, Duration::ZERO);
+    let mut packets: Vec<_> = std::iter::from_fn(|| sender.poll_transmit()).collect();
+    packets.reverse();
+    let copies = packets.clone();
+    let mut receiver = FlipBox::new(vec![LINK], 0, at(0));
+    receiver.register(B, 1 << 20);
+    for packet in packets.iter().chain(&copies) {
+        receiver.handle_packet(at(1), LinkId(0), &Location(vec![0]), &packet.packet);
+    }
+    let messages: Vec<_> = std::iter::from_fn(|| receiver.poll_event()).collect();
+    assert_eq!(messages.len(), 2, "FLIP may deliver twice; the layer above tells copies apart");
+    for event in messages {
+        let Event::Message { payload, .. } = event else { panic!("{event:?}") };
+        assert_eq!(payload, message);
+    }
+}
+
+#[test]
+fn no_packets_panic_and_memory_stays_bounded() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let mut flip = FlipBox::new(vec![LINK], 0, at(0));
+        flip.register(A, 1 << 20);
+        flip.register(B, 1 << 20);
+        for (step, packet) in bytes.chunks(64).enumerate() {
+            let mut packet = packet.to_vec();
+            if let Some(version) = packet.first_mut() {
+                *version = 1;
+            }
+            if packet.len() > 16 && packet[2] & 2 == 0 {
+                packet[8..16].copy_from_slice(&B.0);
+            }
+            flip.handle_packet(at(step as u64), LinkId(0), &Location(vec![3]), &packet);
+            flip.handle_timeout(at(step as u64));
+        }
+        while flip.poll_event().is_some() || flip.poll_transmit().is_some() {}
+    });
+}

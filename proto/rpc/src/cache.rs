@@ -1,0 +1,78 @@
+//! The port cache: who answered for a port.
+
+use std::collections::BTreeMap;
+
+use amoeba_cap::PutPort;
+use amoeba_wire::packet::Address;
+
+use crate::{CACHE_MAX, SERVERS_PER_PORT_MAX};
+
+/// A server process that answered for a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its process.
+    pub address: Address,
+    /// Measured round trip, in milliseconds.
+    pub round_trip: u16,
+}
+
+#[derive(Debug)]
+struct Entry {
+    servers: Vec<Server>,
+    used: u64,
+}
+
+/// Servers by port, bounded; the port unused for longest goes first. A hint: whoever is asked may be gone.
+#[derive(Debug, Default)]
+pub struct PortCache {
+    entries: BTreeMap<PutPort, Entry>,
+    clock: u64,
+}
+
+impl PortCache {
+    /// The first server that answered for the port and is not known to be gone.
+    pub fn lookup(&mut self, port: PutPort) -> Option<Server> {
+        self.clock += 1;
+        let entry = self.entries.get_mut(&port)?;
+        entry.used = self.clock;
+        entry.servers.first().copied()
+    }
+
+    /// A server answered.
+    pub fn insert(&mut self, port: PutPort, server: Server) {
+        if !self.entries.contains_key(&port) && self.entries.len() >= CACHE_MAX {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(port, _)| *port);
+            if let Some(oldest) = oldest {
+                self.entries.remove(&oldest);
+            }
+        }
+        self.clock += 1;
+        let used = self.clock;
+        let entry = self.entries.entry(port).or_insert_with(|| Entry { servers: Vec::new(), used });
+        match entry.servers.iter_mut().find(|known| known.address == server.address) {
+            Some(known) => known.round_trip = server.round_trip,
+            None if entry.servers.len() < SERVERS_PER_PORT_MAX => entry.servers.push(server),
+            None => {}
+        }
+    }
+
+    /// That server does not, or no longer, serve the port.
+    pub fn remove(&mut self, port: PutPort, address: Address) {
+        if let Some(entry) = self.entries.get_mut(&port) {
+            entry.servers.retain(|server| server.address != address);
+            if entry.servers.is_empty() {
+                self.entries.remove(&port);
+            }
+        }
+    }
+
+    /// Ports known now.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}

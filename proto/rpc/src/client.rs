@@ -1,0 +1,251 @@
+//! One transaction of a client with a server on another host.
+//!
+//! ```text
+//!            found            ACK, ALIVE
+//!  Locating ──────► Sent ───────────────► Working
+//!     ▲              │ REPLY, FAIL, too many RECEIVEDs │ REPLY, FAIL, too many ENQUIREs
+//!     └── NAK, not ──┤                                  │
+//!         here       ▼                                  ▼
+//!                   ended ◄─────────────────────────────┘
+//! ```
+
+use std::time::Duration;
+
+use amoeba_cap::PutPort;
+use amoeba_threads::Instant;
+use amoeba_wire::Status;
+use amoeba_wire::packet::{Address, RpcHeader, RpcKind, rpc_flag};
+use amoeba_world::{Error, Message};
+
+use crate::message::emit;
+use crate::{
+    ENQUIRE_INTERVAL, ENQUIRES_MAX, RECEIVED_MAX, REFUSED_WAIT, REFUSED_WAIT_MAX, SERVE_TIMEOUT,
+    SERVE_TIMEOUT_MAX, Server,
+};
+
+/// What the transaction wants done.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// Send these bytes to that process.
+    Send(Address, Vec<u8>),
+    /// That process does not serve the port (any more): forget that it did.
+    Forget(Address),
+    /// Look for a server from [`RemoteTrans::timeout`] on.
+    Locate,
+    /// The transaction has ended.
+    Done(Result<Message, Error>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No server is known.
+    Locating,
+    /// The request was sent; nothing was heard of it but, perhaps, silence.
+    Sent { server: Address, tid: u32, received: u32 },
+    /// The server has the request.
+    Working { server: Address, tid: u32, enquiries: u32 },
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct RemoteTrans {
+    request: Message,
+    kid: [u8; 8],
+    slot: u16,
+    locate_deadline: Instant,
+    reply_size_max: usize,
+    phase: Phase,
+    refusals: u32,
+    timeout: Instant,
+}
+
+impl RemoteTrans {
+    /// A transaction of slot `slot` of the process with kernel identifier `kid`, searching until `locate_deadline`.
+    pub fn new(
+        request: Message,
+        kid: [u8; 8],
+        slot: u16,
+        now: Instant,
+        locate_deadline: Instant,
+        reply_size_max: usize,
+    ) -> RemoteTrans {
+        let phase = Phase::Locating;
+        RemoteTrans { request, kid, slot, locate_deadline, reply_size_max, phase, refusals: 0, timeout: now }
+    }
+
+    /// The port it is for.
+    pub fn port(&self) -> PutPort {
+        self.request.header.port
+    }
+
+    /// Bytes of the largest reply its client takes.
+    pub fn reply_size_max(&self) -> usize {
+        self.reply_size_max
+    }
+
+    /// Whether it still needs a server.
+    pub fn is_locating(&self) -> bool {
+        self.phase == Phase::Locating
+    }
+
+    /// When [`RemoteTrans::handle_timeout`] is to be called: while locating, when to look (again) for a server.
+    pub fn timeout(&self) -> Instant {
+        self.timeout
+    }
+
+    /// When the search is over.
+    pub fn locate_deadline(&self) -> Instant {
+        self.locate_deadline
+    }
+
+    /// The request, to be given to a server on this host instead.
+    pub fn into_request(self) -> Message {
+        self.request
+    }
+
+    /// A server was found: send it the request as transaction `tid`, which no other had.
+    pub fn found(&mut self, now: Instant, server: Server, tid: u32) -> Action {
+        assert!(self.is_locating(), "a transaction is sent to one server at a time");
+        self.phase = Phase::Sent { server: server.address, tid, received: 0 };
+        self.timeout = now + SERVE_TIMEOUT + Duration::from_millis(server.round_trip.into());
+        let header = RpcHeader {
+            port: self.port(),
+            dest: server.round_trip,
+            ..self.control(RpcKind::Request, 0, tid)
+        };
+        Action::Send(server.address, emit(&header, Some(&self.request)))
+    }
+
+    /// A packet for this slot arrived from `from`.
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        from: Address,
+        header: &RpcHeader,
+        message: Option<Message>,
+    ) -> Vec<Action> {
+        let (server, tid) = match self.phase {
+            Phase::Locating => return Vec::new(),
+            Phase::Sent { server, tid, .. } | Phase::Working { server, tid, .. } => (server, tid),
+        };
+        if server != from || tid != header.tid {
+            return Vec::new();
+        }
+        match header.kind {
+            RpcKind::Reply => {
+                message.map(|reply| self.end_with_reply(server, tid, reply)).unwrap_or_default()
+            }
+            RpcKind::Ack | RpcKind::Alive => {
+                self.phase = Phase::Working { server, tid, enquiries: 0 };
+                self.timeout = now + ENQUIRE_INTERVAL;
+                Vec::new()
+            }
+            RpcKind::Nak => self.refused(now, server),
+            RpcKind::Fail => vec![Action::Done(Err(Error::MaybeExecuted(Status::RPC_FAILURE)))],
+            _ => Vec::new(),
+        }
+    }
+
+    /// A packet of kind `kind` that this transaction sent to `to` came back: the process is not there.
+    pub fn not_here(&mut self, now: Instant, to: Address, kind: RpcKind, tid_back: u32) -> Vec<Action> {
+        match self.phase {
+            Phase::Sent { server, tid, received } if server == to && tid == tid_back => {
+                // Only a request that was never followed by a question is certainly the copy that came back.
+                if kind == RpcKind::Request && received == 0 {
+                    self.refused(now, server)
+                } else {
+                    self.lost(server)
+                }
+            }
+            Phase::Working { server, tid, .. } if server == to && tid == tid_back => self.lost(server),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The only way to the server is over untrusted networks.
+    pub fn untrusted(&mut self, to: Address, tid_back: u32) -> Vec<Action> {
+        match self.phase {
+            Phase::Sent { server, tid, received: 0 } if server == to && tid == tid_back => {
+                vec![Action::Done(Err(Error::NotSent(Status::RPC_UNSAFE)))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The reply, of which only the beginning is here, is larger than the client takes.
+    pub fn reply_too_large(&mut self, from: Address, header: &RpcHeader) -> Vec<Action> {
+        match self.phase {
+            Phase::Sent { server, tid, .. } | Phase::Working { server, tid, .. }
+                if server == from && tid == header.tid =>
+            {
+                self.end_with_reply_too_large(server, tid)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Action> {
+        if now < self.timeout {
+            return Vec::new();
+        }
+        match self.phase {
+            Phase::Locating if now >= self.locate_deadline => {
+                let busy = self.refusals > 0;
+                let status = if busy { Status::RPC_TRYAGAIN } else { Status::RPC_NOTFOUND };
+                vec![Action::Done(Err(Error::NotSent(status)))]
+            }
+            Phase::Locating => {
+                self.timeout = self.locate_deadline;
+                vec![Action::Locate]
+            }
+            Phase::Sent { server, received: RECEIVED_MAX, .. }
+            | Phase::Working { server, enquiries: ENQUIRES_MAX, .. } => self.lost(server),
+            Phase::Sent { server, tid, received } => {
+                self.phase = Phase::Sent { server, tid, received: received + 1 };
+                self.timeout = now + (SERVE_TIMEOUT * (1 << received.min(3))).min(SERVE_TIMEOUT_MAX);
+                let header = self.control(RpcKind::Received, rpc_flag::REQUEST, tid);
+                vec![Action::Send(server, emit(&header, None))]
+            }
+            Phase::Working { server, tid, enquiries } => {
+                self.phase = Phase::Working { server, tid, enquiries: enquiries + 1 };
+                self.timeout = now + ENQUIRE_INTERVAL;
+                let header = self.control(RpcKind::Enquire, 0, tid);
+                vec![Action::Send(server, emit(&header, None))]
+            }
+        }
+    }
+
+    fn end_with_reply(&mut self, server: Address, tid: u32, reply: Message) -> Vec<Action> {
+        if reply.data.len() > self.reply_size_max {
+            return self.end_with_reply_too_large(server, tid);
+        }
+        vec![self.acknowledge(server, tid), Action::Done(Ok(reply))]
+    }
+
+    fn end_with_reply_too_large(&mut self, server: Address, tid: u32) -> Vec<Action> {
+        let error = Error::Refused(Status::STD_OVERFLOW);
+        vec![self.acknowledge(server, tid), Action::Done(Err(error))]
+    }
+
+    fn acknowledge(&self, server: Address, tid: u32) -> Action {
+        Action::Send(server, emit(&self.control(RpcKind::Ack, rpc_flag::REPLY, tid), None))
+    }
+
+    /// Certainly not executed: wait a little, then look for a server again, under a new identifier.
+    fn refused(&mut self, now: Instant, server: Address) -> Vec<Action> {
+        let wait = REFUSED_WAIT * (1 << self.refusals.min(10));
+        self.refusals += 1;
+        self.phase = Phase::Locating;
+        self.timeout = (now + wait.min(REFUSED_WAIT_MAX)).min(self.locate_deadline);
+        vec![Action::Forget(server)]
+    }
+
+    fn lost(&mut self, server: Address) -> Vec<Action> {
+        vec![Action::Forget(server), Action::Done(Err(Error::MaybeExecuted(Status::RPC_FAILURE)))]
+    }
+
+    fn control(&self, kind: RpcKind, flags: u8, tid: u32) -> RpcHeader {
+        RpcHeader { kid: self.kid, port: PutPort::NULL, kind, flags, tid, dest: 0, from: self.slot }
+    }
+}

@@ -1,0 +1,283 @@
+//! What a server process remembers of its clients: the last transaction of every client slot, and its reply until it
+//! is acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use amoeba_cap::PutPort;
+use amoeba_flip::PACKET_LIFE_MAX;
+use amoeba_threads::Instant;
+use amoeba_wire::packet::{Address, RpcHeader, RpcKind, rpc_flag};
+use amoeba_world::Message;
+
+use crate::message::emit;
+use crate::{CLIENTS_MAX, DUPLICATE_LIFE, REPLY_TIMEOUT, REPLY_TRIES_MAX};
+
+/// A client thread: its process and its slot in it.
+pub type ClientKey = (Address, u16);
+
+/// A packet to send back to a client process.
+pub type Answer = (Address, Vec<u8>);
+
+/// What to do with a request that arrived.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// It is new: accept or refuse it.
+    New,
+    /// It is a copy, or there is no room for new clients: send this, if anything.
+    Known(Option<Answer>),
+}
+
+#[derive(Debug)]
+enum State {
+    /// Answered with NAK: certainly never executed.
+    Refused,
+    /// Waiting for a server thread, or being executed.
+    Accepted,
+    /// Executed; the reply is kept until it is acknowledged.
+    Replied { packet: Vec<u8>, tries: u32, next: Instant },
+    /// Executed, and nothing is kept.
+    Over,
+}
+
+#[derive(Debug)]
+struct Record {
+    tid: u32,
+    state: State,
+    touched: Instant,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub struct Clients {
+    records: BTreeMap<ClientKey, Record>,
+    /// Replies not acknowledged yet, by when to ask for them.
+    unacknowledged: BTreeSet<(Instant, ClientKey)>,
+    /// The table was full: new clients stay out until then, so that no copy of a refused request can slip in.
+    full_until: Option<Instant>,
+    sweep: Option<Instant>,
+}
+
+impl Clients {
+    /// A request arrived from process `from`. If it is [`Verdict::New`], [`Clients::accept`] or [`Clients::refuse`] it.
+    pub fn request(&mut self, now: Instant, from: Address, header: &RpcHeader) -> Verdict {
+        let key = (from, header.from);
+        let Some(record) = self.records.get_mut(&key) else {
+            return if self.has_room(now) { Verdict::New } else { Verdict::Known(None) };
+        };
+        if is_newer(header.tid, record.tid) {
+            return Verdict::New;
+        }
+        if header.tid != record.tid {
+            return Verdict::Known(None);
+        }
+        record.touched = now;
+        let retransmitted = header.flags & rpc_flag::RETRANS != 0;
+        let answer = match &record.state {
+            State::Replied { packet, .. } => Some(packet.clone()),
+            _ if !retransmitted => None,
+            State::Accepted => Some(control(RpcKind::Ack, rpc_flag::REQUEST, &key, header.tid)),
+            State::Refused => Some(control(RpcKind::Nak, rpc_flag::REQUEST, &key, header.tid)),
+            State::Over => Some(control(RpcKind::Fail, 0, &key, header.tid)),
+        };
+        Verdict::Known(answer.map(|packet| (from, packet)))
+    }
+
+    /// The request will be executed. `acknowledge`: tell the client that it arrived (it came in several fragments).
+    pub fn accept(&mut self, now: Instant, key: ClientKey, tid: u32, acknowledge: bool) -> Option<Answer> {
+        self.put(now, key, tid, State::Accepted);
+        acknowledge.then(|| (key.0, control(RpcKind::Ack, rpc_flag::REQUEST, &key, tid)))
+    }
+
+    /// The request will never be executed.
+    pub fn refuse(&mut self, now: Instant, key: ClientKey, tid: u32) -> Answer {
+        self.put(now, key, tid, State::Refused);
+        (key.0, control(RpcKind::Nak, rpc_flag::REQUEST, &key, tid))
+    }
+
+    /// A packet about a request or a reply arrived: RECEIVED or ENQUIRE of a client, ACK or NAK of a reply.
+    pub fn handle_control(&mut self, now: Instant, from: Address, header: &RpcHeader) -> Option<Answer> {
+        let key = (from, header.from);
+        match header.kind {
+            RpcKind::Received | RpcKind::Enquire => self.asked(now, key, header),
+            RpcKind::Ack => {
+                self.acknowledged(now, key, header.tid);
+                None
+            }
+            RpcKind::Nak => self.send_again(now, key, header.tid),
+            _ => None,
+        }
+    }
+
+    /// The reply to an accepted request. `None` when the client has gone on to something else.
+    pub fn reply(&mut self, now: Instant, key: ClientKey, tid: u32, reply: &Message) -> Option<Answer> {
+        let record = self.records.get_mut(&key).filter(|record| record.tid == tid)?;
+        if !matches!(record.state, State::Accepted) {
+            return None;
+        }
+        let header = RpcHeader { dest: key.1, ..blank(RpcKind::Reply, 0, tid) };
+        let packet = emit(&header, Some(reply));
+        let next = now + REPLY_TIMEOUT;
+        self.put(now, key, tid, State::Replied { packet: packet.clone(), tries: 0, next });
+        Some((key.0, packet))
+    }
+
+    /// The request was perhaps executed and will not be answered.
+    pub fn fail(&mut self, now: Instant, key: ClientKey, tid: u32) -> Option<Answer> {
+        let record = self.records.get(&key).filter(|record| record.tid == tid)?;
+        if !matches!(record.state, State::Accepted) {
+            return None;
+        }
+        self.put(now, key, tid, State::Over);
+        Some((key.0, control(RpcKind::Fail, 0, &key, tid)))
+    }
+
+    /// The client process is gone: its replies need not be kept.
+    pub fn client_gone(&mut self, key: ClientKey, tid: u32) {
+        if let Some(record) = self.records.get(&key).filter(|record| record.tid == tid) {
+            let touched = record.touched;
+            if matches!(record.state, State::Replied { .. }) {
+                self.put(touched, key, tid, State::Over);
+            }
+        }
+    }
+
+    /// Asks for replies that were not acknowledged in time; forgets clients that are long idle.
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        while let Some(&(next, key)) = self.unacknowledged.first()
+            && next <= now
+        {
+            self.unacknowledged.pop_first();
+            answers.extend(self.ask_received(now, key));
+        }
+        if self.sweep.is_some_and(|sweep| sweep <= now) {
+            let open = |state: &State| matches!(state, State::Accepted | State::Replied { .. });
+            self.records
+                .retain(|_, record| open(&record.state) || now.since(record.touched) < DUPLICATE_LIFE);
+            self.sweep = (!self.records.is_empty()).then_some(now + DUPLICATE_LIFE / 4);
+        }
+        answers
+    }
+
+    /// When [`Clients::handle_timeout`] is to be called next.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let reply = self.unacknowledged.first().map(|(next, _)| *next);
+        [reply, self.sweep].into_iter().flatten().min()
+    }
+
+    /// Client slots remembered.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether no client is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Whether transaction `tid` of the client slot was, or may have been, executed here.
+    fn was_executed(&self, key: &ClientKey, tid: u32) -> bool {
+        self.records.get(key).is_some_and(|record| {
+            is_newer(record.tid, tid) || record.tid == tid && !matches!(record.state, State::Refused)
+        })
+    }
+
+    /// The answer to a client of a process that has ended, while copies of its packets may still be under way: FAIL if
+    /// the request may have been executed, `None` if it was not.
+    pub fn after_death(&self, from: Address, header: &RpcHeader) -> Option<Answer> {
+        let key = (from, header.from);
+        self.was_executed(&key, header.tid).then(|| (from, control(RpcKind::Fail, 0, &key, header.tid)))
+    }
+
+    fn asked(&mut self, now: Instant, key: ClientKey, header: &RpcHeader) -> Option<Answer> {
+        let tid = header.tid;
+        let enquiry = header.kind == RpcKind::Enquire;
+        let known = self.records.get(&key).map(|record| record.tid);
+        if known.is_none_or(|known| is_newer(tid, known)) {
+            if known.is_none() && !self.has_room(now) {
+                return None; // without a tombstone NAK would not be the truth
+            }
+            return Some(self.refuse(now, key, tid));
+        }
+        let record = self.records.get_mut(&key).expect("known just now");
+        if record.tid != tid {
+            return Some((key.0, control(RpcKind::Fail, 0, &key, tid)));
+        }
+        record.touched = now;
+        let packet = match &record.state {
+            State::Refused => control(RpcKind::Nak, rpc_flag::REQUEST, &key, tid),
+            State::Accepted if enquiry => control(RpcKind::Alive, 0, &key, tid),
+            State::Accepted => control(RpcKind::Ack, rpc_flag::REQUEST, &key, tid),
+            State::Replied { packet, .. } => packet.clone(),
+            State::Over => control(RpcKind::Fail, 0, &key, tid),
+        };
+        Some((key.0, packet))
+    }
+
+    fn acknowledged(&mut self, now: Instant, key: ClientKey, tid: u32) {
+        if self.records.get(&key).is_some_and(|record| record.tid == tid && is_replied(&record.state)) {
+            self.put(now, key, tid, State::Over);
+        }
+    }
+
+    fn send_again(&mut self, now: Instant, key: ClientKey, tid: u32) -> Option<Answer> {
+        let record = self.records.get_mut(&key).filter(|record| record.tid == tid)?;
+        record.touched = now;
+        match &record.state {
+            State::Replied { packet, .. } => Some((key.0, packet.clone())),
+            _ => None,
+        }
+    }
+
+    fn ask_received(&mut self, now: Instant, key: ClientKey) -> Option<Answer> {
+        let record = self.records.get_mut(&key)?;
+        let tid = record.tid;
+        let State::Replied { tries, next, .. } = &mut record.state else { return None };
+        if *tries >= REPLY_TRIES_MAX {
+            record.state = State::Over;
+            return None;
+        }
+        *tries += 1;
+        *next = now + REPLY_TIMEOUT * (1 << (*tries).min(2));
+        self.unacknowledged.insert((*next, key));
+        let header = RpcHeader { dest: key.1, ..blank(RpcKind::Received, rpc_flag::REPLY, tid) };
+        Some((key.0, emit(&header, None)))
+    }
+
+    fn put(&mut self, now: Instant, key: ClientKey, tid: u32, state: State) {
+        self.sweep.get_or_insert(now + DUPLICATE_LIFE / 4);
+        if let State::Replied { next, .. } = &state {
+            self.unacknowledged.insert((*next, key));
+        }
+        let old = self.records.insert(key, Record { tid, state, touched: now });
+        if let Some(Record { state: State::Replied { next, .. }, .. }) = old {
+            self.unacknowledged.remove(&(next, key));
+        }
+    }
+
+    fn has_room(&mut self, now: Instant) -> bool {
+        if self.records.len() >= CLIENTS_MAX {
+            self.full_until = Some(now + PACKET_LIFE_MAX);
+        } else if self.full_until.is_some_and(|until| now >= until) {
+            self.full_until = None;
+        }
+        self.full_until.is_none()
+    }
+}
+
+fn is_replied(state: &State) -> bool {
+    matches!(state, State::Replied { .. })
+}
+
+/// Serial arithmetic: whether `one` was drawn after `other`.
+fn is_newer(one: u32, other: u32) -> bool {
+    (one.wrapping_sub(other) as i32) > 0
+}
+
+fn blank(kind: RpcKind, flags: u8, tid: u32) -> RpcHeader {
+    RpcHeader { kid: [0; 8], port: PutPort::NULL, kind, flags, tid, dest: 0, from: 0 }
+}
+
+fn control(kind: RpcKind, flags: u8, key: &ClientKey, tid: u32) -> Vec<u8> {
+    emit(&RpcHeader { dest: key.1, ..blank(kind, flags, tid) }, None)
+}
