@@ -1,1 +1,48 @@
-fn main() {}
+//! What the project does to itself: `cargo xtask ci | test | tidy | long | bench`.
+//!
+//! Each subcommand is one module; this file only chooses. Nothing here is part of the product.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod ci;
+mod long;
+mod shell;
+mod suite;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask ci                  everything that must hold before a change is accepted
+cargo xtask test [ARGS]         build the programs, run every test, print the counts; ARGS go to `cargo test`
+cargo xtask tidy                floors, dependencies, licences, stray files, text rules
+cargo xtask long [MINUTES]      what is too long for ci: fuzzing, many seeds, live tests in a loop (default 60)
+cargo xtask bench NAME [--json] measure ours beside the machine's limit; NAME: transaction
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (name, rest) = match arguments.split_first() {
+        Some((name, rest)) => (name.as_str(), rest),
+        None => ("help", &[] as &[String]),
+    };
+    let outcome = match name {
+        "ci" => ci::main(),
+        "test" => suite::main(rest),
+        "tidy" => tidy::main(),
+        "long" => long::main(rest),
+        "bench" => bench::main(rest),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        other => Err(anyhow::anyhow!("unknown subcommand `{other}`\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

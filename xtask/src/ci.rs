@@ -1,0 +1,70 @@
+//! `cargo xtask ci`: what `.ci/run` runs. Every step runs even when an earlier one failed, so that one run tells all.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::suite::{self, Counts};
+use crate::{shell, tidy};
+
+struct Step {
+    name: &'static str,
+    time: Duration,
+    error: Option<anyhow::Error>,
+}
+
+/// Runs all steps; the last line printed is the counts of the tests.
+pub(crate) fn main() -> Result<()> {
+    let mut steps = Vec::new();
+    let mut counts = Counts { passed: 0, failed: 1, skipped: 0 };
+    step(&mut steps, "fmt", || shell::run(&mut shell::cargo(&["fmt", "--all", "--check"])));
+    step(&mut steps, "tidy", tidy::main);
+    step(&mut steps, "test", || test(&mut counts));
+    step(&mut steps, "clippy", || shell::run(&mut shell::cargo(&CLIPPY)));
+    step(&mut steps, "doc", || shell::run(shell::cargo(&DOC).env("RUSTDOCFLAGS", "-D warnings")));
+
+    println!();
+    for step in &steps {
+        let outcome = if step.error.is_none() { "ok" } else { "FAILED" };
+        println!("{:<8}{:>7.1} s  {outcome}", step.name, step.time.as_secs_f64());
+    }
+    let failed: Vec<&Step> = steps.iter().filter(|step| step.error.is_some()).collect();
+    for step in &failed {
+        println!("{}: {:#}", step.name, step.error.as_ref().expect("only failed steps are listed"));
+    }
+    println!("{}", counts.closing_line());
+    if !failed.is_empty() {
+        bail!("{} of {} steps failed", failed.len(), steps.len());
+    }
+    Ok(())
+}
+
+const CLIPPY: [&str; 7] = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+const DOC: [&str; 5] = ["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"];
+
+fn step(steps: &mut Vec<Step>, name: &'static str, run: impl FnOnce() -> Result<()>) {
+    println!("\n== {name}");
+    let start = Instant::now();
+    let error = run().err();
+    if let Some(error) = &error {
+        println!("{name} failed: {error:#}");
+    }
+    steps.push(Step { name, time: start.elapsed(), error });
+}
+
+/// The command of the README, word for word, whose closing line is kept for the end of our own output.
+fn test(counts: &mut Counts) -> Result<()> {
+    let mut command = shell::cargo(&["xtask", "test"]);
+    println!("$ {}", shell::shown(&command));
+    let ok = suite::stream(&mut command, |line| match Counts::of_closing_line(line) {
+        Some(closing) => {
+            *counts = closing;
+            false
+        }
+        None => true,
+    })?;
+    if !ok {
+        bail!("tests failed");
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! `cargo xtask long [MINUTES]`: what is too long for `ci`, within the minutes given.
+//!
+//! A third of the time each: every fuzz harness and property with far more cases; the simulated systems with far more
+//! seeds; the live tests over and over. Everything runs to its end or to the end of its third, whichever is first; only
+//! a failure is a failure.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{shell, suite};
+
+const MINUTES_DEFAULT: u64 = 60;
+const MINUTES_MAX: u64 = 24 * 60;
+
+/// More seeds than any third of the time lets through.
+const SEEDS: &str = "5000";
+const PROPERTY_CASES: &str = "20000";
+
+/// How a part of the run ended.
+enum End {
+    Finished,
+    OutOfTime,
+}
+
+/// Runs the three parts; all of them even when one fails.
+pub(crate) fn main(arguments: &[String]) -> Result<()> {
+    let minutes = match arguments {
+        [] => MINUTES_DEFAULT,
+        [minutes] => minutes.parse().context("MINUTES is a number")?,
+        _ => bail!("usage: cargo xtask long [MINUTES]"),
+    };
+    if !(1..=MINUTES_MAX).contains(&minutes) {
+        bail!("MINUTES is 1 to {MINUTES_MAX}");
+    }
+    shell::run(&mut shell::cargo(&["build", "--locked", "--workspace", "--bins"]))?;
+    shell::run(&mut shell::cargo(&["test", "--locked", "--workspace", "--no-run"]))?;
+    let third = Duration::from_secs(minutes * 60) / 3;
+    let outcomes = [("fuzz", fuzz(third)), ("seeds", seeds(third)), ("live", live(third))];
+    let mut failed = Vec::new();
+    println!();
+    for (name, outcome) in outcomes {
+        match outcome {
+            Ok(said) => println!("{name:<6} ok      {said}"),
+            Err(error) => {
+                println!("{name:<6} FAILED  {error:#}");
+                failed.push(name);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Harnesses of bolero and proptest, each with its share of the time.
+fn fuzz(time: Duration) -> Result<String> {
+    let harnesses = count_harnesses()?.max(1);
+    let share = time.as_millis() / u128::from(harnesses);
+    let mut command =
+        shell::cargo(&["test", "--locked", "--workspace", "--exclude", "amoeba-tests-live", "--lib"]);
+    command.env("BOLERO_RANDOM_TEST_TIME_MS", share.to_string()).env("PROPTEST_CASES", PROPERTY_CASES);
+    let end = run_until(&mut command, Instant::now() + time)?;
+    Ok(format!("{harnesses} harnesses, {:.1} s each, {end}", share as f64 / 1000.0))
+}
+
+fn count_harnesses() -> Result<u64> {
+    let mut git = Command::new("git");
+    git.args(["grep", "--count", "--untracked", "bolero::check!", "--", "*.rs"]).current_dir(shell::root());
+    let listed = String::from_utf8_lossy(&shell::capture(&mut git)?).into_owned();
+    Ok(listed.lines().filter_map(|line| line.rsplit(':').next()?.parse::<u64>().ok()).sum())
+}
+
+/// The simulated systems.
+fn seeds(time: Duration) -> Result<String> {
+    let mut command = shell::cargo(&["test", "--locked", "--package", "amoeba-tests-world"]);
+    command.env("AMOEBA_SEEDS", SEEDS);
+    let end = run_until(&mut command, Instant::now() + time)?;
+    Ok(format!("{SEEDS} seeds asked for, {end}"))
+}
+
+/// The live tests, again and again.
+fn live(time: Duration) -> Result<String> {
+    let deadline = Instant::now() + time;
+    let mut rounds = 0;
+    while Instant::now() < deadline {
+        let mut command = shell::cargo(&["test", "--locked", "--package", "amoeba-tests-live"]);
+        command.env("AMOEBA_BIN", suite::binary_path());
+        // A round cut short would leave its daemons behind, so the last one may end late.
+        shell::run(&mut command).with_context(|| format!("round {}", rounds + 1))?;
+        rounds += 1;
+    }
+    Ok(format!("{rounds} rounds"))
+}
+
+/// Runs it in a process group of its own until it ends or the time has come.
+fn run_until(command: &mut Command, deadline: Instant) -> Result<End> {
+    println!("$ {}", shell::shown(command));
+    let mut child = command.process_group(0).spawn()?;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            if !status.success() {
+                bail!("`{}` ended with {status}", shell::shown(command));
+            }
+            return Ok(End::Finished);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    kill_group(&mut child)?;
+    Ok(End::OutOfTime)
+}
+
+fn kill_group(child: &mut Child) -> Result<()> {
+    let group = format!("-{}", child.id());
+    Command::new("kill").args(["-KILL", "--", &group]).status().context("cannot start `kill`")?;
+    child.wait()?;
+    Ok(())
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            End::Finished => "all done",
+            End::OutOfTime => "stopped at the end of its time",
+        })
+    }
+}
