@@ -1,0 +1,16 @@
+//! Live tests: the built binary `amoeba`, real processes, this machine; no code of ours is linked in here.
+//!
+//! - [`system`]: a private system for each test, and nobody left behind.
+//! - [`run`]: a command runs as if there were no Amoeba between.
+//! - [`jobs`]: detached processes: `ps`, `wait`, `logs`, `kill`.
+//! - [`files`]: names and files through the command line.
+//! - [`crash`]: daemons are killed, and nothing acknowledged is lost.
+//! - [`hostile`]: bad names, forged capabilities, garbage on the socket.
+#![forbid(unsafe_code)]
+
+mod crash;
+mod files;
+mod hostile;
+mod jobs;
+mod run;
+mod system;

@@ -1,0 +1,316 @@
+//! A private system of its own for each test: a fresh state directory, an empty home, and nobody left at the end.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// No command of a test takes this long but when it hangs: then it is killed and the test fails.
+const HANG: Duration = Duration::from_secs(120);
+
+/// How often a condition is looked at while a test waits for it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// One private system and the folder it lives in.
+pub(crate) struct System {
+    folder: PathBuf,
+}
+
+/// What a command did.
+pub(crate) struct Outcome {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    line: String,
+}
+
+/// A daemon as `amoeba status --json` lists it.
+#[derive(Clone, Debug)]
+pub(crate) struct Daemon {
+    pub(crate) role: String,
+    pub(crate) pid: i32,
+}
+
+impl System {
+    /// A folder for a system that does not run yet.
+    pub(crate) fn new() -> System {
+        System::named("")
+    }
+
+    /// The same with `suffix` at the end of the folder's name.
+    pub(crate) fn named(suffix: &str) -> System {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("amoeba-live-{}-{number}{suffix}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        for part in ["state", "home", "work"] {
+            std::fs::create_dir_all(folder.join(part)).expect("the temporary folder is ours");
+        }
+        System { folder }
+    }
+
+    /// A system that runs.
+    pub(crate) fn up() -> System {
+        let system = System::new();
+        system.amoeba(&["up"]).ok();
+        system
+    }
+
+    /// Where the system keeps its state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// The working directory of the commands.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.folder.join("work")
+    }
+
+    /// Writes a file in the working directory.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.work().join(name);
+        std::fs::write(&path, bytes).expect("the working directory is ours");
+        path
+    }
+
+    /// `amoeba` with these arguments, nothing in its environment but what every login has, and the state of this test.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).current_dir(self.work()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
+        command.env("HOME", self.folder.join("home")).env("AMOEBA_STATE", self.state());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `amoeba` to its end, without input.
+    pub(crate) fn amoeba<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Outcome {
+        finish(self.command(arguments), None)
+    }
+
+    /// Runs `amoeba` to its end and feeds it `input`.
+    pub(crate) fn amoeba_with<S: AsRef<OsStr>>(&self, arguments: &[S], input: &[u8]) -> Outcome {
+        finish(self.command(arguments), Some(input.to_vec()))
+    }
+
+    /// Runs it with `--json` and parses what it prints.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let outcome = self.amoeba(arguments).ok();
+        serde_json::from_slice(&outcome.stdout)
+            .unwrap_or_else(|error| panic!("`{}` printed no JSON: {error}\n{outcome:?}", outcome.line))
+    }
+
+    /// The daemons that run now.
+    pub(crate) fn daemons(&self) -> Vec<Daemon> {
+        let status = self.json(&["status", "--json"]);
+        let listed = status["daemons"].as_array().cloned().unwrap_or_default();
+        let daemon = |entry: Value| Daemon {
+            role: entry["role"].as_str().unwrap_or_default().to_owned(),
+            pid: entry["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default(),
+        };
+        listed.into_iter().map(daemon).filter(|daemon| daemon.pid > 0).collect()
+    }
+
+    /// Waits until `look` gives something; fails the test when it hangs.
+    pub(crate) fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(start.elapsed() < HANG, "waited in vain for {what}");
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
+    /// Processes that carry this test's state directory in their environment.
+    fn processes(&self) -> BTreeSet<i32> {
+        let mark = [b"AMOEBA_STATE=", self.state().as_os_str().as_encoded_bytes(), b"\0"].concat();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|pid| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.windows(mark.len()).any(|window| window == mark)
+        })
+        .collect()
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        let _ = run_to_end(self.command(&["down"]), None, Duration::from_secs(30));
+        // Whatever is still there after `down` must not outlive the test, even when the test found just that.
+        for pid in self.processes() {
+            kill(pid, Signal::KILL);
+        }
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+impl Outcome {
+    /// It exited with 0.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Outcome {
+        self.exit(0)
+    }
+
+    /// It exited with this code.
+    #[track_caller]
+    pub(crate) fn exit(self, code: i32) -> Outcome {
+        assert_eq!(self.status.code(), Some(code), "{self:?}");
+        self
+    }
+
+    /// It printed exactly this on stdout.
+    #[track_caller]
+    pub(crate) fn printed(self, expected: &str) -> Outcome {
+        assert_eq!(String::from_utf8_lossy(&self.stdout), expected, "{self:?}");
+        self
+    }
+
+    /// It said exactly this on stderr.
+    #[track_caller]
+    pub(crate) fn said(self, expected: &str) -> Outcome {
+        assert_eq!(self.error_text(), expected, "{self:?}");
+        self
+    }
+
+    /// It gave one error, in plain words: something on stderr, no panic, nothing on stdout.
+    #[track_caller]
+    pub(crate) fn complained(self, about: &str) -> Outcome {
+        let text = self.error_text();
+        assert!(text.to_lowercase().contains(&about.to_lowercase()), "expected `{about}` in {self:?}");
+        assert!(!text.contains("panicked"), "{self:?}");
+        assert!(self.stdout.is_empty(), "an error printed data: {self:?}");
+        self
+    }
+
+    /// What it printed, without the last newline.
+    #[track_caller]
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.stdout.clone()).expect("text was printed").trim_end().to_owned()
+    }
+
+    fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let short = |bytes: &[u8]| {
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(2000)]).into_owned();
+            format!("{} bytes: {shown:?}", bytes.len())
+        };
+        write!(
+            f,
+            "`{}` -> {}\n  stdout {}\n  stderr {}",
+            self.line,
+            self.status,
+            short(&self.stdout),
+            short(&self.stderr)
+        )
+    }
+}
+
+/// Sends a signal; a process that is gone already is none of our business.
+pub(crate) fn kill(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Sends a signal to a child that a test started.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    kill(i32::try_from(child.id()).expect("Linux numbers processes with i32"), signal);
+}
+
+/// Bytes that no compression or text mode leaves unchanged by luck.
+pub(crate) fn random(size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .expect("Linux has urandom");
+    bytes
+}
+
+/// Runs a command to its end with `input` on its stdin; a hang fails the test.
+#[track_caller]
+pub(crate) fn finish(command: Command, input: Option<Vec<u8>>) -> Outcome {
+    let outcome = run_to_end(command, input, HANG);
+    outcome.unwrap_or_else(|line| panic!("`{line}` hangs: it was killed after {HANG:?}"))
+}
+
+/// The built binary: where `cargo xtask test` says, or beside the test itself.
+fn binary() -> PathBuf {
+    let path = match std::env::var_os("AMOEBA_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let test = std::env::current_exe().expect("a running test has a path");
+            let profile = test.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
+            profile.join("amoeba")
+        }
+    };
+    assert!(path.exists(), "{} is not built: run `cargo xtask test`", path.display());
+    path
+}
+
+/// The outcome, or the command's line when it was killed for taking longer than `limit`.
+fn run_to_end(mut command: Command, input: Option<Vec<u8>>, limit: Duration) -> Result<Outcome, String> {
+    let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+    let line = std::iter::once("amoeba".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+    if input.is_some() {
+        command.stdin(Stdio::piped());
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    if let Some(input) = input {
+        let mut stdin = child.stdin.take().expect("stdin was piped");
+        // A program that does not want all its input closes the pipe; that is its right.
+        std::thread::spawn(move || stdin.write_all(&input));
+    }
+    let stdout = drain(child.stdout.take().expect("stdout was piped"));
+    let stderr = drain(child.stderr.take().expect("stderr was piped"));
+    let status = wait(&mut child, limit);
+    let status = match status {
+        Some(status) => status,
+        None => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(line);
+        }
+    };
+    let read =
+        |output: std::sync::mpsc::Receiver<Vec<u8>>| output.recv_timeout(limit).map_err(|_| line.clone());
+    Ok(Outcome { status, stdout: read(stdout)?, stderr: read(stderr)?, line })
+}
+
+/// Waits for a child's end; `None` when it takes longer than `limit`.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if let Some(status) = child.try_wait().expect("our own child can be waited for") {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    None
+}
+
+/// Reads to the end on a thread of its own. A daemon that inherited the pipe would keep it open: the reader gives up then.
+fn drain(mut from: impl Read + Send + 'static) -> std::sync::mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
