@@ -1,0 +1,268 @@
+//! What a simulated process has of the world: threads, transactions, a clock, entropy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amoeba_cap::{GetPort, PutPort};
+use amoeba_kernel::{GetreqId, RequestId, Slot};
+use amoeba_threads::{Instant, Scheduler, SpawnError, Threads, Unpark};
+use amoeba_wire::Status;
+use amoeba_world::{
+    Clock, Error, Incoming, Listen, ListenError, Listener, Message, PutReply, ReplyTo, TransOptions,
+    Transactions, World,
+};
+
+use crate::core::{Core, State};
+use crate::host::{Pending, PendingState, Process, ProcessId};
+use crate::random::{Prng, SeededEntropy};
+use crate::scheduler::ThreadId;
+
+/// Client threads of one process that may be in a transaction at once.
+const SLOTS_MAX: u16 = 1024;
+/// What the wall clocks show when a run begins, roughly: 2026-01-01.
+const UNIX_EPOCH_OFFSET: Duration = Duration::from_secs(1_767_225_600);
+
+/// The world of a process.
+pub(crate) fn world_of(core: &Arc<Core>, process: ProcessId, skew: Duration) -> World {
+    let random = Prng::new(core.seed, "process", process.0);
+    World {
+        threads: threads_of(core, process),
+        clock: Arc::new(SimClock { core: core.clone(), skew }),
+        entropy: Arc::new(SeededEntropy::new(random)),
+        transactions: Arc::new(SimTransactions { core: core.clone(), process }),
+    }
+}
+
+/// The threads of a process.
+pub(crate) fn threads_of(core: &Arc<Core>, process: ProcessId) -> Threads {
+    Threads::new(Arc::new(SimScheduler { core: core.clone(), process }))
+}
+
+struct SimScheduler {
+    core: Arc<Core>,
+    process: ProcessId,
+}
+
+struct Waker {
+    core: Arc<Core>,
+    thread: ThreadId,
+}
+
+impl Unpark for Waker {
+    fn unpark(&self) {
+        self.core.state().table.unpark(self.thread);
+    }
+}
+
+impl Scheduler for SimScheduler {
+    fn spawn(&self, name: &str, body: Box<dyn FnOnce() + Send>) -> Result<(), SpawnError> {
+        if !self.core.check_alive() {
+            return Err(SpawnError);
+        }
+        let added = self.core.state().table.add(self.process, name, body);
+        added.map(drop).map_err(|_| SpawnError)
+    }
+
+    fn current(&self) -> Arc<dyn Unpark> {
+        let thread = self.core.current().expect("only threads of the simulated world can be woken");
+        Arc::new(Waker { core: self.core.clone(), thread })
+    }
+
+    fn park(&self, deadline: Option<Instant>) {
+        self.core.park(deadline);
+    }
+
+    fn now(&self) -> Instant {
+        self.core.state().now
+    }
+}
+
+struct SimClock {
+    core: Arc<Core>,
+    skew: Duration,
+}
+
+impl Clock for SimClock {
+    fn unix_time(&self) -> Duration {
+        UNIX_EPOCH_OFFSET + self.core.state().now.since_epoch() + self.skew
+    }
+}
+
+struct SimTransactions {
+    core: Arc<Core>,
+    process: ProcessId,
+}
+
+impl State {
+    /// Calls the kernel of a living process, as that kernel's process.
+    fn drive_for<R>(
+        &mut self,
+        process: ProcessId,
+        call: impl FnOnce(&mut amoeba_kernel::Kernel, Instant, amoeba_kernel::ProcessId) -> R,
+    ) -> Option<R> {
+        let (host, attached) =
+            self.processes.get(&process).map(|process| (process.host, process.attached))?;
+        self.drive(host, |kernel, now| call(kernel, now, attached))
+    }
+}
+
+impl SimTransactions {
+    /// Waits until what `find` finds is no longer pending; `None` when it is cancelled or gone.
+    fn wait<T>(
+        core: &Core,
+        process: ProcessId,
+        find: impl Fn(&mut Process) -> Option<Pending<T>>,
+        put_back: impl Fn(&mut Process, Pending<T>),
+    ) -> Option<T> {
+        loop {
+            if let Some(process) = core.state().processes.get_mut(&process) {
+                let pending = find(process)?;
+                match pending.state {
+                    PendingState::Ready(value) => return Some(value),
+                    PendingState::Cancelled => return None,
+                    PendingState::Waiting => put_back(process, pending),
+                }
+            } else {
+                core.check_alive();
+                return None; // a destructor in a dead process gets no answer
+            }
+            core.park(None);
+        }
+    }
+
+    fn free_slot(process: &Process) -> Option<Slot> {
+        (0..SLOTS_MAX).map(Slot).find(|slot| !process.transactions.contains_key(slot))
+    }
+}
+
+impl Transactions for SimTransactions {
+    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error> {
+        if !self.core.check_alive() {
+            return Err(Error::NotSent(Status::RPC_ABORTED));
+        }
+        let slot = {
+            let mut state = self.core.state();
+            let thread = state.table.current.expect("only threads of the simulated world make transactions");
+            let process =
+                state.processes.get_mut(&self.process).ok_or(Error::NotSent(Status::RPC_ABORTED))?;
+            let slot = Self::free_slot(process).ok_or(Error::NotSent(Status::RPC_TRYAGAIN))?;
+            process.transactions.insert(slot, Pending::new(thread));
+            state.drive_for(self.process, |kernel, now, id| kernel.trans(now, id, slot, request, options));
+            slot
+        };
+        Self::wait(
+            &self.core,
+            self.process,
+            |process| process.transactions.remove(&slot),
+            |process, pending| drop(process.transactions.insert(slot, pending)),
+        )
+        .unwrap_or(Err(Error::MaybeExecuted(Status::RPC_FAILURE)))
+    }
+
+    fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error> {
+        if !self.core.check_alive() {
+            return Err(Error::NotSent(Status::RPC_ABORTED));
+        }
+        let put_port = self
+            .core
+            .state()
+            .drive_for(self.process, |kernel, _, id| kernel.listen(id, port, request_size_max))
+            .unwrap_or(Err(Status::RPC_TRYAGAIN))
+            .map_err(Error::NotSent)?;
+        Ok(Arc::new(SimListener { core: self.core.clone(), process: self.process, put_port }))
+    }
+
+    fn put_port(&self, port: &GetPort) -> Result<PutPort, Error> {
+        let put_port = self.core.state().drive_for(self.process, |kernel, _, _| kernel.put_port(port));
+        put_port.ok_or(Error::NotSent(Status::RPC_TRYAGAIN))
+    }
+}
+
+struct SimListener {
+    core: Arc<Core>,
+    process: ProcessId,
+    put_port: PutPort,
+}
+
+impl Listen for SimListener {
+    fn put_port(&self) -> PutPort {
+        self.put_port
+    }
+
+    fn getreq(&self) -> Result<Incoming, ListenError> {
+        if !self.core.check_alive() {
+            return Err(ListenError);
+        }
+        let getreq = {
+            let mut state = self.core.state();
+            let thread = state.table.current.expect("only threads of the simulated world serve");
+            let process = state.processes.get_mut(&self.process).ok_or(ListenError)?;
+            process.getreq_count += 1;
+            let getreq = GetreqId(process.getreq_count);
+            process.getreqs.insert(getreq, (self.put_port, Pending::new(thread)));
+            let port = self.put_port;
+            let asked = state.drive_for(self.process, |kernel, now, id| kernel.getreq(now, id, port, getreq));
+            if !matches!(asked, Some(Ok(()))) {
+                if let Some(process) = state.processes.get_mut(&self.process) {
+                    process.getreqs.remove(&getreq);
+                }
+                return Err(ListenError);
+            }
+            getreq
+        };
+        let arrived = SimTransactions::wait(
+            &self.core,
+            self.process,
+            |process| process.getreqs.remove(&getreq).map(|(_, pending)| pending),
+            |process, pending| drop(process.getreqs.insert(getreq, (self.put_port, pending))),
+        )
+        .ok_or(ListenError)?;
+        let put = SimReply { core: self.core.clone(), process: self.process, request: arrived.request };
+        Ok(Incoming { caller: arrived.caller, request: arrived.message, reply: ReplyTo::new(Box::new(put)) })
+    }
+
+    fn close(&self) {
+        let mut state = self.core.state();
+        let port = self.put_port;
+        state.drive_for(self.process, |kernel, now, id| kernel.unlisten(now, id, port));
+        let Some(process) = state.processes.get_mut(&self.process) else {
+            return;
+        };
+        // A request that was delivered already is served; whoever waits in vain returns.
+        let waiting = process
+            .getreqs
+            .values_mut()
+            .filter(|(other, pending)| *other == port && matches!(pending.state, PendingState::Waiting));
+        let threads: Vec<ThreadId> = waiting
+            .map(|(_, pending)| {
+                pending.state = PendingState::Cancelled;
+                pending.thread
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| state.table.unpark(thread));
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct SimReply {
+    core: Arc<Core>,
+    process: ProcessId,
+    request: RequestId,
+}
+
+impl PutReply for SimReply {
+    fn putrep(self: Box<Self>, reply: Message) {
+        let request = self.request;
+        self.core.state().drive_for(self.process, |kernel, now, id| kernel.putrep(now, id, request, reply));
+    }
+
+    fn fail(self: Box<Self>) {
+        let request = self.request;
+        self.core.state().drive_for(self.process, |kernel, now, id| kernel.fail(now, id, request));
+    }
+}
