@@ -5,17 +5,47 @@
 //! events for processes. It opens no socket, reads no clock and starts no thread, so `linux` and `sim` drive the same
 //! code. Whoever drives it calls in, then empties [`Kernel::poll_event`] and [`Kernel::poll_transmit`], then sleeps
 //! until [`Kernel::poll_timeout`].
+//!
+//! A transaction between two processes of this host is handed over directly (`serve`); one with another host goes
+//! through the state machines of `amoeba-rpc` (`transact`, `network`). Both have the same semantics.
+//!
+//! Modules: this one holds the types and the table of processes, [`transact`] the client side, [`serve`] the server
+//! side, [`network`] what comes from and goes to the FLIP box, [`ports`] who listens where.
 #![forbid(unsafe_code)]
-#![allow(unused)]
 
+mod network;
+mod ports;
+mod serve;
+mod transact;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use amoeba_cap::{GetPort, PutPort, SystemSecret};
+use amoeba_flip::{FlipBox, PACKET_LIFE_MAX};
+pub use amoeba_flip::{LOCATION_SIZE_MAX, LinkConfig, LinkId, Location, Transmit};
+use amoeba_rpc::{Clients, HEADERS_SIZE, PortCache};
 use amoeba_threads::Instant;
-use amoeba_wire::Status;
 use amoeba_wire::packet::Address;
-use amoeba_world::{Caller, Entropy, Error, Message, TransOptions};
+use amoeba_wire::{Command, Status};
+use amoeba_world::{Caller, Entropy, Error, Message, random};
+
+use network::PortLocate;
+use ports::Port;
+use serve::Request;
+use transact::ClientSlot;
+
+/// Processes that may be attached at once.
+pub const PROCESSES_MAX: usize = 16384;
+/// Ports that one process may listen on.
+pub const PORTS_PER_PROCESS_MAX: usize = 1024;
+/// Calls of getreq that one process may have waiting.
+pub const GETREQS_MAX: usize = 4096;
+/// Requests that may wait for a server thread, per port and process.
+pub const QUEUE_MAX: usize = 1024;
+/// Bytes of requests that may wait for server threads in all, unless the queue is empty.
+pub const QUEUED_SIZE_MAX: usize = 1 << 30;
 
 /// A process attached to this kernel; never used again in the kernel's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,39 +62,6 @@ pub struct GetreqId(pub u64);
 /// A request that was delivered to a process and awaits its reply; never used again in the kernel's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
-
-/// A network of this host, numbered by whoever drives the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u16);
-
-/// Where on a link: opaque to the kernel, compared byte by byte, at most [`LOCATION_SIZE_MAX`] bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Location(pub Vec<u8>);
-
-/// Bytes a location may have.
-pub const LOCATION_SIZE_MAX: usize = 32;
-
-/// What the kernel must know of a link.
-#[derive(Clone, Copy, Debug)]
-pub struct LinkConfig {
-    /// The most bytes of a FLIP packet (header included) that the link carries.
-    pub packet_size_max: usize,
-    /// What crossing it adds to a hop count.
-    pub weight: u16,
-    /// Whether SECURITY messages may use it.
-    pub trusted: bool,
-}
-
-/// A packet to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transmit {
-    /// On which link.
-    pub link: LinkId,
-    /// To whom; `None` for everybody on the link.
-    pub to: Option<Location>,
-    /// A whole FLIP packet.
-    pub packet: Vec<u8>,
-}
 
 /// What a process is to be told.
 #[derive(Debug)]
@@ -103,104 +100,276 @@ pub struct Config {
     pub links: Vec<LinkConfig>,
 }
 
+/// What the kernel has done so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Transactions between processes of this host.
+    pub local: u64,
+    /// Transactions with other hosts.
+    pub remote: u64,
+    /// Requests of other hosts given to processes here.
+    pub served: u64,
+    /// Copies of requests that were dropped.
+    pub duplicates: u64,
+    /// Searches for ports begun.
+    pub locates: u64,
+    /// Transactions that ended as "may have been executed".
+    pub failures: u64,
+}
+
+/// An attached process.
+struct Process {
+    address: Address,
+    kid: [u8; 8],
+    /// The last transaction identifier it used; serial arithmetic.
+    tid: u32,
+    slots: BTreeMap<Slot, ClientSlot>,
+    ports: BTreeSet<PutPort>,
+    getreqs: BTreeMap<GetreqId, PutPort>,
+    executing: BTreeSet<RequestId>,
+    clients: Clients,
+    clients_timer: Option<Instant>,
+    message_size_max: usize,
+}
+
+/// A process that has ended, for as long as copies of packets to it may be under way.
+struct Departed {
+    clients: Clients,
+}
+
+/// What is to be done at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Slot(ProcessId, Slot),
+    Clients(ProcessId),
+    Locate(PutPort),
+    Departed(Address),
+}
+
 /// The state machine. See the crate's head for how it is driven.
-pub struct Kernel {}
+pub struct Kernel {
+    secret: SystemSecret,
+    entropy: Arc<dyn Entropy>,
+    flip: FlipBox,
+    has_links: bool,
+    processes: BTreeMap<ProcessId, Process>,
+    addresses: BTreeMap<Address, ProcessId>,
+    departed: BTreeMap<Address, Departed>,
+    ports: BTreeMap<PutPort, Port>,
+    requests: BTreeMap<RequestId, Request>,
+    queued_size: usize,
+    cache: PortCache,
+    locates: BTreeMap<PutPort, PortLocate>,
+    /// Client threads whose transactions wait for their port to be found.
+    searching: BTreeSet<(PutPort, ProcessId, Slot)>,
+    timers: BTreeSet<(Instant, Timer)>,
+    events: VecDeque<Event>,
+    counters: Counters,
+    last_process: u64,
+    last_request: u64,
+}
 
 impl Kernel {
-    /// A kernel with no process. It boots at `now`: for [`amoeba_flip`]'s packet life it answers no NOTHERE.
+    /// A kernel with no process. It boots at `now`: for [`PACKET_LIFE_MAX`] it answers no NOTHERE.
     pub fn new(config: Config, now: Instant) -> Kernel {
-        let _ = (config, now);
-        Kernel {}
+        let has_links = !config.links.is_empty();
+        let message_id = u32::from_le_bytes(random(&*config.entropy));
+        Kernel {
+            flip: FlipBox::new(config.links, message_id, now),
+            secret: config.secret,
+            entropy: config.entropy,
+            has_links,
+            processes: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            departed: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            queued_size: 0,
+            cache: PortCache::default(),
+            locates: BTreeMap::new(),
+            searching: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            last_process: 0,
+            last_request: 0,
+        }
     }
 
     /// A new process. `Err(RPC_TRYAGAIN)` when the host has its most processes.
-    pub fn attach(&mut self, now: Instant) -> Result<ProcessId, Status> {
-        Err(Status::RPC_TRYAGAIN)
+    pub fn attach(&mut self, _now: Instant) -> Result<ProcessId, Status> {
+        if self.processes.len() >= PROCESSES_MAX {
+            return Err(Status::RPC_TRYAGAIN);
+        }
+        self.last_process += 1;
+        let id = ProcessId(self.last_process);
+        let address = self.new_address();
+        let tid = u32::from_le_bytes(random(&*self.entropy));
+        let process = Process {
+            address,
+            kid: random(&*self.entropy),
+            tid,
+            slots: BTreeMap::new(),
+            ports: BTreeSet::new(),
+            getreqs: BTreeMap::new(),
+            executing: BTreeSet::new(),
+            clients: Clients::default(),
+            clients_timer: None,
+            message_size_max: HEADERS_SIZE,
+        };
+        self.flip.register(address, process.message_size_max);
+        self.addresses.insert(address, id);
+        self.processes.insert(id, process);
+        Ok(id)
     }
 
     /// The process's public FLIP address.
     pub fn address(&self, process: ProcessId) -> Option<Address> {
-        None
+        self.processes.get(&process).map(|process| process.address)
     }
 
     /// The process has ended: what it was executing fails at its clients, what it had asked for is forgotten.
-    pub fn detach(&mut self, now: Instant, process: ProcessId) {}
+    pub fn detach(&mut self, now: Instant, process: ProcessId) {
+        let Some(slots) = self.processes.get(&process).map(|process| process.slots.keys().copied()) else {
+            return;
+        };
+        for slot in slots.collect::<Vec<_>>() {
+            self.forget_slot(process, slot);
+        }
+        self.stop_serving(now, process);
+        let process = self.processes.remove(&process).expect("found above");
+        self.addresses.remove(&process.address);
+        let until = now + PACKET_LIFE_MAX;
+        self.departed.insert(process.address, Departed { clients: process.clients });
+        self.timers.insert((until, Timer::Departed(process.address)));
+        self.pump(now);
+    }
 
     /// F: the put-port of a get-port.
     pub fn put_port(&self, port: &GetPort) -> PutPort {
-        PutPort::NULL
+        self.secret.put_port(port)
     }
-
-    /// The process listens on a get-port from now on. `request_size_max` bounds the data of its requests.
-    pub fn listen(
-        &mut self,
-        process: ProcessId,
-        port: &GetPort,
-        request_size_max: usize,
-    ) -> Result<PutPort, Status> {
-        Err(Status::RPC_TRYAGAIN)
-    }
-
-    /// The process no longer listens; its calls of getreq on that port are forgotten, what it executes goes on.
-    pub fn unlisten(&mut self, now: Instant, process: ProcessId, port: PutPort) {}
-
-    /// A thread of the process waits for a request on a port it listens on: one [`Event::Request`] will name `getreq`.
-    pub fn getreq(
-        &mut self,
-        now: Instant,
-        process: ProcessId,
-        port: PutPort,
-        getreq: GetreqId,
-    ) -> Result<(), Status> {
-        Err(Status::RPC_BADPORT)
-    }
-
-    /// That thread no longer waits. If its request was delivered already, this does nothing.
-    pub fn cancel_getreq(&mut self, process: ProcessId, getreq: GetreqId) {}
-
-    /// Answers a request. Unknown ids (a client that has died, an answer given twice) are ignored.
-    pub fn putrep(&mut self, now: Instant, process: ProcessId, request: RequestId, reply: Message) {}
-
-    /// Gives a request up: its client hears RPC_FAILURE.
-    pub fn fail(&mut self, now: Instant, process: ProcessId, request: RequestId) {}
-
-    /// Starts a transaction; one [`Event::Reply`] for `slot` will end it, at once for a bad request.
-    pub fn trans(
-        &mut self,
-        now: Instant,
-        process: ProcessId,
-        slot: Slot,
-        request: Message,
-        options: &TransOptions,
-    ) {
-    }
-
-    /// The client thread is gone: forget its transaction, without an event.
-    pub fn abort(&mut self, now: Instant, process: ProcessId, slot: Slot) {}
-
-    /// A packet arrived on `link` from `from`.
-    pub fn handle_packet(&mut self, now: Instant, link: LinkId, from: &Location, packet: &[u8]) {}
 
     /// Time has passed.
-    pub fn handle_timeout(&mut self, now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.flip.handle_timeout(now);
+        self.pump(now);
+        while let Some(&(due, timer)) = self.timers.first()
+            && due <= now
+        {
+            self.timers.pop_first();
+            match timer {
+                Timer::Slot(process, slot) => self.slot_timeout(now, process, slot),
+                Timer::Clients(process) => self.clients_timeout(now, process),
+                Timer::Locate(port) => self.locate_again(now, port),
+                Timer::Departed(address) => {
+                    self.departed.remove(&address);
+                    self.flip.unregister(address);
+                }
+            }
+            self.pump(now);
+        }
+    }
 
     /// When [`Kernel::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let timer = self.timers.first().map(|(due, _)| *due);
+        [timer, self.flip.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next packet to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        None
+        self.flip.poll_transmit()
     }
 
     /// The next event for a process.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.pop_front()
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// Counters and tables, a line each, for `std_status`.
     pub fn status(&self) -> String {
-        String::new()
+        let flip = self.flip.counters();
+        let rows: [(&str, u64); 17] = [
+            ("processes", self.processes.len() as u64),
+            ("ports", self.ports.len() as u64),
+            ("requests under way", self.requests.len() as u64),
+            ("bytes queued", self.queued_size as u64),
+            ("transactions here", self.counters.local),
+            ("transactions elsewhere", self.counters.remote),
+            ("requests from elsewhere", self.counters.served),
+            ("copies dropped", self.counters.duplicates),
+            ("transactions failed", self.counters.failures),
+            ("port searches", self.counters.locates),
+            ("ports cached", self.cache.len() as u64),
+            ("routes", self.flip.routes().len() as u64),
+            ("packets in", flip.packets_in),
+            ("packets out", flip.packets_out),
+            ("packets dropped", flip.dropped),
+            ("address searches", flip.locates),
+            ("messages undelivered", flip.undelivered),
+        ];
+        rows.iter().map(|(name, value)| format!("{name:24} {value}\n")).collect()
+    }
+
+    fn new_address(&self) -> Address {
+        loop {
+            let mut private: [u8; 8] = random(&*self.entropy);
+            private[7] = 0;
+            let address = Address(self.secret.public_address(private));
+            if !self.addresses.contains_key(&address) && !self.departed.contains_key(&address) {
+                return address;
+            }
+        }
+    }
+
+    /// Lets messages of this size reach the process.
+    fn widen(&mut self, process: ProcessId, data_size_max: usize) {
+        let Some(process) = self.processes.get_mut(&process) else { return };
+        let size_max = data_size_max.min(amoeba_wire::DATA_SIZE_MAX) + HEADERS_SIZE;
+        if size_max > process.message_size_max {
+            process.message_size_max = size_max;
+            self.flip.register(process.address, size_max);
+        }
+    }
+
+    fn set_timer(&mut self, old: Option<Instant>, new: Option<Instant>, timer: Timer) {
+        if old != new {
+            old.map(|old| self.timers.remove(&(old, timer)));
+            new.map(|new| self.timers.insert((new, timer)));
+        }
+    }
+
+    /// Ends a transaction: tells its client.
+    fn finish(&mut self, process: ProcessId, slot: Slot, result: Result<Message, Error>) {
+        if matches!(result, Err(Error::MaybeExecuted(_))) {
+            self.counters.failures += 1;
+        }
+        self.events.push_back(Event::Reply { process, slot, result });
     }
 }
+
+/// Why a request cannot be sent at all.
+fn check(request: &Message) -> Result<(), Error> {
+    let Command(command) = request.header.command();
+    if request.header.port.is_null() {
+        Err(Error::NotSent(Status::RPC_BADPORT))
+    } else if (command as i16) < 0 {
+        Err(Error::NotSent(Status::RPC_COMBAD))
+    } else if request.data.len() > amoeba_wire::DATA_SIZE_MAX {
+        Err(Error::NotSent(Status::RPC_BADADDRESS))
+    } else {
+        Ok(())
+    }
+}
+
+/// How long the FLIP box may search for the address of an answer.
+const ANSWER_LOCATE_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

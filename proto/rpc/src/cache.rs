@@ -49,10 +49,10 @@ impl PortCache {
         self.clock += 1;
         let used = self.clock;
         let entry = self.entries.entry(port).or_insert_with(|| Entry { servers: Vec::new(), used });
-        match entry.servers.iter_mut().find(|known| known.address == server.address) {
-            Some(known) => known.round_trip = server.round_trip,
-            None if entry.servers.len() < SERVERS_PER_PORT_MAX => entry.servers.push(server),
-            None => {}
+        if let Some(known) = entry.servers.iter_mut().find(|known| known.address == server.address) {
+            known.round_trip = server.round_trip;
+        } else if entry.servers.len() < SERVERS_PER_PORT_MAX {
+            entry.servers.push(server);
         }
     }
 

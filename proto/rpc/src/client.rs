@@ -88,6 +88,16 @@ impl RemoteTrans {
         self.phase == Phase::Locating
     }
 
+    /// Whether it was sent to `server` as transaction `tid` and still waits for the reply.
+    pub fn waits_for(&self, server: Address, tid: u32) -> bool {
+        match self.phase {
+            Phase::Locating => false,
+            Phase::Sent { server: to, tid: sent, .. } | Phase::Working { server: to, tid: sent, .. } => {
+                to == server && sent == tid
+            }
+        }
+    }
+
     /// When [`RemoteTrans::handle_timeout`] is to be called: while locating, when to look (again) for a server.
     pub fn timeout(&self) -> Instant {
         self.timeout

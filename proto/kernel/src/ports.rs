@@ -1,0 +1,51 @@
+//! The port table: which processes of this host listen on a port, and which requests wait for them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{GetreqId, ProcessId, RequestId};
+
+/// A port that at least one process listens on.
+#[derive(Debug, Default)]
+pub(crate) struct Port {
+    pub(crate) listening: BTreeMap<ProcessId, Listening>,
+    /// Requests of this host that any of the processes may take.
+    pub(crate) queue: VecDeque<RequestId>,
+    /// The process that got the last request.
+    turn: Option<ProcessId>,
+}
+
+/// One process that listens.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) request_size_max: usize,
+    pub(crate) getreqs: VecDeque<GetreqId>,
+    /// Requests of other hosts, addressed to this process.
+    pub(crate) queue: VecDeque<RequestId>,
+}
+
+impl Port {
+    /// The process after the last one, in turn, that has a waiting thread and takes requests of `size` bytes.
+    pub(crate) fn ready(&mut self, size: usize) -> Option<(ProcessId, GetreqId)> {
+        let ready = |(_, listening): &(&ProcessId, &Listening)| {
+            !listening.getreqs.is_empty() && listening.request_size_max >= size
+        };
+        let after = self.turn.map_or(0, |turn| turn.0 + 1);
+        let next = self.listening.range(ProcessId(after)..).find(ready);
+        let (&process, _) = next.or_else(|| self.listening.iter().find(ready))?;
+        self.turn = Some(process);
+        let getreq = self.listening.get_mut(&process)?.getreqs.pop_front()?;
+        Some((process, getreq))
+    }
+
+    /// Whether any process takes requests of `size` bytes.
+    pub(crate) fn takes(&self, size: usize) -> bool {
+        self.listening.values().any(|listening| listening.request_size_max >= size)
+    }
+
+    /// The process that is to answer a LOCATE: one with a waiting thread, else the one with the shortest queue.
+    pub(crate) fn answerer(&self) -> Option<ProcessId> {
+        let load =
+            |(_, listening): &(&ProcessId, &Listening)| (listening.getreqs.is_empty(), listening.queue.len());
+        self.listening.iter().min_by_key(load).map(|(process, _)| *process)
+    }
+}
