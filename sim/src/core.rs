@@ -293,10 +293,12 @@ impl State {
 
     fn thread_ended(&mut self, thread: ThreadId, ended: Ended) {
         let process = self.table.process_of(thread).expect("it ran a moment ago");
+        let was_killed = self.table.is_killed(thread); // what is dead may fail as it likes
         self.table.remove(thread);
         self.table.dying.retain(|other| *other != thread);
         if let Ended::Panicked(text) = &ended
             && !self.config.panics_allowed
+            && !was_killed
         {
             let name = self.process_name(process);
             self.failures.push(format!("a thread of {name} panicked: {text}"));

@@ -166,7 +166,7 @@ impl Transactions for SimTransactions {
         let put_port = self
             .core
             .state()
-            .drive_for(self.process, |kernel, _, id| kernel.listen(id, port, request_size_max))
+            .drive_for(self.process, |kernel, now, id| kernel.listen(now, id, port, request_size_max))
             .unwrap_or(Err(Status::RPC_TRYAGAIN))
             .map_err(Error::NotSent)?;
         Ok(Arc::new(SimListener { core: self.core.clone(), process: self.process, put_port }))
