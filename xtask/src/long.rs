@@ -4,8 +4,7 @@
 //! seeds; the live tests over and over. Everything runs to its end or to the end of its third, whichever is first; only
 //! a failure is a failure.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -35,8 +34,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     if !(1..=MINUTES_MAX).contains(&minutes) {
         bail!("MINUTES is 1 to {MINUTES_MAX}");
     }
-    shell::run(&mut shell::cargo(&["build", "--locked", "--workspace", "--bins"]))?;
-    shell::run(&mut shell::cargo(&["test", "--locked", "--workspace", "--no-run"]))?;
+    suite::build()?;
     let third = Duration::from_secs(minutes * 60) / 3;
     let outcomes = [("fuzz", fuzz(third)), ("seeds", seeds(third)), ("live", live(third))];
     let mut failed = Vec::new();
@@ -96,10 +94,10 @@ fn live(time: Duration) -> Result<String> {
     Ok(format!("{rounds} rounds"))
 }
 
-/// Runs it in a process group of its own until it ends or the time has come.
+/// Runs it until it ends or the time has come.
 fn run_until(command: &mut Command, deadline: Instant) -> Result<End> {
     println!("$ {}", shell::shown(command));
-    let mut child = command.process_group(0).spawn()?;
+    let mut child = command.spawn()?;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
             if !status.success() {
@@ -109,15 +107,8 @@ fn run_until(command: &mut Command, deadline: Instant) -> Result<End> {
         }
         std::thread::sleep(Duration::from_millis(200));
     }
-    kill_group(&mut child)?;
+    shell::kill_tree(&mut child)?;
     Ok(End::OutOfTime)
-}
-
-fn kill_group(child: &mut Child) -> Result<()> {
-    let group = format!("-{}", child.id());
-    Command::new("kill").args(["-KILL", "--", &group]).status().context("cannot start `kill`")?;
-    child.wait()?;
-    Ok(())
 }
 
 impl std::fmt::Display for End {

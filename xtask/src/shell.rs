@@ -1,7 +1,11 @@
 //! Starting cargo and other programs in the project's root.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -60,4 +64,120 @@ pub(crate) fn capture(command: &mut Command) -> Result<Vec<u8>> {
         );
     }
     Ok(output.stdout)
+}
+
+/// Runs a command and passes its stdout on line by line, those lines for which `keep` says so; whether it succeeded.
+///
+/// # Errors
+/// It said nothing for as long as `silence`: then it and what it started are killed.
+pub(crate) fn stream(
+    command: &mut Command,
+    silence: Duration,
+    mut keep: impl FnMut(&str) -> bool,
+) -> Result<bool> {
+    println!("$ {}", shown(command));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let stdout = child.stdout.take().expect("stdout was piped");
+    // One line in flight: a reader that falls behind slows the command down instead of filling memory.
+    let (sender, lines) = mpsc::sync_channel::<Vec<u8>>(1);
+    std::thread::spawn(move || {
+        let lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+        lines.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
+    });
+    let mut out = std::io::stdout().lock();
+    loop {
+        match lines.recv_timeout(silence) {
+            Ok(line) if keep(String::from_utf8_lossy(&line).trim_end()) => {
+                out.write_all(&line)?;
+                out.write_all(b"\n")?;
+            }
+            Ok(_) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                kill_tree(&mut child)?;
+                bail!("`{}` was silent for {silence:?} and was killed", shown(command));
+            }
+        }
+    }
+    Ok(child.wait()?.success())
+}
+
+/// Kills a child and everything it started.
+pub(crate) fn kill_tree(child: &mut Child) -> Result<()> {
+    let parents = parents();
+    let mut doomed = vec![child.id()];
+    let mut next = 0;
+    while let Some(&parent) = doomed.get(next) {
+        doomed.extend(parents.iter().filter(|(_, of)| **of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    let pids = doomed.iter().map(u32::to_string);
+    // Some of them may be gone by now; the child itself cannot be, before it is waited for.
+    Command::new("kill")
+        .arg("-KILL")
+        .args(pids)
+        .stderr(Stdio::null())
+        .status()
+        .context("cannot start `kill`")?;
+    child.wait()?;
+    Ok(())
+}
+
+/// The parent of every process of this machine.
+fn parents() -> BTreeMap<u32, u32> {
+    let mut parents = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // pid (name) state parent …; the name may contain anything, but the last parenthesis ends it.
+        let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+        if let Some(parent) = after_name.split_whitespace().nth(1).and_then(|parent| parent.parse().ok()) {
+            parents.insert(pid, parent);
+        }
+    }
+    parents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn lines_are_seen_and_the_end_is_told() {
+        let mut seen = Vec::new();
+        let mut see = |line: &str| {
+            seen.push(line.to_owned());
+            false
+        };
+        assert!(stream(&mut sh("echo a; printf b"), Duration::from_secs(60), &mut see).unwrap());
+        assert!(!stream(&mut sh("exit 3"), Duration::from_secs(60), &mut see).unwrap());
+        assert_eq!(seen, ["a", "b"]);
+    }
+
+    #[test]
+    fn silence_ends_a_command_and_its_children() {
+        let mut pid = String::new();
+        let mut see = |line: &str| {
+            pid = line.to_owned();
+            false
+        };
+        let ended = stream(&mut sh("sleep 1000 & echo $!; wait"), Duration::from_millis(300), &mut see);
+        assert!(ended.unwrap_err().to_string().contains("silent"));
+        let alive = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        while alive() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }

@@ -3,11 +3,10 @@
 //! The last line of its output is the counts alone: `N passed, N failed, N skipped`. The tests in `tests/live` start the
 //! built binaries, so these are built first and named to them by `AMOEBA_BIN`.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::shell;
 
@@ -72,16 +71,19 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     tested
 }
 
-/// Builds the programs that the live tests start.
-fn build() -> Result<()> {
-    shell::run(&mut shell::cargo(&["build", "--locked", "--workspace", "--bins"]))
+/// The longest a test may say nothing: then it hangs, and a run that hangs tells nobody what failed.
+const SILENCE_MAX: Duration = Duration::from_secs(600);
+
+/// Builds the programs that the live tests start, and the tests.
+pub(crate) fn build() -> Result<()> {
+    shell::run(&mut shell::cargo(&["build", "--locked", "--workspace", "--bins"]))?;
+    shell::run(&mut shell::cargo(&["test", "--locked", "--workspace", "--no-run"]))
 }
 
 fn test(arguments: &[String], counts: &mut Counts) -> Result<()> {
     let mut command = shell::cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     command.args(arguments).env("AMOEBA_BIN", binary_path());
-    println!("$ {}", shell::shown(&command));
-    let ok = stream(&mut command, |line| {
+    let ok = shell::stream(&mut command, SILENCE_MAX, |line| {
         if let Some(more) = Counts::of_test_result(line) {
             counts.add(more);
         }
@@ -96,24 +98,6 @@ fn test(arguments: &[String], counts: &mut Counts) -> Result<()> {
 /// Where cargo put the binary `amoeba`.
 pub(crate) fn binary_path() -> PathBuf {
     shell::target_folder().join("debug").join("amoeba")
-}
-
-/// Runs a command and passes its stdout on line by line, those lines for which `keep` says so; whether it succeeded.
-pub(crate) fn stream(command: &mut Command, mut keep: impl FnMut(&str) -> bool) -> Result<bool> {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", shell::shown(command)))?;
-    let stdout = child.stdout.take().expect("stdout was piped");
-    let mut out = std::io::stdout().lock();
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = line.context("reading the output of a child")?;
-        if keep(String::from_utf8_lossy(&line).trim_end()) {
-            out.write_all(&line)?;
-            out.write_all(b"\n")?;
-        }
-    }
-    Ok(child.wait()?.success())
 }
 
 #[cfg(test)]
