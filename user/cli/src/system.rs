@@ -1,0 +1,147 @@
+//! What the subcommands need of the program they are part of: the system to talk to, and the terminal they talk on.
+//!
+//! The binary implements [`System`] over the world `linux`; tests implement it with fakes. The subcommands make no
+//! system call of their own but through `std::fs`, `std::io` and `std::env`.
+
+use std::any::Any;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use amoeba_cap::Capability;
+use amoeba_world::World;
+use serde::Serialize;
+
+/// What to do when no system runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Fail, and say how to start one.
+    Never,
+    /// Start a private one-host system, and leave it running.
+    IfNeeded,
+}
+
+/// How `amoeba up` is to start the system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpOptions {
+    /// Stay, supervise, and end with the first SIGINT or SIGTERM, instead of leaving a supervisor behind.
+    pub foreground: bool,
+    /// Print the status as JSON once everything runs.
+    pub json: bool,
+}
+
+/// A connection to a running system, with the capabilities that everything else is reached by.
+pub struct Session {
+    /// Threads, clock, randomness and transactions of this process.
+    pub world: World,
+    /// The user's root directory.
+    pub root: Capability,
+    /// This host's directory, with the entries `proc`, `ps`, `sys`, `random` and `tod`.
+    pub host: Capability,
+    /// What this host is called.
+    pub host_name: String,
+}
+
+/// A system, as the subcommands see it.
+pub trait System {
+    /// Connects to the system.
+    ///
+    /// # Errors
+    /// None runs and `start` says to start none, or it cannot be started, or its state cannot be read.
+    fn connect(&self, start: Start) -> anyhow::Result<Session>;
+    /// Starts the system, unless it runs, and returns when all its servers answer.
+    ///
+    /// # Errors
+    /// A server does not start; the error says which, and where its log is.
+    fn up(&self, options: &UpOptions) -> anyhow::Result<ExitCode>;
+    /// Stops the system and returns when nothing of it runs. Nothing to stop is no error.
+    ///
+    /// # Errors
+    /// Something still runs.
+    fn down(&self) -> anyhow::Result<()>;
+    /// What runs and what does not.
+    ///
+    /// # Errors
+    /// The state cannot be read. A system that does not run is no error.
+    fn status(&self) -> anyhow::Result<SystemStatus>;
+    /// The terminal, if there is one, and the signals.
+    fn console(&self) -> &dyn Console;
+}
+
+/// Whose system it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SystemKind {
+    /// The host's, run by root for everybody.
+    Root,
+    /// One user's own.
+    Private,
+}
+
+/// How a system is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SystemStatus {
+    /// Whether it runs: the kernel daemon answers.
+    pub running: bool,
+    /// Whose it is.
+    pub kind: SystemKind,
+    /// Where it keeps its state.
+    pub state_directory: PathBuf,
+    /// What this host is called.
+    pub host: String,
+    /// Its daemons, those that do not run now too.
+    pub daemons: Vec<DaemonStatus>,
+    /// What somebody should look at, a sentence each; empty when all is well.
+    pub attention: Vec<String>,
+}
+
+/// One daemon of a system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DaemonStatus {
+    /// `supervisor`, `kernel`, `bullet`, `directory`, `process`.
+    pub role: String,
+    /// Its process on this host, `None` while it does not run.
+    pub pid: Option<u32>,
+    /// When it was started: seconds since 1970-01-01 00:00 UTC.
+    pub since: Option<u64>,
+    /// How often the supervisor had to start it again.
+    pub restarts: u32,
+}
+
+/// One of the three streams that every program has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standard {
+    /// Standard input.
+    Input,
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// The terminal and the signals of this process.
+pub trait Console: Send + Sync {
+    /// Whether a stream is a terminal.
+    fn is_terminal(&self, stream: Standard) -> bool;
+    /// Rows and columns of the terminal; `None` when there is none.
+    fn size(&self) -> Option<(u16, u16)>;
+    /// Hands every key to this program as it is typed, signs of control too. Dropping the guard puts the terminal
+    /// back as it was.
+    ///
+    /// # Errors
+    /// Standard input is no terminal.
+    fn raw_mode(&self) -> io::Result<Box<dyn Any + Send>>;
+    /// Catches these signals from now on, for as long as the process runs; what they used to do no longer happens.
+    ///
+    /// # Errors
+    /// A signal that cannot be caught.
+    fn signals(&self, numbers: &[i32]) -> io::Result<Box<dyn Signals>>;
+    /// Stops this process as an uncaught SIGTSTP would; returns when it is continued.
+    fn suspend(&self);
+}
+
+/// Signals as they arrive.
+pub trait Signals: Send {
+    /// Waits for the next one. `None`: no more will come.
+    fn next(&mut self) -> Option<i32>;
+}
