@@ -51,13 +51,13 @@ fn a_stored_program_is_run_by_its_name() {
     let system = System::up();
     let script = system.write("greet", b"#!/bin/sh\necho greetings $1\nexit 4\n");
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    system.amoeba(&["mkdir", "bin"]).ok();
-    system.amoeba(&["put", "greet", "bin/greet"]).ok();
+    system.amoeba(&["mkdir", "-p", "/bin"]).ok();
+    system.amoeba(&["put", "greet", "/bin/greet"]).ok();
     std::fs::remove_file(&script).unwrap();
     system.amoeba(&["run", "--", "greet", "Andy"]).exit(4).printed("greetings Andy\n");
 
     let program = std::fs::canonicalize("/bin/echo").unwrap();
-    system.amoeba(&["put", program.to_str().unwrap(), "bin/stored-echo"]).ok();
+    system.amoeba(&["put", program.to_str().unwrap(), "/bin/stored-echo"]).ok();
     system.amoeba(&["run", "--", "stored-echo", "from", "bullet"]).ok().printed("from bullet\n");
 }
 

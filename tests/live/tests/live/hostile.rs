@@ -13,7 +13,7 @@ fn a_capability_in_text_names_its_object() {
     let system = System::up();
     system.amoeba_with(&["put", "-", "thing"], b"mine").ok();
     let capability = system.amoeba(&["cap", "show", "thing"]).ok().text();
-    system.amoeba(&["cat", &capability]).ok().printed("mine");
+    system.amoeba(&["cat", &format!("cap:{capability}")]).ok().printed("mine");
     // Secrets need not stand on the command line.
     system.amoeba_with(&["cat", "-"], capability.as_bytes()).ok().printed("mine");
     system.write("capability", capability.as_bytes());
@@ -28,9 +28,9 @@ fn a_flipped_bit_makes_a_capability_worthless() {
     let mut digits = capability.char_indices().filter(|(_, c)| c.is_ascii_hexdigit()).map(|(at, _)| at);
     let last = digits.next_back().expect("a capability has digits");
     let old = u8::from_str_radix(&capability[last..=last], 16).unwrap();
-    let forged = format!("{}{:x}{}", &capability[..last], old ^ 1, &capability[last + 1..]);
+    let forged = format!("cap:{}{:X}{}", &capability[..last], old ^ 1, &capability[last + 1..]);
     system.amoeba(&["cat", &forged]).exit(1).complained("capability");
-    system.amoeba(&["cat", &capability]).ok().printed("mine");
+    system.amoeba(&["cat", &format!("cap:{capability}")]).ok().printed("mine");
 }
 
 #[test]
@@ -39,9 +39,9 @@ fn a_restricted_capability_gives_exactly_what_it_says() {
     system.amoeba(&["mkdir", "shared"]).ok();
     system.amoeba_with(&["put", "-", "shared/thing"], b"mine").ok();
     let reader = system.amoeba(&["cap", "restrict", "shared", "read"]).ok().text();
-    system.amoeba(&["ls", &reader]).ok().printed("thing\n");
-    let outcome = system.amoeba(&["rm", &format!("{reader}/thing")]);
-    outcome.exit(1).complained("denied");
+    system.write("reader", reader.as_bytes());
+    system.amoeba(&["ls", "@reader"]).ok().printed("thing\n");
+    system.amoeba(&["rm", "@reader/thing"]).exit(1).complained("denied");
     system.amoeba(&["cat", "shared/thing"]).ok().printed("mine");
 }
 
