@@ -52,7 +52,7 @@ fn modules(path: &str, root: bool, text: &str) -> Vec<String> {
 fn declared(line: &str) -> Option<&str> {
     let before_semicolon = line.split(';').next().filter(|_| line.contains(';'))?;
     let (visibility, name) = before_semicolon.rsplit_once("mod ")?;
-    let visibility = visibility.trim();
+    let (visibility, name) = (visibility.trim(), name.trim_start_matches("r#"));
     let plain = visibility.is_empty() || visibility == "pub" || visibility.starts_with("pub(");
     let word = name.chars().all(|c| c.is_alphanumeric() || c == '_');
     (plain && word).then_some(name)
@@ -90,7 +90,7 @@ mod tests {
             source_file("base/cap/odd.rs", "include!(\"./../made.rs\");"),
             source_file("base/made.rs", ""),
             source_file("base/cap/src/a/d.rs", ""),
-            source_file("base/cap/src/b/mod.rs", "mod e;"),
+            source_file("base/cap/src/b/mod.rs", "mod r#e;"),
             source_file("base/cap/src/b/e.rs", ""),
             source_file("base/cap/src/dead.rs", "mod deader;"),
             source_file("base/cap/src/dead/deader.rs", ""),
