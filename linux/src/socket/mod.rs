@@ -1,0 +1,61 @@
+//! What a process and its kernel daemon say to each other over a Unix stream socket.
+//!
+//! A process has several connections, one for each thread that waits: a thread in `trans` or in `getreq` owns its
+//! connection until the answer has come, so both ends are plain code and no answer needs a number. The first
+//! connection says ATTACH and learns the process's cookie (128 random bits); the others JOIN with it. The process
+//! lives as long as one of its connections.
+//!
+//! # Frames
+//!
+//! Integers are little-endian, reserved bytes zero.
+//!
+//! ```text
+//!  0        4      5            8                 8 + fixed            8 + length
+//!  +--------+------+------------+-----------------+--------------------+
+//!  | length | kind | reserved 3 | fixed part      | data               |
+//!  +--------+------+------------+-----------------+--------------------+
+//! ```
+//!
+//! `length` counts the fixed part, whose size the kind decides, and the data.
+//!
+//! | kind | to the kernel | fixed part | data | answered by |
+//! |---|---|---|---|---|
+//! | 1 | ATTACH | version 4 | | ATTACHED, ERROR |
+//! | 2 | JOIN | cookie 16 | | DONE, ERROR |
+//! | 3 | TRANS | locate timeout (ns) 8, reply size max 8, signed 1, get-port 6, reserved 1, header 32 | request | REPLY, ERROR |
+//! | 4 | LISTEN | get-port 6, reserved 2, request size max 8 | | PORT, ERROR |
+//! | 5 | UNLISTEN | put-port 6 | | DONE |
+//! | 6 | GETREQ | put-port 6 | | REQUEST, ERROR (RPC_ABORTED: no longer listening) |
+//! | 7 | PUTREP | request id 8, header 32 | reply | |
+//! | 8 | FAIL | request id 8 | | |
+//! | 9 | PUT-PORT | get-port 6 | | PORT |
+//! | 10 | STATUS | | | TEXT |
+//!
+//! | kind | to the process | fixed part | data |
+//! |---|---|---|---|
+//! | 65 | ATTACHED | cookie 16, address 8 | |
+//! | 66 | DONE | | |
+//! | 67 | REPLY | header 32 | reply |
+//! | 68 | ERROR | class 1 (1 not sent, 2 refused, 3 maybe executed, 4 bad reply), reserved 1, status 2 | |
+//! | 69 | PORT | put-port 6 | |
+//! | 70 | REQUEST | request id 8, process address 8, signed 1, signature 6, reserved 1, header 32 | request |
+//! | 71 | TEXT | | text |
+//!
+//! PUTREP and FAIL go over the connection that delivered the request, at any time, also while that connection waits
+//! for its next request. A connection that closes with requests unanswered fails them; one that says anything else
+//! than the table allows is closed. Data are at most [`amoeba_wire::DATA_SIZE_MAX`] bytes: more is RPC_BADADDRESS,
+//! after which the connection is closed as well.
+//!
+//! # Source
+//! Ours. The one-connection-per-thread shape is that of AMUNIX, Amoeba 5.3's driver for Unix.
+
+mod assemble;
+mod frame;
+mod path;
+mod stream;
+
+pub(crate) use assemble::{Assembled, Assembler};
+pub use frame::{Bad, Cookie, Parts, ToKernel, ToProcess};
+pub(crate) use frame::{FrameHead, TEXT_SIZE_MAX, VERSION};
+pub(crate) use path::{bind, connect};
+pub(crate) use stream::{Lost, Stream, prepare, send_some};

@@ -1,0 +1,119 @@
+//! A process's end of a connection: blocking, whole frames.
+
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use amoeba_wire::DATA_SIZE_MAX;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg, sockopt};
+
+use super::{Assembler, FrameHead, ToKernel, ToProcess};
+
+/// Bytes that a socket may hold unread, where the system allows as much: with less, bulk data would change
+/// processes more often than necessary.
+const SOCKET_BUFFER_SIZE: usize = 1 << 20;
+
+/// Bytes read at once when the size of what comes is not known yet.
+const FIRST_READ_SIZE: usize = 4096;
+
+/// The connection is of no more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection to the kernel is lost")]
+pub(crate) struct Lost;
+
+/// One connection to the kernel. Whoever took it may send and receive; PUTREP and FAIL may come in between from
+/// other threads.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    socket: OwnedFd,
+    sending: Mutex<()>,
+}
+
+impl Stream {
+    /// A stream over a connected socket.
+    pub(crate) fn new(socket: OwnedFd) -> Stream {
+        prepare(&socket);
+        Stream { socket, sending: Mutex::new(()) }
+    }
+
+    /// Sends a whole frame. After an error the kernel has certainly not received all of it.
+    pub(crate) fn send(&self, frame: &ToKernel) -> Result<(), Lost> {
+        debug_assert!(frame.data().len() <= DATA_SIZE_MAX, "callers keep to the bound");
+        let _whole_frames = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let head = frame.head();
+        let mut sent = 0;
+        while sent < head.bytes().len() + frame.data().len() {
+            sent +=
+                send_some(&self.socket, &head, frame.data(), sent, SendFlags::empty()).map_err(|_| Lost)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next frame from the kernel, which must be alone: the kernel only answers.
+    pub(crate) fn receive(&self) -> Result<ToProcess, Lost> {
+        let mut assembler = Assembler::default();
+        let mut first = [0; FIRST_READ_SIZE];
+        loop {
+            let assembled = if assembler.missing() == 0 {
+                let (count, _) =
+                    retry_on_intr(|| recv(&self.socket, &mut first, RecvFlags::empty())).map_err(|_| Lost)?;
+                let mut bytes = first.get(..count).filter(|bytes| !bytes.is_empty()).ok_or(Lost)?;
+                let assembled = assembler.feed(&mut bytes).map_err(|_| Lost)?;
+                if !bytes.is_empty() {
+                    return Err(Lost);
+                }
+                assembled
+            } else {
+                let count = self.receive_into(&mut assembler)?;
+                // SAFETY: the system call has just initialised `count` bytes of the space.
+                unsafe { assembler.filled(count) }
+            };
+            if let Some(assembled) = assembled {
+                return ToProcess::parse(assembled.parts).map_err(|_| Lost);
+            }
+        }
+    }
+
+    fn receive_into(&self, assembler: &mut Assembler) -> Result<usize, Lost> {
+        let space = assembler.space();
+        loop {
+            match recv(&self.socket, &mut *space, RecvFlags::WAITALL) {
+                Ok((_, 0)) => return Err(Lost),
+                Ok((_, count)) => return Ok(count),
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(Lost),
+            }
+        }
+    }
+
+    /// Sends a frame and waits for its answer.
+    pub(crate) fn ask(&self, frame: &ToKernel) -> Result<ToProcess, Lost> {
+        self.send(frame)?;
+        self.receive()
+    }
+}
+
+/// Sets up a connected socket, at either end.
+pub(crate) fn prepare(socket: &OwnedFd) {
+    // Smaller buffers are slower, nothing else.
+    let _ = sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER_SIZE);
+}
+
+/// Sends what is left of a frame after its first `sent` bytes, as much as the socket takes at once.
+pub(crate) fn send_some(
+    socket: &OwnedFd,
+    head: &FrameHead,
+    data: &[u8],
+    sent: usize,
+    flags: SendFlags,
+) -> io::Result<usize> {
+    let head_left = head.bytes().get(sent..).unwrap_or_default();
+    let data_left = &data[sent.saturating_sub(head.bytes().len())..];
+    let parts = [IoSlice::new(head_left), IoSlice::new(data_left)];
+    // NOSIGNAL: a kernel that went away is an error of this call, not the death of the process.
+    let count = retry_on_intr(|| {
+        sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), flags | SendFlags::NOSIGNAL)
+    })?;
+    Ok(count)
+}
