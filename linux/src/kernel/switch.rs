@@ -1,0 +1,395 @@
+//! What frames mean: between the connections' queues and the transaction kernel. No system call is made here.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use amoeba_cap::PutPort;
+use amoeba_kernel::{Event, GetreqId, Kernel, ProcessId, RequestId, Slot};
+use amoeba_threads::Instant;
+use amoeba_wire::Status;
+use amoeba_world::{Entropy, Error, Message, TransOptions, random};
+
+use super::table::{Connection, Member, Outgoing, Table, Token};
+use super::{CONNECTIONS_PER_PROCESS_MAX, Config, EXECUTING_MAX, OUTGOING_FRAMES_MAX, STALL_TIME};
+use crate::socket::{Assembled, Bad, Cookie, ToKernel, ToProcess, VERSION};
+
+/// A process that has attached.
+struct Process {
+    cookie: Cookie,
+    pid: i32,
+    /// Its connections; the index is the slot of each.
+    slots: Vec<Option<Token>>,
+}
+
+/// Joins connections and kernel.
+pub(super) struct Switch {
+    kernel: Kernel,
+    entropy: Arc<dyn Entropy>,
+    pub(super) table: Table,
+    processes: BTreeMap<ProcessId, Process>,
+    cookies: BTreeMap<Cookie, ProcessId>,
+    connections_max: usize,
+    buffered_max: usize,
+    /// Bytes of data held for all connections.
+    buffered: usize,
+    /// Connections with something new to send.
+    pub(super) to_flush: Vec<Token>,
+    /// Connections to be closed.
+    pub(super) doomed: Vec<Token>,
+}
+
+impl Switch {
+    pub(super) fn new(config: Config, now: Instant) -> Switch {
+        let kernel = amoeba_kernel::Config {
+            secret: config.secret,
+            entropy: config.entropy.clone(),
+            links: Vec::new(), // one host: nothing leaves it yet
+        };
+        Switch {
+            kernel: Kernel::new(kernel, now),
+            entropy: config.entropy,
+            table: Table::default(),
+            processes: BTreeMap::new(),
+            cookies: BTreeMap::new(),
+            connections_max: config.connections_max,
+            buffered_max: config.buffered_max,
+            buffered: 0,
+            to_flush: Vec::new(),
+            doomed: Vec::new(),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.kernel.poll_timeout()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.kernel.handle_timeout(now);
+    }
+
+    /// A new connection; one too many is told so and closed.
+    pub(super) fn connected(&mut self, now: Instant, socket: OwnedFd, pid: i32) -> Token {
+        let mut connection = Connection::new(socket, pid, now);
+        connection.closing = self.table.len() >= self.connections_max;
+        let refused = connection.closing;
+        let token = self.table.insert(connection);
+        if refused {
+            tracing::warn!(pid, "refused a connection: there are {} already", self.connections_max);
+            self.refuse(token, Status::RPC_TRYAGAIN);
+        }
+        token
+    }
+
+    /// Marks a connection to be closed.
+    pub(super) fn doom(&mut self, token: Token) {
+        self.doomed.push(token);
+    }
+
+    /// The connection is over: forget what it waited for, fail what it was executing.
+    pub(super) fn disconnected(&mut self, now: Instant, token: Token) {
+        let Some(connection) = self.table.remove(token) else { return };
+        self.buffered -= connection.counted;
+        let Some(Member { process, slot }) = connection.member else { return };
+        if connection.trans.is_some() {
+            self.kernel.abort(now, process, slot);
+        }
+        if connection.getreq.is_some() {
+            self.kernel.cancel_getreq(process, GetreqId(token.to_u64()));
+        }
+        for &request in &connection.executing {
+            self.kernel.fail(now, process, request);
+        }
+        let entry = self.processes.get_mut(&process).expect("members' processes are attached");
+        entry.slots[usize::from(slot.0)] = None;
+        if entry.slots.iter().all(Option::is_none) {
+            self.cookies.remove(&entry.cookie);
+            self.processes.remove(&process);
+            self.kernel.detach(now, process);
+        }
+    }
+
+    /// Queues a frame for a connection.
+    pub(super) fn send(&mut self, token: Token, frame: ToProcess) {
+        let Some(connection) = self.table.get_mut(token) else { return };
+        if connection.outgoing.len() >= OUTGOING_FRAMES_MAX {
+            tracing::warn!(pid = connection.pid, "closing a connection that does not read");
+            return self.doom(token);
+        }
+        let (head, data) = frame.into_frame();
+        connection.outgoing.push_back(Outgoing { head, data, sent: 0 });
+        self.to_flush.push(token);
+    }
+
+    fn refuse(&mut self, token: Token, status: Status) {
+        self.send(token, ToProcess::Error { error: Error::NotSent(status) });
+    }
+
+    /// A frame has arrived. What it sets off is queued before the next frame is looked at, so that no two answers
+    /// ever meet on a connection.
+    pub(super) fn frame(&mut self, now: Instant, token: Token, assembled: Assembled) -> Result<(), Bad> {
+        let result = self.interpret(now, token, assembled);
+        self.dispatch(now);
+        result
+    }
+
+    fn interpret(&mut self, now: Instant, token: Token, assembled: Assembled) -> Result<(), Bad> {
+        let frame = ToKernel::parse(assembled.parts)?;
+        let Some(connection) = self.table.get_mut(token) else { return Ok(()) };
+        match (connection.member, frame) {
+            (None, ToKernel::Attach { version }) => self.attach(now, token, version),
+            (None, ToKernel::Join { cookie }) => self.join(token, cookie),
+            (None, _) => return Err(Bad::OutOfTurn),
+            (Some(member), frame) if assembled.discarded => self.refuse_discarded(now, token, member, frame),
+            (Some(member), frame) => return self.member_frame(now, token, member, frame),
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, now: Instant, token: Token, version: u32) {
+        if version != VERSION {
+            return self.send(token, ToProcess::Error { error: Error::Refused(Status::STD_COMBAD) });
+        }
+        let process = match self.kernel.attach(now) {
+            Ok(process) => process,
+            Err(status) => return self.refuse(token, status),
+        };
+        let cookie = Cookie(random(&*self.entropy));
+        let Some(connection) = self.table.get_mut(token) else { return };
+        connection.member = Some(Member { process, slot: Slot(0) });
+        let entry = Process { cookie, pid: connection.pid, slots: vec![Some(token)] };
+        let address = self.kernel.address(process).expect("the process has just been attached");
+        self.processes.insert(process, entry);
+        self.cookies.insert(cookie, process);
+        self.send(token, ToProcess::Attached { cookie, address });
+    }
+
+    fn join(&mut self, token: Token, cookie: Cookie) {
+        let Some(&process) = self.cookies.get(&cookie) else {
+            return self.refuse(token, Status::RPC_NOTFOUND);
+        };
+        let entry = self.processes.get_mut(&process).expect("cookies are of attached processes");
+        let slot = entry.slots.iter().position(Option::is_none).unwrap_or(entry.slots.len());
+        if slot >= CONNECTIONS_PER_PROCESS_MAX {
+            return self.refuse(token, Status::RPC_TRYAGAIN);
+        }
+        if slot == entry.slots.len() {
+            entry.slots.push(None);
+        }
+        entry.slots[slot] = Some(token);
+        let slot = Slot(u16::try_from(slot).expect("slots are below CONNECTIONS_PER_PROCESS_MAX"));
+        if let Some(connection) = self.table.get_mut(token) {
+            connection.member = Some(Member { process, slot });
+        }
+        self.send(token, ToProcess::Done);
+    }
+
+    /// There was no room for the data of this frame.
+    fn refuse_discarded(&mut self, now: Instant, token: Token, member: Member, frame: ToKernel) {
+        match frame {
+            ToKernel::Putrep { request, .. } => self.answered(now, token, member, RequestId(request), None),
+            _ => self.refuse(token, Status::RPC_TRYAGAIN),
+        }
+    }
+
+    fn member_frame(
+        &mut self,
+        now: Instant,
+        token: Token,
+        member: Member,
+        frame: ToKernel,
+    ) -> Result<(), Bad> {
+        let process = member.process;
+        match frame {
+            ToKernel::Attach { .. } | ToKernel::Join { .. } => return Err(Bad::OutOfTurn),
+            ToKernel::Trans { locate_timeout, reply_size_max, signature, message } => {
+                let options = TransOptions { locate_timeout, reply_size_max, signature };
+                return self.trans(now, token, member, message, &options);
+            }
+            ToKernel::Listen { port, request_size_max } => {
+                match self.kernel.listen(now, process, &port, request_size_max) {
+                    Ok(port) => self.send(token, ToProcess::Port { port }),
+                    Err(status) => self.refuse(token, status),
+                }
+            }
+            ToKernel::Unlisten { port } => {
+                self.kernel.unlisten(now, process, port);
+                for waiting in self.waiting_for(process, port) {
+                    self.refuse(waiting, Status::RPC_ABORTED);
+                }
+                self.send(token, ToProcess::Done);
+            }
+            ToKernel::Getreq { port } => return self.getreq(now, token, member, port),
+            ToKernel::Putrep { request, message } => {
+                self.answered(now, token, member, RequestId(request), Some(message));
+            }
+            ToKernel::Fail { request } => self.answered(now, token, member, RequestId(request), None),
+            ToKernel::PutPort { port } => {
+                let port = self.kernel.put_port(&port);
+                self.send(token, ToProcess::Port { port });
+            }
+            ToKernel::Status => {
+                let text = self.status().into_bytes();
+                self.send(token, ToProcess::Text { text });
+            }
+        }
+        Ok(())
+    }
+
+    fn trans(
+        &mut self,
+        now: Instant,
+        token: Token,
+        member: Member,
+        message: Message,
+        options: &TransOptions,
+    ) -> Result<(), Bad> {
+        self.count(token); // the data have left the assembler
+        let Some(connection) = self.table.get_mut(token) else { return Ok(()) };
+        if connection.is_waiting() {
+            return Err(Bad::OutOfTurn);
+        }
+        if !message.data.is_empty() && self.buffered + message.data.len() > self.buffered_max {
+            self.refuse(token, Status::RPC_TRYAGAIN);
+            return Ok(());
+        }
+        connection.trans = Some(message.data.len());
+        self.kernel.trans(now, member.process, member.slot, message, options);
+        Ok(())
+    }
+
+    fn getreq(&mut self, now: Instant, token: Token, member: Member, port: PutPort) -> Result<(), Bad> {
+        let Some(connection) = self.table.get_mut(token) else { return Ok(()) };
+        if connection.is_waiting() {
+            return Err(Bad::OutOfTurn);
+        }
+        if connection.executing.len() >= EXECUTING_MAX {
+            self.refuse(token, Status::RPC_TRYAGAIN);
+            return Ok(());
+        }
+        connection.getreq = Some(port);
+        if let Err(status) = self.kernel.getreq(now, member.process, port, GetreqId(token.to_u64())) {
+            connection.getreq = None;
+            self.refuse(token, status);
+        }
+        Ok(())
+    }
+
+    /// A request has its reply, or is given up. What was not delivered over this connection is not answered over it.
+    fn answered(
+        &mut self,
+        now: Instant,
+        token: Token,
+        member: Member,
+        request: RequestId,
+        reply: Option<Message>,
+    ) {
+        let Some(connection) = self.table.get_mut(token) else { return };
+        if !connection.executing.remove(&request) {
+            return tracing::debug!(pid = connection.pid, "an answer to a request that is not executing");
+        }
+        match reply {
+            Some(reply) => self.kernel.putrep(now, member.process, request, reply),
+            None => self.kernel.fail(now, member.process, request),
+        }
+    }
+
+    /// The connections of a process that wait for a request on `port`; they wait no longer.
+    fn waiting_for(&mut self, process: ProcessId, port: PutPort) -> Vec<Token> {
+        let entry = self.processes.get(&process).expect("members' processes are attached");
+        let mut waiting = Vec::new();
+        for &token in entry.slots.iter().flatten() {
+            let connection = self.table.get_mut(token).expect("slots name open connections");
+            if connection.getreq == Some(port) {
+                connection.getreq = None;
+                waiting.push(token);
+            }
+        }
+        waiting
+    }
+
+    /// Hands the kernel's events to their connections.
+    pub(super) fn dispatch(&mut self, now: Instant) {
+        while let Some(event) = self.kernel.poll_event() {
+            match event {
+                Event::Reply { process, slot, result } => self.reply(process, slot, result),
+                Event::Request { process, getreq, request, caller, message } => {
+                    let token = Token::from_u64(getreq.0);
+                    let Some(connection) = self.table.get_mut(token) else {
+                        self.kernel.fail(now, process, request);
+                        continue;
+                    };
+                    connection.getreq = None;
+                    connection.executing.insert(request);
+                    self.send(token, ToProcess::Request { request: request.0, caller, message });
+                }
+            }
+        }
+        while self.kernel.poll_transmit().is_some() {} // there are no links yet
+    }
+
+    fn reply(&mut self, process: ProcessId, slot: Slot, result: Result<Message, Error>) {
+        let entry = self.processes.get(&process);
+        let Some(token) = entry.and_then(|entry| *entry.slots.get(usize::from(slot.0))?) else { return };
+        if let Some(connection) = self.table.get_mut(token) {
+            connection.trans = None;
+        }
+        let frame = match result {
+            Ok(message) => ToProcess::Reply { message },
+            Err(error) => ToProcess::Error { error },
+        };
+        self.send(token, frame);
+    }
+
+    /// Counts again what a connection holds, after bytes have moved. Over the bound, first whoever has stalled is
+    /// closed, then this connection's unfinished frame is thrown away.
+    pub(super) fn recount(&mut self, now: Instant, token: Token) {
+        self.count(token);
+        if self.buffered <= self.buffered_max {
+            return;
+        }
+        let stalled = |connection: &Connection| {
+            connection.assembler.held() > 0 || connection.outgoing.iter().any(|frame| !frame.data.is_empty())
+        };
+        for (other, connection) in self.table.iter() {
+            if stalled(connection) && now.since(connection.progress) >= STALL_TIME {
+                tracing::warn!(pid = connection.pid, "closing a stalled connection: memory is short");
+                self.doomed.push(other);
+            }
+        }
+        let Some(connection) = self.table.get_mut(token) else { return };
+        if connection.assembler.held() > 0 && !connection.assembler.is_discarding() {
+            tracing::warn!(pid = connection.pid, "no room for a frame: memory is short");
+            connection.assembler.discard();
+            self.count(token);
+        }
+    }
+
+    fn count(&mut self, token: Token) {
+        if let Some(connection) = self.table.get_mut(token) {
+            let held = connection.held();
+            self.buffered = self.buffered - connection.counted + held;
+            connection.counted = held;
+        }
+    }
+
+    /// Counters and tables, a line each.
+    fn status(&self) -> String {
+        use std::fmt::Write;
+        let mut text = self.kernel.status();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        let mut line = |name: &str, count: usize, max: usize| {
+            let _ = writeln!(text, "{name} {count} of {max}"); // writing to a string does not fail
+        };
+        line("connections", self.table.len(), self.connections_max);
+        line("bytes buffered", self.buffered, self.buffered_max);
+        for (id, process) in &self.processes {
+            let connections = process.slots.iter().flatten().count();
+            let _ = writeln!(text, "process {} pid {} connections {connections}", id.0, process.pid);
+        }
+        text.truncate(text.floor_char_boundary(crate::socket::TEXT_SIZE_MAX));
+        text
+    }
+}
