@@ -1,0 +1,185 @@
+//! The transactions of a process, through the kernel daemon of its host.
+//!
+//! Plain blocking code: a thread takes a connection for itself, says what it wants and waits for the answer. A
+//! process attaches at its first use; when the daemon is restarted, the next use attaches again and a thread in
+//! `getreq` listens again by itself.
+
+mod listener;
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use amoeba_cap::{GetPort, PutPort};
+use amoeba_threads::Instant;
+use amoeba_wire::{DATA_SIZE_MAX, Status};
+use amoeba_world::{Error, Listener, Message, TransOptions, Transactions};
+
+use crate::socket::{Lost, ToKernel, ToProcess};
+use crate::threads::now;
+use session::{Refused, Session};
+
+/// How long a transaction waits for a kernel daemon that is not there (it may be restarting), at most.
+pub const ABSENCE_MAX: Duration = Duration::from_secs(1);
+/// How long a listener waits for one: a server survives a restart of its kernel.
+pub const LISTENER_ABSENCE_MAX: Duration = Duration::from_secs(30);
+/// Connections that a process keeps for its next transactions.
+pub const IDLE_MAX: usize = 16;
+
+const RETRY_FIRST: Duration = Duration::from_millis(5);
+const RETRY_MAX: Duration = Duration::from_millis(320);
+
+/// A process that has, or will have, a kernel. Cheap to clone.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+impl Client {
+    /// The process as it is known to the daemon on `socket`. Connects when first used.
+    pub fn new(socket: &Path) -> Client {
+        Client(Arc::new(Inner { path: socket.into(), session: Mutex::new(None) }))
+    }
+
+    /// What the daemon says of itself: counters and tables, a line each.
+    ///
+    /// # Errors
+    /// [`Error::NotSent`] when no daemon answers.
+    pub fn kernel_status(&self) -> Result<String, Error> {
+        match self.control(&ToKernel::Status)? {
+            ToProcess::Text { text } => Ok(String::from_utf8_lossy(&text).into_owned()),
+            _ => Err(Error::BadReply),
+        }
+    }
+
+    /// The session with the daemon that runs now.
+    fn session(&self) -> Result<Arc<Session>, Refused> {
+        let mut session = self.0.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = &*session
+            && !session.is_over()
+        {
+            return Ok(session.clone());
+        }
+        let attached = Arc::new(Session::attach(&self.0.path)?);
+        *session = Some(attached.clone());
+        Ok(attached)
+    }
+
+    /// Asks something that may be asked twice.
+    fn control(&self, frame: &ToKernel) -> Result<ToProcess, Error> {
+        let mut absence = Absence::new(ABSENCE_MAX);
+        loop {
+            let refused = match self.session() {
+                Ok(session) => match session.control(frame) {
+                    Ok(answer) => return Ok(answer),
+                    Err(Lost) => Refused::Absent,
+                },
+                Err(refused) => refused,
+            };
+            absence.wait_after(refused)?;
+        }
+    }
+
+    /// One try of a transaction; `Ok(None)` when it was certainly not executed because the kernel went away.
+    fn try_trans(&self, frame: &ToKernel) -> Result<Result<ToProcess, Error>, Refused> {
+        let session = self.session()?;
+        let stream = session.take()?;
+        if stream.send(frame).is_err() {
+            session.distrust();
+            return Err(Refused::Absent);
+        }
+        match stream.receive() {
+            Ok(answer) => {
+                session.give(stream);
+                Ok(Ok(answer))
+            }
+            Err(Lost) => {
+                session.distrust();
+                Ok(Err(Error::MaybeExecuted(Status::RPC_FAILURE)))
+            }
+        }
+    }
+}
+
+impl Transactions for Client {
+    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error> {
+        if request.data.len() > DATA_SIZE_MAX {
+            return Err(Error::NotSent(Status::RPC_BADADDRESS));
+        }
+        let frame = ToKernel::Trans {
+            locate_timeout: options.locate_timeout,
+            reply_size_max: options.reply_size_max,
+            signature: options.signature.clone(),
+            message: request,
+        };
+        let mut absence = Absence::new(ABSENCE_MAX.min(options.locate_timeout));
+        loop {
+            match self.try_trans(&frame) {
+                Ok(Ok(ToProcess::Reply { message })) => {
+                    let fits = message.data.len() <= options.reply_size_max;
+                    return if fits { Ok(message) } else { Err(Error::Refused(Status::STD_OVERFLOW)) };
+                }
+                Ok(Ok(ToProcess::Error { error })) => return Err(error),
+                Ok(Ok(_)) => return Err(Error::MaybeExecuted(Status::RPC_FAILURE)),
+                Ok(Err(error)) => return Err(error),
+                Err(refused) => absence.wait_after(refused)?,
+            }
+        }
+    }
+
+    fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error> {
+        if port.is_null() {
+            return Err(Error::NotSent(Status::RPC_BADPORT));
+        }
+        let mut absence = Absence::new(ABSENCE_MAX);
+        loop {
+            match listener::listen(self, port, request_size_max) {
+                Ok(listener) => return Ok(Arc::new(listener)),
+                Err(refused) => absence.wait_after(refused)?,
+            }
+        }
+    }
+
+    fn put_port(&self, port: &GetPort) -> Result<PutPort, Error> {
+        match self.control(&ToKernel::PutPort { port: port.clone() })? {
+            ToProcess::Port { port } => Ok(port),
+            ToProcess::Error { error } => Err(error),
+            _ => Err(Error::BadReply),
+        }
+    }
+}
+
+/// Waiting for a daemon that is not there, a little longer each time, up to a bound.
+struct Absence {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Absence {
+    fn new(longest: Duration) -> Absence {
+        Absence { deadline: now() + longest, pause: RETRY_FIRST }
+    }
+
+    /// How long to wait before the next try; `None` when it was long enough.
+    fn pause(&mut self) -> Option<Duration> {
+        let left = self.deadline.since(now());
+        let pause = self.pause.min(left);
+        self.pause = (self.pause * 2).min(RETRY_MAX);
+        (!left.is_zero()).then_some(pause)
+    }
+
+    /// Waits before the next try if a next try makes sense.
+    fn wait_after(&mut self, refused: Refused) -> Result<(), Error> {
+        match refused {
+            Refused::Status(status) => Err(Error::NotSent(status)),
+            Refused::Absent => {
+                std::thread::sleep(self.pause().ok_or(Error::NotSent(Status::RPC_NOTFOUND))?);
+                Ok(())
+            }
+        }
+    }
+}
