@@ -1,0 +1,168 @@
+//! Counts bad capabilities per client process and slows those who send many, so that a 48-bit check field can only be
+//! guessed slowly.
+//!
+//! The first [`FAILURES_FREE`] are answered at once; then every further one delays its answer, longer each time up to
+//! [`PENALTY_MAX`]. A thread that waits out such a delay holds one of a few places; when all are taken, requests of
+//! callers with a penalty are answered STD_NOTNOW without a look at their capability, so a flood of guesses neither
+//! learns anything nor stops the server for others. Failures are forgiven with time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use amoeba_threads::{Instant, Threads};
+use amoeba_wire::Status;
+use amoeba_wire::packet::Address;
+use amoeba_world::Caller;
+
+/// Client processes that are remembered; past that the one that failed longest ago is forgotten.
+pub const CALLERS_MAX: usize = 1024;
+/// Bad capabilities a process may send before it is slowed.
+pub const FAILURES_FREE: u32 = 16;
+/// The first delay; it doubles with every further failure.
+pub const PENALTY_STEP: Duration = Duration::from_millis(1);
+/// The longest delay.
+pub const PENALTY_MAX: Duration = Duration::from_millis(100);
+/// How long until one failure is forgiven.
+pub const FORGIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The client that sent the most bad capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worst {
+    /// Which process.
+    pub process: Address,
+    /// How many failures are not yet forgiven.
+    pub failures: u32,
+}
+
+/// What a guard has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardReport {
+    /// Bad capabilities so far.
+    pub bad_capabilities: u64,
+    /// Requests that were turned away because their caller was being slowed.
+    pub turned_away: u64,
+    /// Processes now remembered for bad capabilities.
+    pub callers: usize,
+    /// The worst of them.
+    pub worst: Option<Worst>,
+}
+
+pub(crate) struct Guard {
+    threads: Threads,
+    waiting_max: usize,
+    state: Mutex<State>,
+    bad_capabilities: AtomicU64,
+    turned_away: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    callers: BTreeMap<Address, Failures>,
+    waiting: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Failures {
+    count: u32,
+    since: Instant,
+}
+
+/// Permission to look at one capability.
+pub(crate) struct Pass<'a> {
+    guard: &'a Guard,
+    caller: Address,
+    /// Whether it holds one of the places for waiting.
+    place: bool,
+}
+
+impl Guard {
+    /// A guard for a server with `server_threads` threads, at most half of which wait out delays at once.
+    pub(crate) fn new(threads: Threads, server_threads: usize) -> Guard {
+        Guard {
+            threads,
+            waiting_max: (server_threads / 2).max(1),
+            state: Mutex::default(),
+            bad_capabilities: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
+        }
+    }
+
+    /// Lets a caller's capability be looked at.
+    pub(crate) fn admit(&self, caller: &Caller) -> Result<Pass<'_>, Status> {
+        let mut state = self.state();
+        let now = self.threads.now();
+        let slowed =
+            state.callers.get(&caller.process).is_some_and(|failures| failures.left(now) >= FAILURES_FREE);
+        if slowed && state.waiting >= self.waiting_max {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            return Err(Status::STD_NOTNOW);
+        }
+        state.waiting += usize::from(slowed);
+        Ok(Pass { guard: self, caller: caller.process, place: slowed })
+    }
+
+    pub(crate) fn report(&self) -> GuardReport {
+        let now = self.threads.now();
+        let state = self.state();
+        let worst = state.callers.iter().map(|(process, failures)| (failures.left(now), *process)).max();
+        GuardReport {
+            bad_capabilities: self.bad_capabilities.load(Ordering::Relaxed),
+            turned_away: self.turned_away.load(Ordering::Relaxed),
+            callers: state.callers.len(),
+            worst: worst.map(|(failures, process)| Worst { process, failures }),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes failures; how many the caller now has.
+    fn note(&self, caller: Address, failures: u32) -> u32 {
+        self.bad_capabilities.fetch_add(failures.into(), Ordering::Relaxed);
+        let now = self.threads.now();
+        let mut state = self.state();
+        if !state.callers.contains_key(&caller) && state.callers.len() == CALLERS_MAX {
+            let oldest =
+                state.callers.iter().min_by_key(|(_, failures)| failures.since).map(|(caller, _)| *caller);
+            oldest.map(|oldest| state.callers.remove(&oldest));
+        }
+        let entry = state.callers.entry(caller).or_insert(Failures { count: 0, since: now });
+        *entry = Failures { count: entry.left(now).saturating_add(failures), since: now };
+        entry.count
+    }
+}
+
+impl Failures {
+    /// What is not yet forgiven.
+    fn left(&self, now: Instant) -> u32 {
+        let forgiven = now.since(self.since).as_nanos() / FORGIVE_INTERVAL.as_nanos();
+        self.count.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
+    }
+}
+
+impl Pass<'_> {
+    /// The capability, or `failures` capabilities, were bad: waits out the penalty.
+    pub(crate) fn fail(self, failures: u32) {
+        let count = self.guard.note(self.caller, failures);
+        if self.place {
+            self.guard.threads.sleep(penalty(count));
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.place {
+            self.guard.state().waiting -= 1;
+        }
+    }
+}
+
+/// The delay of an answer when the caller has `count` failures.
+fn penalty(count: u32) -> Duration {
+    let doublings = count.saturating_sub(FAILURES_FREE).min(16);
+    (PENALTY_STEP * (1 << doublings)).min(PENALTY_MAX)
+}

@@ -1,0 +1,1 @@
+//! The skeleton, driven over transactions within one process.
