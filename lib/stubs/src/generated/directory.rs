@@ -1415,7 +1415,7 @@ impl<S: Serve> rt::Service for Service<S> {
         rt::rights_of(STANDARD, command)
     }
 
-    fn dispatch(&self, request: rt::Request) -> Result<(), rt::Request> {
+    fn dispatch(&self, request: rt::Request) -> Option<rt::Request> {
         let server = &*self.0;
         match request.command().0 {
             2100 => request.defer(reply_classic_create, |call, header, data| {
@@ -1483,9 +1483,9 @@ impl<S: Serve> rt::Service for Service<S> {
                 request.defer(reply_retract, |call, header, data| serve_retract(server, call, header, data))
             }
             2167 => request.answer(|call, header, data| serve_recover(server, call, header, data)),
-            _ => return Err(request),
+            _ => return Some(request),
         }
-        Ok(())
+        None
     }
 }
 
