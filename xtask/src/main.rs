@@ -1,10 +1,11 @@
-//! What the project does to itself: `cargo xtask ci | test | tidy | long | bench`.
+//! What the project does to itself: `cargo xtask gen | ci | test | tidy | long | bench`.
 //!
 //! Each subcommand is one module; this file only chooses. Nothing here is part of the product.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod ci;
+mod r#gen;
 mod long;
 mod shell;
 mod suite;
@@ -13,6 +14,8 @@ mod tidy;
 use std::process::ExitCode;
 
 const HELP: &str = "\
+cargo xtask gen [--check]       write stubs and reference pages from idl/*.class; --check only names stale ones
+cargo xtask gen FILE.class -o OUT.rs  the stubs of a class of your own
 cargo xtask ci                  everything that must hold before a change is accepted
 cargo xtask test [ARGS]         build the programs, run every test, print the counts; ARGS go to `cargo test`
 cargo xtask tidy                floors, dependencies, licences, stray files, text rules
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         None => ("help", &[] as &[String]),
     };
     let outcome = match name {
+        "gen" => r#gen::main(rest),
         "ci" => ci::main(),
         "test" => suite::main(rest),
         "tidy" => tidy::main(),
