@@ -48,14 +48,14 @@ fn each_daemon_may_be_killed_in_turn() {
     let kept = Kept::store(&system);
     let before = system.daemons();
     let roles: Vec<&str> = before.iter().map(|daemon| daemon.role.as_str()).collect();
-    for role in ["kernel", "bullet", "directory", "process"] {
+    for role in ["supervisor", "kernel", "bullet", "directory"] {
         assert!(roles.contains(&role), "no daemon `{role}` among {roles:?}");
     }
     for Daemon { role, .. } in &before {
         let current = system.daemons();
         let Some(victim) = current.iter().find(|daemon| daemon.role == *role) else { continue };
         kill(victim.pid, Signal::KILL);
-        if role == "supervisor" || role == "boot" {
+        if role == "supervisor" {
             // Nobody restarts the one who restarts: the next command or `up` does.
             system.amoeba(&["up"]).ok();
         }
@@ -76,7 +76,7 @@ fn all_daemons_may_be_killed_at_once() {
         let daemons = system.daemons();
         assert!(daemons.len() >= 4, "{daemons:?}");
         // The supervisor first, so that it can restart nothing.
-        let first = |daemon: &&Daemon| daemon.role == "supervisor" || daemon.role == "boot";
+        let first = |daemon: &&Daemon| daemon.role == "supervisor";
         for daemon in daemons.iter().filter(first).chain(daemons.iter().filter(|daemon| !first(daemon))) {
             kill(daemon.pid, Signal::KILL);
         }
