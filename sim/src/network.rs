@@ -8,8 +8,8 @@ use amoeba_threads::Instant;
 use crate::random::Prng;
 use crate::trace::{Happening, Trace, digest};
 
-/// The longest a packet may be on its way. Far below FLIP's packet life of 500 ms, as the protocol assumes.
-pub const DELAY_MAX: Duration = Duration::from_millis(200);
+/// The longest a packet may be on its way. Below FLIP's packet life of 500 ms, as the protocol assumes.
+pub const DELAY_MAX: Duration = Duration::from_millis(450);
 /// Packets on their way at once; more are lost, as in a full switch.
 pub const FLYING_MAX: usize = 1 << 16;
 /// Packets that a scribbler remembers.
@@ -41,7 +41,7 @@ impl Faults {
         delay: (Duration::from_micros(40), Duration::from_millis(10)),
         loss: 100,
         duplicate: 50,
-        late: 20,
+        late: 50,
     };
 }
 
