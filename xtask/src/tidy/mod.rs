@@ -5,6 +5,7 @@
 //! - [`members`]: every crate forbids `unsafe` where it must, takes the workspace's lints, and is no empty shell.
 //! - [`reach`]: no dead files.
 //! - [`text`]: what a line or a file may not contain.
+//! - What is generated is fresh, as `cargo xtask gen --check` says.
 //!
 //! Facts come from `cargo metadata` ([`workspace`]) and `git ls-files`; each rule is a function from facts to findings,
 //! so that its tests can hand it a violating sample.
@@ -53,6 +54,7 @@ pub(crate) fn main() -> Result<()> {
     findings.extend(members::check(&workspace, &files));
     findings.extend(reach::check(&workspace, &files));
     findings.extend(text::check(&files));
+    findings.extend(stale());
     findings.sort();
     for finding in &findings {
         println!("{}: {}", finding.place, finding.what);
@@ -62,6 +64,11 @@ pub(crate) fn main() -> Result<()> {
     }
     println!("tidy: {} files, {} packages, no findings", files.len(), workspace.packages.len());
     Ok(())
+}
+
+/// Whether what is generated from the class files is what they say now.
+fn stale() -> Option<Finding> {
+    crate::r#gen::check().err().map(|error| Finding::new("idl", format!("{error:#}")))
 }
 
 /// All files that are tracked or would be, without what `.gitignore` names.
