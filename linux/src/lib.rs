@@ -13,6 +13,7 @@ pub mod client;
 mod clock;
 mod disk;
 pub mod kernel;
+mod place;
 pub mod socket;
 mod threads;
 
@@ -23,6 +24,7 @@ use amoeba_world::{Clock, Entropy, Threads, World};
 
 pub use clock::{OsEntropy, WallClock};
 pub use disk::{FileDisk, OpenError};
+pub use place::{HOST_STATE, Place};
 pub use threads::{OsThreads, THREADS_MAX};
 
 /// Threads of the operating system.
