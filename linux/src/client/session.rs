@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use amoeba_wire::Status;
 use amoeba_wire::packet::Address;
 use amoeba_world::Error;
+use rustix::io::Errno;
 
 use super::IDLE_MAX;
 use crate::socket::{Cookie, Lost, Stream, ToKernel, ToProcess, VERSION, connect};
@@ -111,10 +112,10 @@ impl Session {
 
 fn open(path: &Path) -> Result<Stream, Refused> {
     connect(path).map(Stream::new).map_err(|error| {
-        match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-            Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE | rustix::io::Errno::NOMEM) => {
-                Refused::Status(Status::RPC_TRYAGAIN)
-            }
+        tracing::debug!("cannot connect to {}: {error}", path.display());
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Refused::Status(Status::RPC_TRYAGAIN),
+            Some(Errno::ACCESS | Errno::PERM) => Refused::Status(Status::RPC_NOTFOUND),
             _ => Refused::Absent,
         }
     })

@@ -1,6 +1,6 @@
 //! The kernel daemon: one thread and one epoll around [`amoeba_kernel::Kernel`].
 //!
-//! The daemon moves bytes and nothing else: [`Switch`] says what a frame means, the kernel what a transaction is. No
+//! The daemon moves bytes and nothing else: the switch says what a frame means, the kernel what a transaction is. No
 //! peer makes it wait: sockets do not block, a peer that does not read has its answers queued, within bounds, and
 //! one that says what the protocol forbids loses its connection and a line in the log. With nothing to do it sleeps.
 
@@ -355,3 +355,6 @@ fn raise_descriptors() -> usize {
     let connections = current.unwrap_or(u64::MAX).saturating_sub(DESCRIPTORS_RESERVED).max(1);
     usize::try_from(connections).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

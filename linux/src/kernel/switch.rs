@@ -392,4 +392,31 @@ impl Switch {
         text.truncate(text.floor_char_boundary(crate::socket::TEXT_SIZE_MAX));
         text
     }
+    /// The invariants that every frame must leave true.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let held: usize = self.table.iter().map(|(_, connection)| connection.held()).sum();
+        assert_eq!(self.buffered, held, "every byte is counted once");
+        let mut members = 0;
+        for (id, process) in &self.processes {
+            assert_eq!(self.cookies.get(&process.cookie), Some(id));
+            for (slot, &token) in
+                process.slots.iter().enumerate().filter_map(|(slot, token)| Some((slot, token.as_ref()?)))
+            {
+                let member = self.table.get(token).and_then(|connection| connection.member);
+                assert!(
+                    member.is_some_and(|member| member.process == *id && usize::from(member.slot.0) == slot)
+                );
+                members += 1;
+            }
+        }
+        assert_eq!(self.cookies.len(), self.processes.len());
+        assert_eq!(self.table.iter().filter(|(_, connection)| connection.member.is_some()).count(), members);
+    }
+
+    /// Whether nobody is connected and nothing is remembered.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.len() == 0 && self.processes.is_empty() && self.cookies.is_empty() && self.buffered == 0
+    }
 }
