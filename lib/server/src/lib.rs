@@ -19,8 +19,6 @@ mod objects;
 mod request;
 mod running;
 mod standard;
-#[cfg(feature = "testing")]
-pub mod testing;
 
 pub use call::{AnyObject, Call, Object, On};
 pub use guard::{

@@ -1,1 +1,0 @@
-//! The skeleton, driven over transactions within one process.

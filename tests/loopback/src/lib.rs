@@ -1,0 +1,261 @@
+//! A world of one process, for tests: operating-system threads, transactions from hand to hand, no disk.
+//!
+//! It loses nothing and delays nothing; what a lossy network does to a server is the simulator's business.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use amoeba_cap::{GetPort, PutPort, SystemSecret};
+use amoeba_threads::{Condition, Instant, Scheduler, SpawnError, Threads, Unpark};
+use amoeba_wire::packet::Address;
+use amoeba_wire::{DATA_SIZE_MAX, Status};
+use amoeba_world::{
+    Caller, Clock, Entropy, Error, Incoming, Listen, ListenError, Listener, Message, PutReply, ReplyTo,
+    TransOptions, Transactions, World,
+};
+
+/// Requests that may wait at one port; past that a client hears RPC_TRYAGAIN.
+const QUEUE_MAX: usize = 256;
+
+/// A new world with nothing in it, as the process with address 1 sees it.
+pub fn world() -> World {
+    two_processes().0
+}
+
+/// Two processes of a new world, with addresses 1 and 2.
+pub fn two_processes() -> (World, World) {
+    let threads = Threads::new(Arc::new(OsThreads { start: std::time::Instant::now() }));
+    let network = Arc::new(Network { threads: threads.clone(), ports: Mutex::default() });
+    let process = |number: u8| World {
+        clock: Arc::new(OsThreads { start: std::time::Instant::now() }),
+        entropy: Arc::new(Counter(AtomicU64::new(u64::from(number) << 32))),
+        transactions: Arc::new(Process {
+            network: network.clone(),
+            address: Address([number, 0, 0, 0, 0, 0, 0, 0]),
+        }),
+        threads: threads.clone(),
+    };
+    (process(1), process(2))
+}
+
+struct OsThreads {
+    start: std::time::Instant,
+}
+
+struct OsThread(std::thread::Thread);
+
+impl Unpark for OsThread {
+    fn unpark(&self) {
+        self.0.unpark();
+    }
+}
+
+impl Scheduler for OsThreads {
+    fn spawn(&self, name: &str, body: Box<dyn FnOnce() + Send>) -> Result<(), SpawnError> {
+        std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop).map_err(|_| SpawnError)
+    }
+
+    fn current(&self) -> Arc<dyn Unpark> {
+        Arc::new(OsThread(std::thread::current()))
+    }
+
+    fn park(&self, deadline: Option<Instant>) {
+        match deadline {
+            None => std::thread::park(),
+            Some(deadline) => std::thread::park_timeout(deadline.since(self.now())),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_epoch(Duration::from_secs(1) + self.start.elapsed())
+    }
+}
+
+impl Clock for OsThreads {
+    fn unix_time(&self) -> Duration {
+        Duration::from_secs(1_000_000_000) + self.start.elapsed()
+    }
+}
+
+/// Bytes that differ each time, and are the same in every run.
+struct Counter(AtomicU64);
+
+impl Entropy for Counter {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let value = self.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            chunk.copy_from_slice(&value.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// What all processes of a world share.
+struct Network {
+    threads: Threads,
+    ports: Mutex<BTreeMap<PutPort, Vec<Arc<Port>>>>,
+}
+
+/// One listener.
+struct Port {
+    put_port: PutPort,
+    request_size_max: usize,
+    queue: amoeba_threads::Mutex<Queue>,
+    arrived: Condition,
+}
+
+#[derive(Default)]
+struct Queue {
+    closed: bool,
+    requests: VecDeque<Incoming>,
+}
+
+struct Process {
+    network: Arc<Network>,
+    address: Address,
+}
+
+fn system_secret() -> SystemSecret {
+    SystemSecret::from_bytes([0x5A; 32])
+}
+
+impl Transactions for Process {
+    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error> {
+        if request.header.port.is_null() {
+            return Err(Error::NotSent(Status::RPC_BADPORT));
+        }
+        if request.header.status().is_error() {
+            return Err(Error::NotSent(Status::RPC_COMBAD));
+        }
+        if request.data.len() > DATA_SIZE_MAX {
+            return Err(Error::NotSent(Status::RPC_BADADDRESS));
+        }
+        let threads = &self.network.threads;
+        let answer = Arc::new(Answer {
+            result: amoeba_threads::Mutex::new(threads, None),
+            arrived: Condition::new(threads),
+        });
+        let signature = options.signature.as_ref().map(|port| system_secret().put_port(port));
+        let incoming = Incoming {
+            caller: Caller { process: self.address, signature },
+            request,
+            reply: ReplyTo::new(Box::new(ToAnswer(answer.clone()))),
+        };
+        self.deliver(incoming)?;
+        let reply = answer.wait()?;
+        if reply.data.len() > options.reply_size_max {
+            return Err(Error::Refused(Status::STD_OVERFLOW));
+        }
+        Ok(reply)
+    }
+
+    fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error> {
+        let put_port = self.put_port(port)?;
+        if put_port.is_null() {
+            return Err(Error::NotSent(Status::RPC_BADPORT));
+        }
+        let threads = &self.network.threads;
+        let port = Arc::new(Port {
+            put_port,
+            request_size_max,
+            queue: amoeba_threads::Mutex::new(threads, Queue::default()),
+            arrived: Condition::new(threads),
+        });
+        let mut ports = self.network.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        ports.entry(put_port).or_default().push(port.clone());
+        Ok(port)
+    }
+
+    fn put_port(&self, port: &GetPort) -> Result<PutPort, Error> {
+        Ok(system_secret().put_port(port))
+    }
+}
+
+impl Process {
+    fn deliver(&self, incoming: Incoming) -> Result<(), Error> {
+        let port = incoming.request.header.port;
+        let listeners = {
+            let ports = self.network.ports.lock().unwrap_or_else(PoisonError::into_inner);
+            ports.get(&port).cloned().unwrap_or_default()
+        };
+        for listener in listeners {
+            let mut queue = listener.queue.lock();
+            if queue.closed {
+                continue;
+            }
+            if incoming.request.data.len() > listener.request_size_max {
+                return Err(Error::Refused(Status::STD_OVERFLOW));
+            }
+            if queue.requests.len() == QUEUE_MAX {
+                return Err(Error::NotSent(Status::RPC_TRYAGAIN));
+            }
+            queue.requests.push_back(incoming);
+            drop(queue);
+            listener.arrived.notify_one();
+            return Ok(());
+        }
+        Err(Error::NotSent(Status::RPC_NOTFOUND))
+    }
+}
+
+impl Listen for Port {
+    fn put_port(&self) -> PutPort {
+        self.put_port
+    }
+
+    fn getreq(&self) -> Result<Incoming, ListenError> {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(incoming) = queue.requests.pop_front() {
+                return Ok(incoming);
+            }
+            if queue.closed {
+                return Err(ListenError);
+            }
+            queue = self.arrived.wait(queue);
+        }
+    }
+
+    fn close(&self) {
+        self.queue.lock().closed = true;
+        self.arrived.notify_all();
+    }
+}
+
+/// The server's end of an [`Answer`].
+struct ToAnswer(Arc<Answer>);
+
+/// Where a client waits for its reply.
+struct Answer {
+    result: amoeba_threads::Mutex<Option<Result<Message, Error>>>,
+    arrived: Condition,
+}
+
+impl Answer {
+    fn set(&self, result: Result<Message, Error>) {
+        *self.result.lock() = Some(result);
+        self.arrived.notify_all();
+    }
+
+    fn wait(&self) -> Result<Message, Error> {
+        let mut result = self.result.lock();
+        loop {
+            match result.take() {
+                Some(result) => return result,
+                None => result = self.arrived.wait(result),
+            }
+        }
+    }
+}
+
+impl PutReply for ToAnswer {
+    fn putrep(self: Box<Self>, reply: Message) {
+        self.0.set(Ok(reply));
+    }
+
+    fn fail(self: Box<Self>) {
+        self.0.set(Err(Error::MaybeExecuted(Status::RPC_FAILURE)));
+    }
+}
