@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::fields::{self, Held};
-use super::{camel, command, doc, emit, field_doc, needs};
+use super::{ARGUMENTS_MAX, camel, command, doc, emit, field_doc, needs};
 use crate::model::{Field, Operation, size_max};
 
 /// The type of what an operation gives: nothing, its one result, or a structure of its results.
@@ -34,7 +34,7 @@ pub(super) fn operation(operation: &Operation, classes: &str, out: &mut String) 
     doc(&operation.doc, out);
     params_doc(operation, out);
     needs(operation, out);
-    if operation.params.len() > 5 {
+    if 2 + operation.params.len() > ARGUMENTS_MAX {
         emit!(out, "#[allow(clippy::too_many_arguments)]");
     }
     emit!(out, "pub fn {}<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability,", operation.name);

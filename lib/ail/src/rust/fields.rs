@@ -93,29 +93,35 @@ fn put_element(ty: &Type, out: &mut String) {
     }
 }
 
-/// An expression that takes a value from `reader_`; it may `?` a `Malformed`.
+/// An expression for the `Result` of taking a value from `reader_`.
 pub(super) fn get(ty: &Type, classes: &str, held: Held) -> String {
-    let bytes = |taken: String| if held == Held::Owned { format!("{taken}.to_vec()") } else { taken };
+    let bytes =
+        |taken: String| if held == Held::Owned { format!("{taken}.map(<[u8]>::to_vec)") } else { taken };
     match ty {
-        Type::Bool => "reader_.get_bool()?".to_owned(),
-        Type::Int(int) => format!("reader_.get_{}()?", int.name()),
-        Type::String { max } => bytes(format!("reader_.get_string({max})?")),
-        Type::Bytes { max } => bytes(format!("reader_.get_bytes({max})?")),
+        Type::Bool => "reader_.get_bool()".to_owned(),
+        Type::Int(int) => format!("reader_.get_{}()", int.name()),
+        Type::String { max } => bytes(format!("reader_.get_string({max})")),
+        Type::Bytes { max } => bytes(format!("reader_.get_bytes({max})")),
         Type::Rest { .. } => unreachable!("the rest is taken last, by whoever has the data"),
-        Type::Fixed { size } => format!("reader_.array::<{size}>()?"),
-        Type::Cap => "reader_.get_cap()?".to_owned(),
-        Type::Private => "reader_.get_private()?".to_owned(),
-        Type::Port => "reader_.get_port()?".to_owned(),
-        Type::CapSet => "reader_.get_capset()?".to_owned(),
-        Type::Record { name, origin, .. } => {
-            format!("<{} as rt::Marshal>::get(reader_)?", record(name, origin.as_ref(), classes))
-        }
+        Type::Fixed { size } => format!("reader_.array::<{size}>()"),
+        Type::Cap => "reader_.get_cap()".to_owned(),
+        Type::Private => "reader_.get_private()".to_owned(),
+        Type::Port => "reader_.get_port()".to_owned(),
+        Type::CapSet => "reader_.get_capset()".to_owned(),
+        Type::Record { .. } => format!("{}(reader_)", get_record(ty, classes)),
         Type::List { element, max, until_end } => {
             let list = if *until_end { "get_until_end" } else { "get_list" };
-            let element = get(element, classes, Held::Owned);
-            format!("rt::{list}(reader_, {max}, |reader_| Ok({element}))?")
+            let element = match &**element {
+                record @ Type::Record { .. } => get_record(record, classes),
+                other => format!("|reader_| {}", get(other, classes, Held::Owned)),
+            };
+            format!("rt::{list}(reader_, {max}, {element})")
         }
     }
+}
+
+fn get_record(ty: &Type, classes: &str) -> String {
+    format!("<{} as rt::Marshal>::get", owned(ty, classes))
 }
 
 /// Statements that put a message's fields into `header_` and `data_`, from variables of the fields' names.
@@ -187,7 +193,7 @@ pub(super) fn get_message(fields: &[Field], classes: &str, held: Held, out: &mut
     emit!(out, "let mut whole_ = rt::Reader::new(&data_);\nlet reader_ = &mut whole_;");
     let held = if rest.is_empty() { held } else { Held::Owned };
     for field in marshalled {
-        emit!(out, "let {} = {};", field.name, get(&field.ty, classes, held));
+        emit!(out, "let {} = {}?;", field.name, get(&field.ty, classes, held));
     }
     match rest.first() {
         None => emit!(out, "reader_.end()?;"),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::client::{names, reply_name, result_type, used};
 use super::fields::{self, Held};
-use super::{doc, emit, needs};
+use super::{ARGUMENTS_MAX, doc, emit, needs};
 use crate::model::{ALL, Class, Field, On, Operation, Type, size_max};
 
 pub(super) fn class(class: &Class, classes: &str, out: &mut String) {
@@ -41,7 +41,8 @@ fn serve_trait(class: &Class, classes: &str, out: &mut String) {
     for operation in &class.operations {
         doc(&operation.doc, out);
         needs(operation, out);
-        if operation.params.len() > 4 {
+        let receives = 2 + usize::from(operation.on != On::Unchecked) + usize::from(operation.deferred);
+        if receives + operation.params.len() > ARGUMENTS_MAX {
             emit!(out, "#[allow(clippy::too_many_arguments)]");
         }
         emit!(out, "fn {}(&self, call: &rt::Call,", operation.name);

@@ -127,7 +127,7 @@ impl rt::Marshal for RowHead {
     }
 
     fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
-        let name = reader_.get_string(255)?.to_vec();
+        let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
         let time = reader_.get_u64()?;
         let masks = reader_.array::<4>()?;
         Ok(RowHead { name, time, masks })
@@ -152,7 +152,7 @@ impl rt::Marshal for RowName {
 
     fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
         let directory = reader_.get_private()?;
-        let name = reader_.get_string(255)?.to_vec();
+        let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
         Ok(RowName { directory, name })
     }
 }
@@ -187,7 +187,7 @@ impl rt::Marshal for RowFound {
         let kind = reader_.get_cap()?;
         let time = reader_.get_u64()?;
         let set = reader_.get_capset()?;
-        let attributes = reader_.get_bytes(4096)?.to_vec();
+        let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
         Ok(RowFound { status, kind, time, set, attributes })
     }
 }
@@ -219,7 +219,7 @@ impl rt::Marshal for InstallRow {
 
     fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
         let directory = reader_.get_private()?;
-        let name = reader_.get_string(255)?.to_vec();
+        let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
         let set = reader_.get_capset()?;
         let old = reader_.get_cap()?;
         let masks = reader_.array::<4>()?;
@@ -245,7 +245,7 @@ impl rt::Marshal for ClassicRowName {
 
     fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
         let directory = reader_.get_capset()?;
-        let name = reader_.get_string(255)?.to_vec();
+        let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
         Ok(ClassicRowName { directory, name })
     }
 }
@@ -274,7 +274,7 @@ impl rt::Marshal for ClassicInstallRow {
 
     fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
         let directory = reader_.get_capset()?;
-        let name = reader_.get_string(255)?.to_vec();
+        let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
         let set = reader_.get_capset()?;
         let old = reader_.get_cap()?;
         Ok(ClassicInstallRow { directory, name, set, old })
@@ -452,7 +452,7 @@ pub fn classic_lookup<'t>(
     let (_, data_) = t.into().trans(header_, data_, 404, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let tail = reader_.get_string(255)?.to_vec();
+    let tail = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let set = reader_.get_capset()?;
     reader_.end()?;
     Ok(ClassicLookupReply { tail, set })
@@ -566,7 +566,7 @@ pub fn classic_getmasks<'t>(
     let (_, data_) = t.into().trans(header_, data_, 16, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let masks = rt::get_until_end(reader_, 4, |reader_| Ok(reader_.get_i32()?))?;
+    let masks = rt::get_until_end(reader_, 4, |reader_| reader_.get_i32())?;
     reader_.end()?;
     Ok(masks)
 }
@@ -637,11 +637,11 @@ pub fn lookup<'t>(
     let (_, data_) = t.into().trans(header_, data_, 8369, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let tail = reader_.get_string(4096)?.to_vec();
+    let tail = reader_.get_string(4096).map(<[u8]>::to_vec)?;
     let set = reader_.get_capset()?;
     let kind = reader_.get_cap()?;
     let time = reader_.get_u64()?;
-    let attributes = reader_.get_bytes(4096)?.to_vec();
+    let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(LookupReply { tail, set, kind, time, attributes })
 }
@@ -680,8 +680,8 @@ pub fn list<'t>(
     let (_, data_) = t.into().trans(header_, data_, 1097997, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let columns = rt::get_list(reader_, 4, |reader_| Ok(reader_.get_string(64)?.to_vec()))?;
-    let rows = rt::get_list(reader_, 4096, |reader_| Ok(<RowHead as rt::Marshal>::get(reader_)?))?;
+    let columns = rt::get_list(reader_, 4, |reader_| reader_.get_string(64).map(<[u8]>::to_vec))?;
+    let rows = rt::get_list(reader_, 4096, <RowHead as rt::Marshal>::get)?;
     let more = reader_.get_bool()?;
     reader_.end()?;
     Ok(ListReply { columns, rows, more })
@@ -825,7 +825,7 @@ pub fn setlookup<'t>(
     let (_, data_) = t.into().trans(header_, data_, 4274004, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let found = rt::get_list(reader_, 1000, |reader_| Ok(<RowFound as rt::Marshal>::get(reader_)?))?;
+    let found = rt::get_list(reader_, 1000, <RowFound as rt::Marshal>::get)?;
     reader_.end()?;
     Ok(found)
 }
@@ -953,7 +953,7 @@ pub fn get_attributes<'t>(
     let (_, data_) = t.into().trans(header_, data_, 4100, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let attributes = reader_.get_bytes(4096)?.to_vec();
+    let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(attributes)
 }
@@ -1009,7 +1009,7 @@ pub fn describe<'t>(
     let (_, data_) = t.into().trans(header_, data_, 294, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let columns = rt::get_list(reader_, 4, |reader_| Ok(reader_.get_string(64)?.to_vec()))?;
+    let columns = rt::get_list(reader_, 4, |reader_| reader_.get_string(64).map(<[u8]>::to_vec))?;
     let rows = reader_.get_u64()?;
     let time = reader_.get_u64()?;
     let sequence = reader_.get_u64()?;
@@ -1074,7 +1074,7 @@ pub fn recover<'t>(
     let (_, data_) = t.into().trans(header_, data_, 16008, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let directories = rt::get_list(reader_, 1000, |reader_| Ok(reader_.get_cap()?))?;
+    let directories = rt::get_list(reader_, 1000, |reader_| reader_.get_cap())?;
     let next = reader_.get_u32()?;
     reader_.end()?;
     Ok(RecoverReply { directories, next })
@@ -1252,6 +1252,7 @@ pub trait Serve: rt::Objects {
     ///
     /// # Rights
     /// `MODIFY`.
+    #[allow(clippy::too_many_arguments)]
     fn append(
         &self,
         call: &rt::Call,
@@ -1524,7 +1525,7 @@ fn serve_classic_create<'s, S: Serve>(
     let object = call.object(server, rt::On::Any)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let columns = rt::get_until_end(reader_, 4, |reader_| Ok(reader_.get_string(64)?.to_vec()))?;
+    let columns = rt::get_until_end(reader_, 4, |reader_| reader_.get_string(64).map(<[u8]>::to_vec))?;
     reader_.end()?;
     Ok(move |pending| server.classic_create(&call, object, columns, pending))
 }
@@ -1586,9 +1587,9 @@ fn serve_classic_append<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let set = reader_.get_capset()?;
-    let masks = rt::get_until_end(reader_, 4, |reader_| Ok(reader_.get_i32()?))?;
+    let masks = rt::get_until_end(reader_, 4, |reader_| reader_.get_i32())?;
     reader_.end()?;
     Ok(move |pending| server.classic_append(&call, object, &name, set, masks, pending))
 }
@@ -1609,8 +1610,8 @@ fn serve_classic_chmod<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
-    let masks = rt::get_until_end(reader_, 4, |reader_| Ok(reader_.get_i32()?))?;
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
+    let masks = rt::get_until_end(reader_, 4, |reader_| reader_.get_i32())?;
     reader_.end()?;
     Ok(move |pending| server.classic_chmod(&call, object, &name, masks, pending))
 }
@@ -1631,7 +1632,7 @@ fn serve_classic_delete<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(move |pending| server.classic_delete(&call, object, &name, pending))
 }
@@ -1678,7 +1679,7 @@ fn serve_classic_setlookup<S: Serve>(
 ) -> Result<rt::Message, rt::Failure> {
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let rows = rt::get_until_end(reader_, 100, |reader_| Ok(<ClassicRowName as rt::Marshal>::get(reader_)?))?;
+    let rows = rt::get_until_end(reader_, 100, <ClassicRowName as rt::Marshal>::get)?;
     reader_.end()?;
     let result = server.classic_setlookup(call, rows)?;
     reply_classic_setlookup(result)
@@ -1699,8 +1700,7 @@ fn serve_classic_install<'s, S: Serve>(
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let rows =
-        rt::get_until_end(reader_, 100, |reader_| Ok(<ClassicInstallRow as rt::Marshal>::get(reader_)?))?;
+    let rows = rt::get_until_end(reader_, 100, <ClassicInstallRow as rt::Marshal>::get)?;
     reader_.end()?;
     Ok(move |pending| server.classic_install(&call, rows, pending))
 }
@@ -1721,7 +1721,7 @@ fn serve_classic_puttype<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let kind = reader_.get_cap()?;
     reader_.end()?;
     Ok(move |pending| server.classic_puttype(&call, object, &name, kind, pending))
@@ -1743,7 +1743,7 @@ fn serve_classic_replace<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let set = reader_.get_capset()?;
     reader_.end()?;
     Ok(move |pending| server.classic_replace(&call, object, &name, set, pending))
@@ -1882,10 +1882,10 @@ fn serve_append<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let set = reader_.get_capset()?;
     let masks = reader_.array::<4>()?;
-    let attributes = reader_.get_bytes(4096)?.to_vec();
+    let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(move |pending| server.append(&call, object, &name, set, masks, &attributes, pending))
 }
@@ -1906,7 +1906,7 @@ fn serve_replace<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let set = reader_.get_capset()?;
     reader_.end()?;
     Ok(move |pending| server.replace(&call, object, &name, set, pending))
@@ -1928,7 +1928,7 @@ fn serve_delete<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(move |pending| server.delete(&call, object, &name, pending))
 }
@@ -1949,7 +1949,7 @@ fn serve_chmod<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let masks = reader_.array::<4>()?;
     reader_.end()?;
     Ok(move |pending| server.chmod(&call, object, &name, masks, pending))
@@ -1995,7 +1995,7 @@ fn serve_setlookup<S: Serve>(
 ) -> Result<rt::Message, rt::Failure> {
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let rows = rt::get_list(reader_, 1000, |reader_| Ok(<RowName as rt::Marshal>::get(reader_)?))?;
+    let rows = rt::get_list(reader_, 1000, <RowName as rt::Marshal>::get)?;
     reader_.end()?;
     let result = server.setlookup(call, rows)?;
     reply_setlookup(result)
@@ -2022,7 +2022,7 @@ fn serve_install<'s, S: Serve>(
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let rows = rt::get_list(reader_, 100, |reader_| Ok(<InstallRow as rt::Marshal>::get(reader_)?))?;
+    let rows = rt::get_list(reader_, 100, <InstallRow as rt::Marshal>::get)?;
     reader_.end()?;
     Ok(move |pending| server.install(&call, rows, pending))
 }
@@ -2043,7 +2043,7 @@ fn serve_create<'s, S: Serve>(
     let object = call.object(server, rt::On::Any)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let columns = rt::get_list(reader_, 4, |reader_| Ok(reader_.get_string(64)?.to_vec()))?;
+    let columns = rt::get_list(reader_, 4, |reader_| reader_.get_string(64).map(<[u8]>::to_vec))?;
     reader_.end()?;
     Ok(move |pending| server.create(&call, object, columns, pending))
 }
@@ -2085,7 +2085,7 @@ fn serve_puttype<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let kind = reader_.get_cap()?;
     reader_.end()?;
     Ok(move |pending| server.puttype(&call, object, &name, kind, pending))
@@ -2154,8 +2154,8 @@ fn serve_put_attributes<'s, S: Serve>(
     let object = call.object(server, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let name = reader_.get_string(255)?.to_vec();
-    let attributes = reader_.get_bytes(4096)?.to_vec();
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
+    let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(move |pending| server.put_attributes(&call, object, &name, &attributes, pending))
 }

@@ -41,7 +41,7 @@ impl rt::Marshal for RowHead {
     }
 
     fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
-        let name = reader_.get_string(255)?.to_vec();
+        let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
         let time = reader_.get_u64()?;
         let masks = reader_.array::<4>()?;
         Ok(RowHead { name, time, masks })
@@ -83,11 +83,11 @@ pub fn lookup<'t>(
     let (_, data_) = t.into().trans(header_, data_, 8369, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let tail = reader_.get_string(4096)?.to_vec();
+    let tail = reader_.get_string(4096).map(<[u8]>::to_vec)?;
     let set = reader_.get_capset()?;
     let kind = reader_.get_cap()?;
     let time = reader_.get_u64()?;
-    let attributes = reader_.get_bytes(4096)?.to_vec();
+    let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(LookupReply { tail, set, kind, time, attributes })
 }
@@ -126,8 +126,8 @@ pub fn list<'t>(
     let (_, data_) = t.into().trans(header_, data_, 1097997, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let columns = rt::get_list(reader_, 4, |reader_| Ok(reader_.get_string(64)?.to_vec()))?;
-    let rows = rt::get_list(reader_, 4096, |reader_| Ok(<RowHead as rt::Marshal>::get(reader_)?))?;
+    let columns = rt::get_list(reader_, 4, |reader_| reader_.get_string(64).map(<[u8]>::to_vec))?;
+    let rows = rt::get_list(reader_, 4096, <RowHead as rt::Marshal>::get)?;
     let more = reader_.get_bool()?;
     reader_.end()?;
     Ok(ListReply { columns, rows, more })

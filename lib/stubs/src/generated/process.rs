@@ -78,8 +78,6 @@ pub const CMD_RESIZE: rt::Command = rt::Command(2358);
 pub const CMD_SETCOMMENT: rt::Command = rt::Command(2359);
 /// The command of [`getcomment`].
 pub const CMD_GETCOMMENT: rt::Command = rt::Command(2360);
-/// The command of [`get_descriptor`].
-pub const CMD_GET_DESCRIPTOR: rt::Command = rt::Command(2361);
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,7 +117,7 @@ impl rt::Marshal for ExitRecord {
         let core_dumped = reader_.get_bool()?;
         let user_microseconds = reader_.get_u64()?;
         let system_microseconds = reader_.get_u64()?;
-        let reason = reader_.get_string(1024)?.to_vec();
+        let reason = reader_.get_string(1024).map(<[u8]>::to_vec)?;
         Ok(ExitRecord { status, code, signal, core_dumped, user_microseconds, system_microseconds, reason })
     }
 }
@@ -182,7 +180,7 @@ impl rt::Marshal for ProcessRecord {
         let system_microseconds = reader_.get_u64()?;
         let code = reader_.get_u8()?;
         let signal = reader_.get_u8()?;
-        let comment = reader_.get_string(255)?.to_vec();
+        let comment = reader_.get_string(255).map(<[u8]>::to_vec)?;
         Ok(ProcessRecord {
             index,
             state,
@@ -345,7 +343,7 @@ pub fn getcomment_classic<'t>(
     let (_, data_) = t.into().trans(header_, data_, 32, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let comment = reader_.get_string(31)?.to_vec();
+    let comment = reader_.get_string(31).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(comment)
 }
@@ -462,7 +460,7 @@ pub fn load<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Result
     let memory_total = reader_.get_u64()?;
     let kips = reader_.get_u32()?;
     let processes = reader_.get_u32()?;
-    let architecture = reader_.get_string(32)?.to_vec();
+    let architecture = reader_.get_string(32).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(LoadReply { cpus, load_thousandths, memory_free, memory_total, kips, processes, architecture })
 }
@@ -481,7 +479,7 @@ pub fn processes<'t>(
     let (_, data_) = t.into().trans(header_, data_, 2449412, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let processes = rt::get_list(reader_, 8192, |reader_| Ok(<ProcessRecord as rt::Marshal>::get(reader_)?))?;
+    let processes = rt::get_list(reader_, 8192, <ProcessRecord as rt::Marshal>::get)?;
     reader_.end()?;
     Ok(processes)
 }
@@ -596,26 +594,9 @@ pub fn getcomment<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> 
     let (_, data_) = t.into().trans(header_, data_, 256, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let comment = reader_.get_string(255)?.to_vec();
+    let comment = reader_.get_string(255).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(comment)
-}
-
-/// The process as data, without its capability environment and environment strings, which are the
-/// owner's secrets.
-///
-/// # Rights
-/// `READ`.
-pub fn get_descriptor<'t>(
-    t: impl Into<rt::Client<'t>>,
-    object: &rt::Capability,
-) -> Result<Vec<u8>, rt::Error> {
-    let mut header_ = rt::Header::request(object, CMD_GET_DESCRIPTOR);
-    let data_ = Vec::new();
-    header_.size = rt::header_size(&data_);
-    let (_, data_) = t.into().trans(header_, data_, 1048576, true)?;
-    let descriptor = rt::rest(data_, 0, 1048576)?;
-    Ok(descriptor)
 }
 
 /// The standard operations this class offers, by command, and the rights they need.
@@ -795,16 +776,6 @@ pub trait Serve: rt::Objects {
     /// `READ`.
     fn getcomment(&self, call: &rt::Call, object: rt::Object<{ READ.bits() }>)
     -> Result<Vec<u8>, rt::Status>;
-    /// The process as data, without its capability environment and environment strings, which are the
-    /// owner's secrets.
-    ///
-    /// # Rights
-    /// `READ`.
-    fn get_descriptor(
-        &self,
-        call: &rt::Call,
-        object: rt::Object<{ READ.bits() }>,
-    ) -> Result<Vec<u8>, rt::Status>;
 }
 
 /// A server of this class as the skeleton sees it.
@@ -846,7 +817,6 @@ impl<S: Serve> rt::Service for Service<S> {
             2358 => request.answer(|call, header, data| serve_resize(server, call, header, data)),
             2359 => request.answer(|call, header, data| serve_setcomment(server, call, header, data)),
             2360 => request.answer(|call, header, data| serve_getcomment(server, call, header, data)),
-            2361 => request.answer(|call, header, data| serve_get_descriptor(server, call, header, data)),
             _ => return Some(request),
         }
         None
@@ -1279,25 +1249,6 @@ fn reply_getcomment(comment: Vec<u8>) -> Result<rt::Message, rt::Failure> {
     let writer_ = &mut buffer_;
     rt::put_string(writer_, &comment, 255)?;
     let data_ = buffer_.finish();
-    header_.size = rt::header_size(&data_);
-    Ok(rt::Message { header: header_, data: data_ })
-}
-
-fn serve_get_descriptor<S: Serve>(
-    server: &S,
-    call: &rt::Call,
-    _: rt::Header,
-    data_: Vec<u8>,
-) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
-    rt::Reader::new(&data_).end()?;
-    let result = server.get_descriptor(call, object)?;
-    reply_get_descriptor(result)
-}
-
-fn reply_get_descriptor(descriptor: Vec<u8>) -> Result<rt::Message, rt::Failure> {
-    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
-    let data_ = rt::within(descriptor, 1048576)?;
     header_.size = rt::header_size(&data_);
     Ok(rt::Message { header: header_, data: data_ })
 }

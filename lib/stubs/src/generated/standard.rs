@@ -54,10 +54,10 @@ impl rt::Marshal for Parameter {
     }
 
     fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
-        let name = reader_.get_string(255)?.to_vec();
-        let kind = reader_.get_string(255)?.to_vec();
-        let description = reader_.get_string(255)?.to_vec();
-        let value = reader_.get_string(255)?.to_vec();
+        let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
+        let kind = reader_.get_string(255).map(<[u8]>::to_vec)?;
+        let description = reader_.get_string(255).map(<[u8]>::to_vec)?;
+        let value = reader_.get_string(255).map(<[u8]>::to_vec)?;
         Ok(Parameter { name, kind, description, value })
     }
 }
@@ -79,8 +79,8 @@ impl rt::Marshal for Setting {
     }
 
     fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
-        let name = reader_.get_string(255)?.to_vec();
-        let value = reader_.get_string(255)?.to_vec();
+        let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
+        let value = reader_.get_string(255).map(<[u8]>::to_vec)?;
         Ok(Setting { name, value })
     }
 }
@@ -251,7 +251,7 @@ pub fn getparams<'t>(
     let count = header_.extra;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
-    let parameters = rt::get_until_end(reader_, 64, |reader_| Ok(<Parameter as rt::Marshal>::get(reader_)?))?;
+    let parameters = rt::get_until_end(reader_, 64, <Parameter as rt::Marshal>::get)?;
     reader_.end()?;
     Ok(GetparamsReply { count, parameters })
 }
