@@ -16,13 +16,18 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+mod classic;
 pub mod entry;
 pub mod log;
+pub mod restrict;
 pub mod row;
+mod serve;
 pub mod store;
 pub mod tables;
 pub mod update;
+pub mod walk;
 
 pub use row::{Directory, Name, Row};
+pub use serve::{DirectoryServer, StartError, start};
 pub use store::{Format, Identity, Options, Store, StoreError, format};
 pub use update::{Outcome, Refusal, Update};

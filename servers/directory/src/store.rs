@@ -25,6 +25,7 @@ use crate::log::{BATCH_SIZE, LOG_SIZE_DEFAULT, Log, LogError};
 use crate::row::{Directory, Row, columns_are_good};
 use crate::tables::{self, State, TableError, TableWriter, View};
 use crate::update::{Outcome, PlanError, Planner, ROOT, Refusal, Update, is_expired};
+use crate::walk::damaged;
 
 pub use crate::tables::Identity;
 
@@ -553,10 +554,6 @@ fn checkpoint(database: &Database, writer: &mut WriterState) -> Result<(), Store
     Ok(())
 }
 
-fn damaged(_: TableError) -> Refusal {
-    Refusal::Damaged
-}
-
 /// The time of day in nanoseconds since 1970.
 pub fn unix_nanoseconds(world: &World) -> u64 {
     u64::try_from(world.clock.unix_time().as_nanos()).unwrap_or(u64::MAX)
@@ -586,11 +583,16 @@ impl Used {
     }
 
     fn take(&self) -> Vec<ObjectNumber> {
-        let bits = |(index, word): (usize, &AtomicU64)| {
-            let word = word.swap(0, Ordering::Relaxed);
-            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index as u32 * 64 + bit)
-        };
-        self.0.iter().enumerate().flat_map(bits).filter_map(ObjectNumber::new).collect()
+        let mut used = Vec::new();
+        for (index, word) in self.0.iter().enumerate() {
+            let mut bits = word.swap(0, Ordering::Relaxed);
+            while bits != 0 {
+                let number = index as u32 * 64 + bits.trailing_zeros();
+                used.push(ObjectNumber::new(number).expect("there is a bit for each 24-bit number"));
+                bits &= bits - 1;
+            }
+        }
+        used
     }
 
     fn place(&self, object: ObjectNumber) -> (&AtomicU64, u64) {
