@@ -1,0 +1,273 @@
+//! Making a volume, and opening one after a clean stop or a crash.
+
+use std::sync::{self, Arc};
+
+use amoeba_cap::{CheckField, GetPort, ServerSecret};
+use amoeba_threads::{Mutex, Threads};
+use amoeba_world::{Disk, DiskError, Entropy, random};
+
+use super::cache::Cache;
+use super::error::VolumeError;
+use super::layout::{self, BLOCK_SIZE, FILE_SIZE_MAX, INODE_COUNT_MAX, RECORD_SIZE, Slot, Superblock};
+use super::locks::Locks;
+use super::read::verify;
+use super::space::{Extent, Space};
+use super::table::{Entry, FileState, Table};
+use super::upkeep::TABLE_STEP;
+use super::volume::Volume;
+use super::{CACHE_SIZE_MIN, Settings, State, Store, StoreError};
+
+/// Bytes of the disk per inode, unless told otherwise.
+const FILE_SIZE_AVERAGE: u64 = 12 << 10;
+/// The fewest inodes of a volume.
+const INODE_COUNT_MIN: u32 = 64;
+/// Bytes of the inode table read or zeroed at once.
+const PIECE_SIZE: usize = 1 << 20;
+
+/// How to make a volume.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FormatOptions {
+    /// Room for this many files and the server itself; by default one per 12 KiB. Rounded up to whole blocks.
+    pub inode_count: Option<u32>,
+    /// Destroy the volume that is there.
+    pub force: bool,
+}
+
+/// A new volume.
+#[derive(Clone, Debug)]
+pub struct Formatted {
+    /// The secret port its server listens on.
+    pub get_port: GetPort,
+    /// The random of object 0; with the put-port and the secret it gives the super capability.
+    pub super_random: CheckField,
+    /// The key of its check fields.
+    pub secret: ServerSecret,
+    /// Inodes, number 0 included.
+    pub inode_count: u32,
+}
+
+/// Makes an empty volume that fills `disk`.
+///
+/// # Errors
+/// AlreadyFormatted unless forced; TooSmall; the disk's.
+pub fn format(
+    disk: &dyn Disk,
+    entropy: &dyn Entropy,
+    options: &FormatOptions,
+) -> Result<Formatted, VolumeError> {
+    if !options.force && read_superblock(disk).is_ok() {
+        return Err(VolumeError::AlreadyFormatted);
+    }
+    let block_count = (disk.size() / BLOCK_SIZE).min(FILE_SIZE_MAX / BLOCK_SIZE);
+    let by_size = u32::try_from(disk.size() / FILE_SIZE_AVERAGE).unwrap_or(INODE_COUNT_MAX);
+    let inode_count = options.inode_count.unwrap_or(by_size).clamp(INODE_COUNT_MIN, INODE_COUNT_MAX);
+    let inode_count = inode_count.next_multiple_of(BLOCK_SIZE as u32 / RECORD_SIZE as u32);
+    let data_start = layout::data_start(inode_count);
+    if data_start >= block_count {
+        return Err(VolumeError::TooSmall);
+    }
+    let mut get_port = GetPort::from_bytes(random(entropy));
+    while get_port.is_null() {
+        get_port = GetPort::from_bytes(random(entropy));
+    }
+    let mut superblock = Superblock {
+        uuid: random(entropy),
+        generation: 1,
+        block_count,
+        inode_count,
+        inode_limit: inode_count.min(TABLE_STEP),
+        data_start,
+        checkpoint: 0,
+        get_port,
+        super_random: CheckField::from_bytes(random(entropy)),
+        secret: ServerSecret::from_bytes(random(entropy)),
+    };
+    let zeros = vec![0; superblock.inode_limit as usize * RECORD_SIZE];
+    disk.write(layout::record_offset(0), &zeros)?;
+    for generation in [1, 2] {
+        superblock.generation = generation;
+        disk.write(generation % 2 * BLOCK_SIZE, &superblock.to_bytes())?;
+    }
+    disk.flush()?;
+    Ok(Formatted {
+        get_port: superblock.get_port,
+        super_random: superblock.super_random,
+        secret: superblock.secret,
+        inode_count,
+    })
+}
+
+fn read_superblock(disk: &dyn Disk) -> Result<Superblock, VolumeError> {
+    let copy = |block: u64| -> Result<Option<Superblock>, DiskError> {
+        let mut bytes = [0; layout::SUPERBLOCK_SIZE];
+        match disk.read(block * BLOCK_SIZE, &mut bytes) {
+            Ok(()) => Ok(Superblock::from_bytes(&bytes)),
+            Err(DiskError::Full) => Ok(None), // shorter than that
+            Err(error) => Err(error),
+        }
+    };
+    match (copy(0), copy(1)) {
+        (Ok(None), Ok(None)) => Err(VolumeError::NotBullet),
+        (first, second) => {
+            let newest =
+                [first.clone(), second].into_iter().flatten().flatten().max_by_key(|copy| copy.generation);
+            match (newest, first) {
+                (Some(superblock), _) => Ok(superblock),
+                (None, Err(error)) => Err(error.into()),
+                (None, Ok(_)) => Err(DiskError::Failed.into()),
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Opens the volume on `disk`: reads the inode table, and verifies the data of every record behind the checkpoint.
+    /// What does not verify was never acknowledged and is forgotten. A truncated image opens write protected.
+    ///
+    /// # Errors
+    /// NotBullet; the disk's, when superblock or inode table cannot be read.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        threads: &Threads,
+        entropy: Arc<dyn Entropy>,
+        settings: Settings,
+    ) -> Result<Store, VolumeError> {
+        let superblock = read_superblock(&*disk)?;
+        let truncated = disk.size() / BLOCK_SIZE < superblock.block_count;
+        let mut entries = read_table(&*disk, &superblock)?;
+        let volume = Volume::new(threads, disk, superblock.record_key(), Space::new());
+        if truncated {
+            volume.flush.set_broken();
+        }
+        let forgotten = prove(&volume, &superblock, &mut entries);
+        *super::held(&volume.space) = map_space(&superblock, &mut entries);
+        let last = entries.iter().map(|entry| entry.sequence).max().unwrap_or(0).max(superblock.checkpoint);
+        clear(&volume, &forgotten);
+        let bad = |entry: &Entry| matches!(entry.state, FileState::Lost | FileState::Damaged);
+        let damaged = (1..entries.len()).filter(|&number| bad(&entries[number])).map(|number| number as u32);
+        let state = State {
+            damaged: damaged.collect(),
+            table: Table::new(entries),
+            cache: Cache::default(),
+            dirty: Default::default(),
+            dirty_size: 0,
+            drafts: Default::default(),
+            drafts_size: 0,
+            sequence_next: last + 1,
+            inflight: Default::default(),
+            checkpoint: superblock.checkpoint,
+            unchecked_size: 0,
+        };
+        let settings = Settings { cache_size: settings.cache_size.max(CACHE_SIZE_MIN), ..settings };
+        Ok(Store {
+            threads: threads.clone(),
+            entropy,
+            settings,
+            volume,
+            locks: Locks::new(threads),
+            state: sync::Mutex::new(state),
+            get_port: superblock.get_port.clone(),
+            super_random: superblock.super_random,
+            secret: superblock.secret.clone(),
+            superblock: Mutex::new(threads, superblock),
+            counters: Default::default(),
+        })
+    }
+}
+
+/// The entries of the initialised part of the table.
+fn read_table(disk: &dyn Disk, superblock: &Superblock) -> Result<Vec<Entry>, VolumeError> {
+    let key = superblock.record_key();
+    let limit = superblock.inode_limit;
+    let mut entries = Vec::with_capacity(limit as usize);
+    let mut piece = Vec::new();
+    while (entries.len() as u32) < limit {
+        let start = entries.len() as u32;
+        let count = (limit - start).min((PIECE_SIZE / RECORD_SIZE) as u32);
+        piece.resize(count as usize * RECORD_SIZE, 0);
+        disk.read(layout::record_offset(start), &mut piece)?;
+        let (records, _) = piece.as_chunks::<RECORD_SIZE>();
+        entries.extend((start..).zip(records).map(|(number, bytes)| match key.slot(number, bytes) {
+            Slot::File(record) if record.sequence < u64::MAX / 2 => {
+                let mut entry = Entry::from_record(&record);
+                if !lies_inside(superblock, &entry) {
+                    entry.state = FileState::Damaged;
+                }
+                entry
+            }
+            Slot::Free => Entry::FREE,
+            _ => Entry { state: FileState::Lost, ..Entry::FREE },
+        }));
+    }
+    Ok(entries)
+}
+
+fn lies_inside(superblock: &Superblock, entry: &Entry) -> bool {
+    if entry.size == 0 {
+        return entry.first == 0;
+    }
+    entry.size <= FILE_SIZE_MAX
+        && entry.first >= superblock.data_start
+        && entry.first <= superblock.block_count
+        && layout::file_blocks(entry.size) <= superblock.block_count - entry.first
+}
+
+/// Verifies the data of files behind the checkpoint; those that fail are freed and returned.
+fn prove(volume: &Volume, superblock: &Superblock, entries: &mut [Entry]) -> Vec<u32> {
+    let mut forgotten = Vec::new();
+    for (number, entry) in entries.iter_mut().enumerate() {
+        if entry.state != FileState::Stored || entry.sequence <= superblock.checkpoint {
+            continue;
+        }
+        match verify(volume, entry) {
+            Ok(()) => {}
+            Err(StoreError::Damaged) => {
+                // The sequence stays, so that it is not given twice while this record may still be on disk.
+                *entry = Entry { sequence: entry.sequence, ..Entry::FREE };
+                forgotten.push(number as u32);
+            }
+            Err(_) => entry.state = FileState::Damaged, // unreadable is not the same as never written
+        }
+    }
+    forgotten
+}
+
+/// Clears records that must never be believed again. If the disk fails, the volume is write protected.
+fn clear(volume: &Volume, numbers: &[u32]) {
+    let cleared = numbers.iter().try_for_each(|&number| volume.clear_record(number));
+    if cleared.is_ok() && !numbers.is_empty() {
+        // A failure is remembered by the volume itself.
+        let _ = volume.flush();
+    }
+}
+
+/// The free space between the files. Of two files that overlap the later one counts; the blocks of both stay taken,
+/// so that nothing more is lost before somebody has looked.
+fn map_space(superblock: &Superblock, entries: &mut [Entry]) -> Space {
+    let placed = |entry: &Entry| entry.state == FileState::Stored && entry.size > 0;
+    let mut order: Vec<u32> =
+        (0..entries.len() as u32).filter(|&number| placed(&entries[number as usize])).collect();
+    order.sort_unstable_by_key(|&number| entries[number as usize].first);
+    let mut space = Space::new();
+    let mut end = superblock.data_start;
+    let mut last: Option<u32> = None;
+    for number in order {
+        let (extent, sequence) = (entries[number as usize].extent(), entries[number as usize].sequence);
+        if extent.first > end {
+            space.release(Extent { first: end, blocks: extent.first - end });
+        }
+        end = end.max(extent.end());
+        if let Some(before) = last.map(|before| before as usize)
+            && entries[before].extent().end() > extent.first
+        {
+            if entries[before].sequence > sequence {
+                entries[number as usize].state = FileState::Damaged;
+                continue;
+            }
+            entries[before].state = FileState::Damaged;
+        }
+        last = Some(number);
+    }
+    space.release(Extent { first: end, blocks: superblock.block_count - end });
+    space
+}

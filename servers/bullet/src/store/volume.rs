@@ -1,0 +1,111 @@
+//! The disk of a store with its free space: reads and writes of extents and records, and the shared flush.
+//!
+//! A failed write or flush is remembered: what the disk holds is unknown from then on, so every later write is
+//! refused with [`StoreError::WriteProtected`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{self, Arc};
+
+use amoeba_threads::Threads;
+use amoeba_world::{Disk, DiskError};
+
+use super::error::StoreError;
+use super::flush::Flush;
+use super::held;
+use super::layout::{self, BLOCK_SIZE, RECORD_SIZE, Record, RecordKey};
+use super::space::{Extent, Space};
+
+/// See the module.
+pub(crate) struct Volume {
+    disk: Arc<dyn Disk>,
+    pub(crate) flush: Flush,
+    pub(crate) space: sync::Mutex<Space>,
+    key: RecordKey,
+    pub(crate) reads: AtomicU64,
+    pub(crate) writes: AtomicU64,
+}
+
+impl Volume {
+    pub(crate) fn new(threads: &Threads, disk: Arc<dyn Disk>, key: RecordKey, space: Space) -> Volume {
+        Volume {
+            flush: Flush::new(threads, disk.clone()),
+            disk,
+            space: sync::Mutex::new(space),
+            key,
+            reads: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether anything can still be committed.
+    pub(crate) fn writable(&self) -> Result<(), StoreError> {
+        if self.flush.is_broken() { Err(StoreError::WriteProtected) } else { Ok(()) }
+    }
+
+    pub(crate) fn allocate(&self, blocks: u64) -> Result<Extent, StoreError> {
+        held(&self.space).allocate(blocks).ok_or(StoreError::NoSpace)
+    }
+
+    pub(crate) fn release(&self, extent: Extent) {
+        held(&self.space).release(extent);
+    }
+
+    /// Writes data at a block. No room behind a sparse image is [`StoreError::NoSpace`] and harms nothing: no record
+    /// names these blocks yet.
+    pub(crate) fn write_blocks(&self, block: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.writable()?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.disk.write(block * BLOCK_SIZE, bytes).map_err(|error| match error {
+            DiskError::Full => StoreError::NoSpace,
+            _ => self.broken(),
+        })
+    }
+
+    /// Writes what must not fail halfway: a record, a superblock, zeros into the table.
+    pub(crate) fn write_table(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.writable()?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.disk.write(offset, bytes).map_err(|_| self.broken())
+    }
+
+    pub(crate) fn write_record(&self, number: u32, record: &Record) -> Result<(), StoreError> {
+        self.write_table(layout::record_offset(number), &self.key.to_bytes(number, record))
+    }
+
+    pub(crate) fn clear_record(&self, number: u32) -> Result<(), StoreError> {
+        self.write_table(layout::record_offset(number), &[0; RECORD_SIZE])
+    }
+
+    /// What the table holds for inode `number` now.
+    pub(crate) fn read_record(&self, number: u32) -> Result<layout::Slot, DiskError> {
+        let mut bytes = [0; RECORD_SIZE];
+        self.disk.read(layout::record_offset(number), &mut bytes)?;
+        Ok(self.key.slot(number, &bytes))
+    }
+
+    /// Makes every finished write durable.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        self.writable()?;
+        self.flush.flush().map_err(|_| StoreError::DiskFailed)
+    }
+
+    /// Reads `size` bytes from a block on. A failure here is only this read's: it says nothing about writes.
+    pub(crate) fn read_blocks(&self, block: u64, size: usize) -> Result<Vec<u8>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let mut bytes = vec![0; size];
+        self.disk.read(block * BLOCK_SIZE, &mut bytes).map_err(|_| StoreError::DiskFailed)?;
+        Ok(bytes)
+    }
+
+    fn broken(&self) -> StoreError {
+        self.flush.set_broken();
+        StoreError::DiskFailed
+    }
+}
+
+/// Lengthens data with zeros to whole blocks.
+pub(crate) fn pad(bytes: &mut Vec<u8>) {
+    let size = bytes.len().next_multiple_of(BLOCK_SIZE as usize);
+    bytes.reserve_exact(size - bytes.len());
+    bytes.resize(size, 0);
+}

@@ -1,0 +1,158 @@
+//! Crashes at every write, with what was not flushed applied in part and in any order.
+
+use amoeba_bullet::store::{Commit, Edit, FileId, Outcome, Store, StoreError};
+
+use super::disk::CrashDisk;
+use super::world::{Random, format_small, open};
+
+/// What a client may rely on.
+#[derive(Default)]
+struct Promises {
+    durable: Vec<(FileId, Vec<u8>)>,
+    /// Committed without safety: whole after a crash, or not there.
+    memory: Vec<(FileId, Vec<u8>)>,
+    destroyed: Vec<FileId>,
+    /// Contents of operations that were not acknowledged; they may be there, but whole.
+    attempted: Vec<Vec<u8>>,
+    /// Destroys that were not acknowledged: there or not.
+    doubtful: Vec<(FileId, Vec<u8>)>,
+}
+
+impl Promises {
+    fn keep(&mut self, file: FileId, bytes: Vec<u8>, commit: Commit) {
+        match commit {
+            Commit::Disk => self.durable.push((file, bytes)),
+            _ => self.memory.push((file, bytes)),
+        }
+    }
+
+    /// One random operation; false when the disk has died.
+    fn step(&mut self, store: &Store, random: &mut Random) -> bool {
+        let size = if random.below(10) == 0 { 1_100_000 + random.below(1000) } else { random.below(9000) };
+        let commit = if random.below(3) == 0 { Commit::Memory } else { Commit::Disk };
+        match random.below(8) {
+            0..4 => {
+                let bytes = random.bytes(size);
+                self.attempted.push(bytes.clone());
+                match store.create(bytes.clone(), commit, None, 0) {
+                    Ok(Outcome::New(file)) => self.keep(file, bytes, commit),
+                    Ok(other) => panic!("{other:?}"),
+                    Err(error) => return survives(error),
+                }
+            }
+            4 => {
+                let start = random.bytes(size / 2);
+                let whole = [&start[..], &start[..]].concat();
+                self.attempted.push(whole.clone());
+                let Ok(Outcome::New(file)) = store.create(start.clone(), Commit::No, None, 0) else {
+                    return false;
+                };
+                let edit = Edit::Modify { offset: start.len() as u64, data: start };
+                match store.edit(file, edit, commit, 0) {
+                    Ok(_) => self.keep(file, whole, commit),
+                    Err(error) => return survives(error),
+                }
+            }
+            5 | 6 => {
+                let list = if random.below(2) == 0 { &mut self.durable } else { &mut self.memory };
+                if list.is_empty() {
+                    return true;
+                }
+                let (file, bytes) = list.swap_remove(random.below(list.len()));
+                match store.destroy(file) {
+                    Ok(()) => self.destroyed.push(file),
+                    Err(error) => {
+                        self.doubtful.push((file, bytes));
+                        return survives(error);
+                    }
+                }
+            }
+            _ => {
+                if let Err(error) = if random.below(2) == 0 { store.sweep() } else { store.sync() } {
+                    return survives(error);
+                }
+                self.durable.append(&mut self.memory);
+            }
+        }
+        true
+    }
+
+    /// Looks at the store after a restart; afterwards only what is durable is promised.
+    fn verify(&mut self, store: &Store, random: &mut Random) {
+        for (file, bytes) in &self.durable {
+            assert!(
+                store.read(*file, 0, usize::MAX) == Ok(bytes.clone()),
+                "an acknowledged file is lost: {file:?}"
+            );
+        }
+        for file in &self.destroyed {
+            assert_eq!(
+                store.size(*file),
+                Err(StoreError::NoSuchFile),
+                "a destroyed file came back: {file:?}"
+            );
+        }
+        for (file, bytes) in self.memory.drain(..).chain(self.doubtful.drain(..)) {
+            match store.read(file, 0, usize::MAX) {
+                Ok(found) => {
+                    assert!(found == bytes, "a file is half there");
+                    self.durable.push((file, bytes));
+                }
+                Err(error) => assert_eq!(error, StoreError::NoSuchFile),
+            }
+        }
+        for number in 1..256 {
+            let object = amoeba_cap::ObjectNumber::new(number).unwrap();
+            let Some(file) = store.file(object) else { continue };
+            let bytes = store.read(file, 0, usize::MAX).expect("every file verifies");
+            assert!(self.attempted.contains(&bytes), "nobody ever wrote that");
+        }
+        let check = store.check(random.below(2) == 0).unwrap();
+        assert!(check.problems.iter().all(|problem| problem.contains("torn")), "{check:?}");
+    }
+}
+
+/// Whether the disk lives on after this error.
+fn survives(error: StoreError) -> bool {
+    match error {
+        StoreError::NoSpace => true,
+        StoreError::DiskFailed | StoreError::WriteProtected => false,
+        other => panic!("{other}"),
+    }
+}
+
+fn crash_rounds(seed: u64) {
+    let mut random = Random(seed);
+    let mut image = {
+        let disk = CrashDisk::new(12 << 20);
+        format_small(&*disk, 128);
+        disk.image()
+    };
+    let mut promises = Promises::default();
+    for round in 0..4 {
+        let disk = CrashDisk::with_image(image);
+        disk.die_after(random.below(60));
+        // Recovery itself writes, and may be interrupted too.
+        if let Ok(store) = open(disk.clone(), seed * 10 + round) {
+            for _ in 0..40 {
+                if !promises.step(&store, &mut random) {
+                    break;
+                }
+            }
+        }
+        image = disk.crash(&mut random);
+        let healthy = CrashDisk::with_image(image);
+        let store = open(healthy.clone(), seed * 10 + round + 5).unwrap();
+        promises.verify(&store, &mut random);
+        image = healthy.crash(&mut random);
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_is_half_there() {
+    let seeds = std::env::var("AMOEBA_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(150);
+    for seed in 0..seeds {
+        println!("seed {seed}");
+        crash_rounds(seed);
+    }
+}

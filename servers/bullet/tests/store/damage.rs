@@ -1,0 +1,107 @@
+//! Damaged images: never a panic, never wrong bytes, and the damage is named.
+
+use amoeba_bullet::store::{Commit, FileId, Outcome, StoreError, VolumeError};
+
+use super::disk::CrashDisk;
+use super::world::{Random, format_small, open};
+
+/// A closed volume with a few files.
+fn volume() -> (Vec<u8>, Vec<(FileId, Vec<u8>)>) {
+    let disk = CrashDisk::new(4 << 20);
+    format_small(&*disk, 64);
+    let store = open(disk.clone(), 1).unwrap();
+    let mut random = Random(5);
+    let files = [0, 1, 4096, 70_000, 1_300_000]
+        .into_iter()
+        .map(|size| {
+            let bytes = random.bytes(size);
+            match store.create(bytes.clone(), Commit::Disk, None, 0) {
+                Ok(Outcome::New(file)) => (file, bytes),
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    store.close().unwrap();
+    (disk.image(), files)
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_never_believed() {
+    let (image, files) = volume();
+    let used = 400 * 4096;
+    let mut random = Random(11);
+    for case in 0..400 {
+        let mut damaged = image.clone();
+        // Half the cases hit superblocks and inode table, the rest the data.
+        let offset = if case % 2 == 0 { random.below(3 * 4096) } else { random.below(used) };
+        damaged[offset] ^= 1 << random.below(8);
+        let store = open(CrashDisk::with_image(damaged), 2).expect("one copy of the superblock is good");
+        let mut wrong = 0;
+        for (file, bytes) in &files {
+            match store.read(*file, 0, usize::MAX) {
+                Ok(found) => assert!(found == *bytes),
+                Err(StoreError::Damaged | StoreError::NoSuchFile) => wrong += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let check = store.check(false).unwrap();
+        assert!(wrong <= 1);
+        // A bit in the padding behind a file or in the superblock harms no file.
+        assert!(wrong as u64 <= check.problem_count, "damage at {offset} is not named");
+    }
+}
+
+#[test]
+fn a_damaged_file_can_be_destroyed_and_a_lost_record_repaired() {
+    let (mut image, files) = volume();
+    image[2 * 4096 + 64 * files[0].0.object.get() as usize + 20] ^= 1;
+    let data = image.windows(64).position(|window| *window == files[3].1[..64]).unwrap();
+    image[data] ^= 1;
+    let store = open(CrashDisk::with_image(image), 2).unwrap();
+    assert_eq!(store.read(files[3].0, 0, 10), Err(StoreError::Damaged));
+    assert_eq!(store.size(files[0].0), Err(StoreError::NoSuchFile));
+    assert!(store.status().contains("damaged: "));
+    assert_eq!(store.check(true).unwrap().problem_count, 2);
+    store.destroy(files[3].0).unwrap();
+    assert_eq!(store.check(false).unwrap().problem_count, 0);
+}
+
+#[test]
+fn a_truncated_image_opens_for_reading_only() {
+    let (image, files) = volume();
+    let cut = image[..image.len() - 4096 * 700].to_vec();
+    let store = open(CrashDisk::with_image(cut), 2).unwrap();
+    assert!(store.read(files[2].0, 0, usize::MAX) == Ok(files[2].1.clone()));
+    assert_eq!(store.read(files[4].0, 0, usize::MAX), Err(StoreError::DiskFailed));
+    assert_eq!(store.create(vec![1], Commit::Disk, None, 0), Err(StoreError::WriteProtected));
+    assert!(store.check(false).unwrap().problem_count >= 2);
+    assert!(open(CrashDisk::with_image(image[..4096 * 2 + 100].to_vec()), 2).is_err());
+    assert_eq!(open(CrashDisk::with_image(vec![7; 100]), 2).err(), Some(VolumeError::NotBullet));
+}
+
+#[test]
+fn no_image_panics() {
+    let (image, _) = volume();
+    let image = &image[..600 * 4096]; // enough for every file; the rest is free
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let mut damaged = image.to_vec();
+        damaged.resize(4 << 20, 0);
+        for patch in bytes.chunks(5) {
+            let &[a, b, c, value, run] = patch else { continue };
+            let wide = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+            // Mostly the first blocks, where the structure is.
+            let start = if a & 1 == 0 { wide % (3 * 4096) } else { wide % damaged.len() };
+            let end = (start + usize::from(run)).min(damaged.len());
+            damaged[start..end].fill(value);
+        }
+        let Ok(store) = open(CrashDisk::with_image(damaged), 2) else { return };
+        for number in 0..70 {
+            if let Some(file) = store.file(amoeba_cap::ObjectNumber::new(number).unwrap()) {
+                let _ = store.read(file, 0, 1 << 20);
+                let _ = store.destroy(file);
+            }
+        }
+        let _ = store.create(vec![3; 5000], Commit::Disk, None, 0);
+        let _ = (store.check(true), store.close(), store.status());
+    });
+}

@@ -1,0 +1,174 @@
+//! A disk in memory that can crash, fail and fill up.
+
+use std::sync::{Arc, Mutex};
+
+use amoeba_world::{Disk, DiskError};
+
+use super::world::Random;
+
+const SECTOR: usize = 512;
+
+/// Keeps what was not flushed apart, so that a crash can apply any of it.
+pub(crate) struct CrashDisk {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    unflushed: Vec<(usize, Vec<u8>)>,
+    writes_left: Option<usize>,
+    full_behind: Option<u64>,
+    flush_fails: bool,
+    read_fails: bool,
+    flushes: usize,
+    writes: usize,
+}
+
+impl CrashDisk {
+    pub(crate) fn new(size: usize) -> Arc<CrashDisk> {
+        CrashDisk::with_image(vec![0; size])
+    }
+
+    pub(crate) fn with_image(image: Vec<u8>) -> Arc<CrashDisk> {
+        Arc::new(CrashDisk {
+            inner: Mutex::new(Inner {
+                durable: image.clone(),
+                now: image,
+                unflushed: Vec::new(),
+                writes_left: None,
+                full_behind: None,
+                flush_fails: false,
+                read_fails: false,
+                flushes: 0,
+                writes: 0,
+            }),
+        })
+    }
+
+    /// After this many more writes and flushes the disk is dead.
+    pub(crate) fn die_after(&self, writes: usize) {
+        self.inner.lock().unwrap().writes_left = Some(writes);
+    }
+
+    /// Writes behind this offset find no space, as behind a sparse image on a full host.
+    pub(crate) fn full_behind(&self, offset: Option<u64>) {
+        self.inner.lock().unwrap().full_behind = offset;
+    }
+
+    pub(crate) fn fail_flushes(&self, fail: bool) {
+        self.inner.lock().unwrap().flush_fails = fail;
+    }
+
+    pub(crate) fn fail_reads(&self, fail: bool) {
+        self.inner.lock().unwrap().read_fails = fail;
+    }
+
+    pub(crate) fn flushes(&self) -> usize {
+        self.inner.lock().unwrap().flushes
+    }
+
+    pub(crate) fn writes(&self) -> usize {
+        self.inner.lock().unwrap().writes
+    }
+
+    /// What is on the disk now, as a clean stop would leave it.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        self.inner.lock().unwrap().now.clone()
+    }
+
+    /// What a crash leaves: everything flushed, and of the rest any sectors in any order, one of them torn.
+    pub(crate) fn crash(&self, random: &mut Random) -> Vec<u8> {
+        let inner = self.inner.lock().unwrap();
+        let mut image = inner.durable.clone();
+        let mut pieces: Vec<(usize, &[u8])> = Vec::new();
+        for (offset, bytes) in &inner.unflushed {
+            let (mut offset, mut bytes) = (*offset, &bytes[..]);
+            while !bytes.is_empty() {
+                let (piece, rest) = bytes.split_at(bytes.len().min(SECTOR - offset % SECTOR));
+                pieces.push((offset, piece));
+                offset += piece.len();
+                bytes = rest;
+            }
+        }
+        let survive = [0, 10, 50, 90, 100][random.below(5)];
+        pieces.retain(|_| random.below(100) < survive);
+        for index in (1..pieces.len()).rev() {
+            pieces.swap(index, random.below(index + 1));
+        }
+        let torn = random.below(pieces.len().max(1));
+        for (index, (offset, piece)) in pieces.into_iter().enumerate() {
+            let size = if index == torn { random.below(piece.len() + 1) } else { piece.len() };
+            image[offset..offset + size].copy_from_slice(&piece[..size]);
+        }
+        image
+    }
+}
+
+impl Inner {
+    fn is_dead(&mut self) -> bool {
+        match &mut self.writes_left {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+impl Disk for CrashDisk {
+    fn size(&self) -> u64 {
+        self.inner.lock().unwrap().now.len() as u64
+    }
+
+    fn set_size(&self, _: u64) -> Result<(), DiskError> {
+        Err(DiskError::Full)
+    }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
+        let inner = self.inner.lock().unwrap();
+        if inner.read_fails || inner.writes_left == Some(0) {
+            return Err(DiskError::Failed);
+        }
+        let start = usize::try_from(offset).map_err(|_| DiskError::Full)?;
+        let end = start.checked_add(bytes.len()).ok_or(DiskError::Full)?;
+        bytes.copy_from_slice(inner.now.get(start..end).ok_or(DiskError::Full)?);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let mut inner = self.inner.lock().unwrap();
+        let start = offset as usize;
+        let end = start + bytes.len();
+        if end > inner.now.len() || inner.full_behind.is_some_and(|limit| end as u64 > limit) {
+            return Err(DiskError::Full);
+        }
+        let dead = inner.is_dead();
+        if !dead
+            || inner.writes_left.is_some() && inner.unflushed.last().is_none_or(|(last, _)| *last != start)
+        {
+            // The write at which the disk dies may still have reached it.
+            inner.unflushed.push((start, bytes.to_vec()));
+        }
+        if dead {
+            return Err(DiskError::Failed);
+        }
+        inner.now[start..end].copy_from_slice(bytes);
+        inner.writes += 1;
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), DiskError> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.flushes += 1;
+        if inner.is_dead() || inner.flush_fails {
+            return Err(DiskError::Failed);
+        }
+        for (offset, bytes) in std::mem::take(&mut inner.unflushed) {
+            inner.durable[offset..offset + bytes.len()].copy_from_slice(&bytes);
+        }
+        Ok(())
+    }
+}

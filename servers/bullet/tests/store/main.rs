@@ -1,0 +1,9 @@
+//! The store against a plain model, against crashes, and against disks that fail, fill up or lie.
+
+mod crash;
+mod damage;
+mod disk;
+mod faults;
+mod model;
+mod sharing;
+mod world;
