@@ -1,2 +1,18 @@
-//! Path names over directories; the capability environment.
+//! Path names over directories, and a process's capability environment.
+//!
+//! [`Names`] is what a program uses: a root and a working directory, and operations on paths that follow a path from
+//! one directory service to the next. [`path`] has the lexical part: `.` and `..` are resolved in the text alone,
+//! since directories form any graph and know no parent. [`Environment`] is the list of named capabilities that a
+//! process starts with.
+//!
+//! It keeps no cache: every lookup asks the servers.
 #![forbid(unsafe_code)]
+
+mod environment;
+mod masks;
+mod names;
+pub mod path;
+
+pub use environment::{ENTRIES_MAX, ENTRY_NAME_SIZE_MAX, Environment, EnvironmentError};
+pub use masks::{BadMasks, COLUMNS_MAX, MASKS_OPEN, Masks, parse_masks};
+pub use names::{Found, HOPS_MAX, Listing, NameError, Names};
