@@ -7,7 +7,7 @@
 //! # Source
 //! Amoeba 5.3, soap(L).
 
-use amoeba_cap::{CapabilitySet, Private};
+use amoeba_cap::{Capability, CapabilitySet, Private};
 use amoeba_server::Call;
 use amoeba_stubs::directory::{
     CLASSIC_SIZE_MAX, ClassicInstallRow, ClassicListReply, ClassicRowName, InstallRow,
@@ -99,7 +99,8 @@ pub(crate) fn install_rows(
         check_name(&row.name)?;
         let directory = own(server, &row.directory).ok_or(Refusal::BadArgument)?;
         let ClassicInstallRow { name, set, old, .. } = row;
-        Ok((directory, InstallRow { directory, name, set, old, masks: [0xFF; COLUMNS_MAX] }))
+        let (masks, kind, attributes) = ([0xFF; COLUMNS_MAX], Capability::NULL, Vec::new());
+        Ok((directory, InstallRow { directory, name, set, old, keep: true, masks, kind, attributes }))
     };
     rows.into_iter().map(convert).collect()
 }

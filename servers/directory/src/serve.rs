@@ -197,7 +197,8 @@ impl DirectoryServer {
                 restricted.extend(made.map(|made| (*member, made)));
             }
         }
-        Ok(Install { directory, name, new: row.set, old, masks: to_masks(row.masks), restricted })
+        let InstallRow { set: new, keep, masks, kind, attributes, .. } = row;
+        Ok(Install { directory, name, new, old, keep, masks: to_masks(masks), kind, attributes, restricted })
     }
 }
 

@@ -35,8 +35,14 @@ pub struct Install {
     pub new: CapabilitySet,
     /// A member of the current set, or a member with fewer rights. `None`: there must be no such row.
     pub old: Option<Capability>,
-    /// Masks of a new row; a row that exists keeps its own.
+    /// Whether a row that exists keeps its masks, type capability and attributes.
+    pub keep: bool,
+    /// Its masks.
     pub masks: Masks,
+    /// Its type capability.
+    pub kind: Capability,
+    /// Its attributes.
+    pub attributes: Vec<u8>,
     /// Members of the row's set as read before, each with what its server made of it for the rights of `old`.
     pub restricted: Vec<(Capability, Capability)>,
 }
@@ -335,31 +341,36 @@ impl Planner<'_, '_> {
 
     fn install_row(&self, install: &Install) -> Result<Option<Change>, PlanError> {
         let directory = self.authorize(&install.directory, MODIFY)?;
+        if install.attributes.len() > ATTRIBUTES_SIZE_MAX {
+            return Err(Refusal::TooLarge.into());
+        }
         let (object, name) = (install.directory.object, install.name.clone());
         let current = self.tables.row(object, &install.name)?;
-        let row = match (&install.old, current) {
-            (None, None) => Row {
-                time: 0,
-                kind: Capability::NULL,
-                masks: clipped(install.masks, directory.columns.len()),
-                set: CapabilitySet::default(),
-                attributes: Vec::new(),
-            },
+        let (was_there, kept) = match (&install.old, current) {
+            (None, None) => (false, None),
             (Some(old), Some(row)) => {
                 if !self.is_member(&row.set, old, &install.restricted)? {
                     return Err(Refusal::Clash.into());
                 }
-                if install.new.is_empty() {
-                    return Ok(Some(Change::Delete(object, name)));
-                }
-                row
+                (true, install.keep.then_some(row))
             }
             _ => return Err(Refusal::Clash.into()),
         };
         if install.new.is_empty() {
-            return Ok(None); // it must be absent, and stay so
+            return Ok(was_there.then_some(Change::Delete(object, name)));
         }
-        Ok(Some(Change::Put(object, name, Row { set: install.new.clone(), time: self.time, ..row })))
+        let (time, set) = (self.time, install.new.clone());
+        let row = match kept {
+            Some(row) => Row { time, set, ..row },
+            None => Row {
+                time,
+                kind: install.kind,
+                masks: clipped(install.masks, directory.columns.len()),
+                set,
+                attributes: install.attributes.clone(),
+            },
+        };
+        Ok(Some(Change::Put(object, name, row)))
     }
 
     /// Whether `old` is a current member of `set`, or one with fewer rights.

@@ -132,7 +132,10 @@ impl Client<'_> {
             name: name(text),
             new: CapabilitySet::singleton(cap(number)),
             old: old.map(cap),
+            keep: true,
             masks: OPEN,
+            kind: Capability::NULL,
+            attributes: Vec::new(),
             restricted: Vec::new(),
         });
         let done = self.store.update(Update::Install(installs.collect()));
@@ -224,7 +227,10 @@ fn a_crash_in_the_middle_of_a_commit_does_it_whole_or_not_at_all() {
                         name: name(&format!("b{round}-{index}")),
                         new: CapabilitySet::singleton(cap(index)),
                         old: None,
+                        keep: true,
                         masks: OPEN,
+                        kind: Capability::NULL,
+                        attributes: Vec::new(),
                         restricted: Vec::new(),
                     };
                     let _ = store.update(Update::Install((0..10).map(install).collect()));

@@ -203,8 +203,14 @@ pub struct InstallRow {
     pub set: rt::CapabilitySet,
     /// A member of its set now, or one restricted; null when there must be no such row.
     pub old: rt::Capability,
-    /// Masks of a new row; one that exists keeps its own.
+    /// Whether a row that exists keeps its masks, type capability and attributes.
+    pub keep: bool,
+    /// Its masks.
     pub masks: [u8; 4],
+    /// Its type capability.
+    pub kind: rt::Capability,
+    /// Its attributes.
+    pub attributes: Vec<u8>,
 }
 
 impl rt::Marshal for InstallRow {
@@ -213,7 +219,10 @@ impl rt::Marshal for InstallRow {
         rt::put_string(writer_, &self.name, 255)?;
         writer_.put_capset(&self.set);
         writer_.put_cap(&self.old);
+        writer_.put_bool(self.keep);
         writer_.raw(&self.masks);
+        writer_.put_cap(&self.kind);
+        rt::put_bytes(writer_, &self.attributes, 4096)?;
         Ok(())
     }
 
@@ -222,8 +231,11 @@ impl rt::Marshal for InstallRow {
         let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
         let set = reader_.get_capset()?;
         let old = reader_.get_cap()?;
+        let keep = reader_.get_bool()?;
         let masks = reader_.array::<4>()?;
-        Ok(InstallRow { directory, name, set, old, masks })
+        let kind = reader_.get_cap()?;
+        let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
+        Ok(InstallRow { directory, name, set, old, keep, masks, kind, attributes })
     }
 }
 
@@ -1095,7 +1107,7 @@ pub const STANDARD: &[(rt::Command, rt::Rights)] = &[
 ];
 
 /// The most bytes of data in any request: what to listen with.
-pub const REQUEST_SIZE_MAX: usize = 266004;
+pub const REQUEST_SIZE_MAX: usize = 455104;
 
 /// A server of this class: one method an operation, on objects the skeleton has checked.
 pub trait Serve: rt::Objects {
