@@ -12,9 +12,12 @@
 pub mod client;
 mod clock;
 mod disk;
+pub mod guest;
+pub mod host;
 pub mod kernel;
 mod place;
 pub mod socket;
+pub mod terminal;
 mod threads;
 
 use std::path::Path;

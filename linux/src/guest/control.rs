@@ -1,0 +1,236 @@
+//! What the process server and a shepherd say to each other, over one socket pair.
+//!
+//! ```text
+//! 0      4      5
+//! +------+------+---------------+
+//! | size | kind | body          |   size = bytes of kind and body, little-endian, at most FRAME_SIZE_MAX
+//! +------+------+---------------+
+//! ```
+//!
+//! To the shepherd: START first, then any of SIGNAL, FREEZE, THAW, RESIZE. From it: STARTED at most once, an answer
+//! to every FREEZE and THAW, EXITED last. Either end that closes ends the guest.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use amoeba_process::{DESCRIPTOR_SIZE_MAX, Exit, WindowSize};
+use amoeba_wire::{Malformed, Reader, Status, Writer};
+
+/// The most bytes of a frame's kind and body.
+pub(super) const FRAME_SIZE_MAX: usize = DESCRIPTOR_SIZE_MAX + 16_384;
+/// The most bytes of a path in START.
+const PATH_SIZE_MAX: usize = 4096;
+/// The most bytes of the sentence in EXITED.
+const REASON_SIZE_MAX: usize = 1024;
+
+/// How a shepherd keeps its guest together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// The best that the host allows.
+    Best,
+    /// A PID namespace inside a user namespace, as where there is no privilege.
+    UserNamespace,
+    /// No namespace: the tree is followed by parentage.
+    Tree,
+}
+
+/// A frame to the shepherd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Start { isolation: Isolation, socket: Vec<u8>, log: Vec<u8>, descriptor: Vec<u8> },
+    Signal(u8),
+    Freeze,
+    Thaw,
+    Resize(WindowSize),
+}
+
+/// A frame from the shepherd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// The guest runs; its number in the shepherd's own PID namespace.
+    Started(u32),
+    /// Whether every process of the guest has stopped.
+    Frozen(bool),
+    Thawed,
+    Exited(Exit),
+}
+
+impl Order {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        match self {
+            Order::Start { isolation, socket, log, descriptor } => {
+                let isolation = match isolation {
+                    Isolation::Best => 0,
+                    Isolation::UserNamespace => 1,
+                    Isolation::Tree => 2,
+                };
+                out.put_u8(1).put_u8(isolation).put_bytes(socket).put_bytes(log).put_bytes(descriptor);
+            }
+            Order::Signal(number) => {
+                out.put_u8(2).put_u8(*number);
+            }
+            Order::Freeze => {
+                out.put_u8(3);
+            }
+            Order::Thaw => {
+                out.put_u8(4);
+            }
+            Order::Resize(window) => {
+                out.put_u8(5).put_u16(window.rows).put_u16(window.columns);
+            }
+        }
+        out.finish()
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Order, Malformed> {
+        let mut input = Reader::new(bytes);
+        let order = match input.get_u8()? {
+            1 => Order::Start {
+                isolation: match input.get_u8()? {
+                    0 => Isolation::Best,
+                    1 => Isolation::UserNamespace,
+                    2 => Isolation::Tree,
+                    _ => return Err(Malformed),
+                },
+                socket: input.get_bytes(PATH_SIZE_MAX)?.to_vec(),
+                log: input.get_bytes(PATH_SIZE_MAX)?.to_vec(),
+                descriptor: input.get_bytes(DESCRIPTOR_SIZE_MAX)?.to_vec(),
+            },
+            2 => Order::Signal(input.get_u8()?),
+            3 => Order::Freeze,
+            4 => Order::Thaw,
+            5 => Order::Resize(WindowSize { rows: input.get_u16()?, columns: input.get_u16()? }),
+            _ => return Err(Malformed),
+        };
+        input.end()?;
+        Ok(order)
+    }
+}
+
+impl Report {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        match self {
+            Report::Started(pid) => {
+                out.put_u8(1).put_u32(*pid);
+            }
+            Report::Frozen(all) => {
+                out.put_u8(2).put_bool(*all);
+            }
+            Report::Thawed => {
+                out.put_u8(3);
+            }
+            Report::Exited(exit) => {
+                out.put_u8(4).put_i16(exit.status.0).put_u8(exit.code).put_u8(exit.signal);
+                out.put_bool(exit.core_dumped);
+                for time in [exit.user_time, exit.system_time] {
+                    out.put_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+                }
+                let mut reason = exit.reason.clone();
+                while reason.len() > REASON_SIZE_MAX {
+                    reason.pop();
+                }
+                out.put_bytes(reason.as_bytes());
+            }
+        }
+        out.finish()
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Report, Malformed> {
+        let mut input = Reader::new(bytes);
+        let report = match input.get_u8()? {
+            1 => Report::Started(input.get_u32()?),
+            2 => Report::Frozen(input.get_bool()?),
+            3 => Report::Thawed,
+            4 => Report::Exited(Exit {
+                status: Status(input.get_i16()?),
+                code: input.get_u8()?,
+                signal: input.get_u8()?,
+                core_dumped: input.get_bool()?,
+                user_time: Duration::from_micros(input.get_u64()?),
+                system_time: Duration::from_micros(input.get_u64()?),
+                reason: String::from_utf8_lossy(input.get_bytes(REASON_SIZE_MAX)?).into_owned(),
+            }),
+            _ => return Err(Malformed),
+        };
+        input.end()?;
+        Ok(report)
+    }
+}
+
+fn write_frame(mut socket: impl Write, body: &[u8]) -> io::Result<()> {
+    let size = u32::try_from(body.len()).expect("an order is at most FRAME_SIZE_MAX");
+    let mut frame = Vec::with_capacity(body.len() + 4);
+    frame.extend_from_slice(&size.to_le_bytes());
+    frame.extend_from_slice(body);
+    socket.write_all(&frame)
+}
+
+fn read_frame(mut socket: impl Read) -> io::Result<Vec<u8>> {
+    let mut size = [0; 4];
+    socket.read_exact(&mut size)?;
+    let size = u32::from_le_bytes(size) as usize;
+    if size > FRAME_SIZE_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut body = vec![0; size];
+    socket.read_exact(&mut body)?;
+    Ok(body)
+}
+
+pub(super) fn send_order(socket: impl Write, order: &Order) -> io::Result<()> {
+    write_frame(socket, &order.encode())
+}
+
+pub(super) fn receive_order(socket: impl Read) -> io::Result<Order> {
+    Order::parse(&read_frame(socket)?).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+pub(super) fn send_report(socket: impl Write, report: &Report) -> io::Result<()> {
+    write_frame(socket, &report.encode())
+}
+
+pub(super) fn receive_report(socket: impl Read) -> io::Result<Report> {
+    Report::parse(&read_frame(socket)?).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_and_reports_come_back() {
+        let orders = [
+            Order::Start {
+                isolation: Isolation::Tree,
+                socket: b"/s".to_vec(),
+                log: vec![],
+                descriptor: b"d".to_vec(),
+            },
+            Order::Signal(15),
+            Order::Freeze,
+            Order::Thaw,
+            Order::Resize(WindowSize { rows: 1, columns: 2 }),
+        ];
+        for order in orders {
+            let mut socket = Vec::new();
+            send_order(&mut socket, &order).unwrap();
+            assert_eq!(receive_order(&socket[..]).unwrap(), order);
+        }
+        let exit = Exit { code: 7, user_time: Duration::from_micros(9), ..Exit::default() };
+        for report in [Report::Started(3), Report::Frozen(true), Report::Thawed, Report::Exited(exit)] {
+            let mut socket = Vec::new();
+            send_report(&mut socket, &report).unwrap();
+            assert_eq!(receive_report(&socket[..]).unwrap(), report);
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let _ = (Order::parse(bytes).is_ok(), Report::parse(bytes).is_ok(), read_frame(bytes).is_ok());
+        });
+    }
+}

@@ -1,0 +1,138 @@
+//! Guests on Linux: the process server's [`Guests`], where every guest has a shepherd of its own.
+//!
+//! - [`LinuxGuests`] is what the process server holds; [`flock`] is its end of every shepherd.
+//! - [`shepherd`] is the other end, a program: first the keeper, then the [`warden`] inside its namespaces.
+//! - [`program`] finds what is to run, [`pump`] and [`remote`] carry the streams, [`tree`] knows the processes.
+//! - [`control`] is what the two ends say to each other, [`log`] the output of detached guests.
+
+mod control;
+mod flock;
+mod host;
+mod log;
+mod program;
+mod pump;
+mod remote;
+pub mod shepherd;
+mod tree;
+mod warden;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use amoeba_process::{Events, Guest, GuestError, Guests, HostLoad, Spec};
+use amoeba_world::Threads;
+
+pub use control::Isolation;
+pub use log::{LOG_CUT_MARK, LOG_SIZE_MAX};
+
+/// How guests are started.
+#[derive(Clone, Debug)]
+pub struct GuestConfig {
+    /// The program of a shepherd; [`GuestConfig::new`] says this very binary.
+    pub program: PathBuf,
+    /// Its arguments; it must end in a call of [`shepherd::main`].
+    pub arguments: Vec<OsString>,
+    /// More environment strings for it.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where the kernel daemon listens.
+    pub socket: PathBuf,
+    /// Where the logs of detached guests are kept.
+    pub log_directory: PathBuf,
+    /// How guests are set apart; [`Isolation::Best`] unless a test wants less.
+    pub isolation: Isolation,
+}
+
+impl GuestConfig {
+    /// Shepherds that are this very binary, called with `shepherd`.
+    pub fn new(socket: &Path, log_directory: &Path) -> GuestConfig {
+        GuestConfig {
+            program: "/proc/self/exe".into(),
+            arguments: vec!["shepherd".into()],
+            environment: Vec::new(),
+            socket: socket.into(),
+            log_directory: log_directory.into(),
+            isolation: Isolation::Best,
+        }
+    }
+}
+
+/// The guests of this host.
+pub struct LinuxGuests {
+    config: GuestConfig,
+    threads: Threads,
+    options: BTreeSet<Vec<u8>>,
+}
+
+impl LinuxGuests {
+    /// The guests of this host. Logs that an earlier process server left are removed: nobody can name them any more.
+    ///
+    /// # Errors
+    /// The log directory cannot be made.
+    pub fn new(config: GuestConfig, threads: Threads) -> io::Result<LinuxGuests> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.log_directory)?;
+        for entry in std::fs::read_dir(&config.log_directory)?.flatten() {
+            if Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "log") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(LinuxGuests { config, threads, options: host::cpu_options() })
+    }
+
+    fn log(&self, index: u16) -> PathBuf {
+        self.config.log_directory.join(format!("{index}.log"))
+    }
+}
+
+impl Guests for LinuxGuests {
+    fn architecture(&self) -> &str {
+        architecture()
+    }
+
+    fn has_option(&self, option: &[u8]) -> bool {
+        self.options.contains(option)
+    }
+
+    fn load(&self) -> HostLoad {
+        host::load()
+    }
+
+    fn start(&self, spec: Spec, events: Arc<dyn Events>) -> Result<Arc<dyn Guest>, GuestError> {
+        let log = self.log(spec.index);
+        let _ = std::fs::remove_file(&log);
+        let descriptor =
+            spec.descriptor.encode().map_err(|error| GuestError::Failed(error.to_string()))?;
+        let order = control::Order::Start {
+            isolation: self.config.isolation,
+            socket: self.config.socket.as_os_str().as_bytes().to_vec(),
+            log: log.as_os_str().as_bytes().to_vec(),
+            descriptor,
+        };
+        flock::start(&self.config, &self.threads, order, events)
+    }
+
+    fn read_log(&self, index: u16, offset: u64, size: u32) -> (Vec<u8>, bool) {
+        log::read(&self.log(index), offset, size).unwrap_or((Vec::new(), true))
+    }
+
+    fn forget(&self, index: u16) {
+        let _ = std::fs::remove_file(self.log(index));
+    }
+}
+
+/// CPU type and system of this host, as in `x86_64-linux`.
+pub fn architecture() -> &'static str {
+    if cfg!(target_arch = "x86_64") {
+        "x86_64-linux"
+    } else if cfg!(target_arch = "aarch64") {
+        "aarch64-linux"
+    } else if cfg!(target_arch = "riscv64") {
+        "riscv64-linux"
+    } else {
+        std::env::consts::ARCH
+    }
+}
