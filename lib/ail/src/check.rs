@@ -486,6 +486,15 @@ impl Checker<'_> {
                 "what is idempotent is said where the operation is declared, and inherited from there",
             );
         }
+        if operation.on == On::Unchecked && (attributes.bits != 0 || attributes.on.is_some()) {
+            return wrong(at, "this operation looks at no object, so nobody could check what it needs");
+        }
+        if class == "std" && (attributes.deferred || attributes.on == Some(On::Unchecked)) {
+            return wrong(
+                at,
+                "the skeleton carries out the standard operations: neither deferred nor unchecked",
+            );
+        }
         let mut operation = operation.clone();
         operation.origin = Some(class.to_owned());
         operation.rights = attributes.rights;

@@ -27,4 +27,4 @@ pub use guard::{
 pub use objects::{Objects, Parameter};
 pub use request::{Failure, Pending, Request};
 pub use running::{Both, Running, Service, serve, start};
-pub use standard::{NTOUCH_MAX, PARAMETERS_MAX, TEXT_SIZE_MAX, rights_of};
+pub use standard::{NTOUCH_MAX, PARAMETERS_MAX, Standard, TEXT_SIZE_MAX};

@@ -5,21 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use amoeba_cap::Rights;
 use amoeba_threads::{JoinHandle, SpawnError};
 use amoeba_wire::{Command, Status};
 use amoeba_world::{Incoming, Listener, World};
 
 use crate::guard::{Guard, GuardReport};
-use crate::standard::standard;
+use crate::standard::{Standard, standard};
 use crate::{Failure, Objects, Request};
 
 /// A server as the loop sees it: one class over its objects, or several ([`Both`]). Implemented by generated code.
 pub trait Service: Send + Sync {
     /// Its objects.
     fn objects(&self) -> &dyn Objects;
-    /// The rights a standard operation needs; `None` when the class does not offer it.
-    fn standard(&self, command: Command) -> Option<Rights>;
+    /// What the class says of a standard operation; `None` when it does not offer it.
+    fn standard(&self, command: Command) -> Option<Standard>;
     /// Carries out an operation of the class, or gives back a request it does not know.
     fn dispatch(&self, request: Request) -> Option<Request>;
 }
@@ -33,7 +32,7 @@ impl<A: Service, B: Service> Service for Both<A, B> {
         self.0.objects()
     }
 
-    fn standard(&self, command: Command) -> Option<Rights> {
+    fn standard(&self, command: Command) -> Option<Standard> {
         self.0.standard(command)
     }
 
@@ -169,9 +168,9 @@ impl<S: Service> Server<S> {
     fn handle(&self, incoming: Incoming) {
         let request = Request::new(incoming, &self.guard);
         let Some(request) = self.service.dispatch(request) else { return };
-        let need = self.service.standard(request.command());
-        request.answer(|call, header, data| match need {
-            Some(need) => standard(self.service.objects(), &self.statistics, need, call, header, data),
+        let offered = self.service.standard(request.command());
+        request.answer(|call, header, data| match offered {
+            Some(offered) => standard(self.service.objects(), &self.statistics, offered, call, header, data),
             None => {
                 self.statistics.unknown.fetch_add(1, Ordering::Relaxed);
                 Err(Failure::from(Status::STD_COMBAD))

@@ -32,16 +32,29 @@ pub const TEXT_SIZE_MAX: usize = 65535;
 /// Bytes of each text of a parameter.
 const PARAMETER_TEXT_MAX: usize = 255;
 
-/// What a class demands for a standard operation; `None` when it does not offer it.
-pub fn rights_of(offered: &[(Command, Rights)], command: Command) -> Option<Rights> {
-    offered.iter().find(|(offered, _)| *offered == command).map(|(_, rights)| *rights)
+/// What a class says of one standard operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standard {
+    /// Which.
+    pub command: Command,
+    /// The rights it needs.
+    pub rights: Rights,
+    /// The objects it works on.
+    pub on: On,
 }
 
-/// Carries out one standard operation that the class offers for `need`.
+impl Standard {
+    /// What `offered` says of `command`; `None` when the class does not offer it.
+    pub fn find(offered: &[Standard], command: Command) -> Option<Standard> {
+        offered.iter().find(|standard| standard.command == command).copied()
+    }
+}
+
+/// Carries out one standard operation as the class offers it.
 pub(crate) fn standard(
     objects: &dyn Objects,
     statistics: &Statistics,
-    need: Rights,
+    offered: Standard,
     call: &Call,
     header: Header,
     data: Vec<u8>,
@@ -50,8 +63,7 @@ pub(crate) fn standard(
     if command == NTOUCH {
         return ntouch(objects, call, header, &data);
     }
-    let on = if command == AGE { On::Super } else { On::Any };
-    let object = call.check(objects, &call.capability().private, on, need)?;
+    let object = call.check(objects, &call.capability().private, offered.on, offered.rights)?;
     match command {
         AGE => done(objects.age(call)),
         COPY => copy(objects, call, object, &data),

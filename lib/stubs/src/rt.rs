@@ -2,7 +2,7 @@
 
 pub use amoeba_cap::{Capability, CapabilitySet, Private, PutPort, Rights};
 pub use amoeba_server::{
-    Call, Failure, Object, Objects, On, Pending, Request, Running, Service, rights_of, start,
+    Call, Failure, Object, Objects, On, Pending, Request, Running, Service, Standard, start,
 };
 pub use amoeba_threads::SpawnError;
 pub use amoeba_wire::{Command, Header, Malformed, Reader, Status, Writer};

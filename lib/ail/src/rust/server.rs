@@ -21,15 +21,16 @@ pub(super) fn class(class: &Class, classes: &str, out: &mut String) {
 }
 
 fn standard(class: &Class, out: &mut String) {
-    emit!(out, "/// The standard operations this class offers, by command, and the rights they need.");
-    emit!(out, "pub const STANDARD: &[(rt::Command, rt::Rights)] = &[");
+    emit!(out, "/// The standard operations this class offers.");
+    emit!(out, "pub const STANDARD: &[rt::Standard] = &[");
     for operation in &class.standard {
         emit!(
             out,
-            "(rt::Command({}), rt::Rights::from_bits_retain({:#04x})), // {}",
+            "// {}\nrt::Standard {{ command: rt::Command({}), rights: rt::Rights::from_bits_retain({:#04x}), on: rt::On::{} }},",
+            operation.name,
             operation.number,
             operation.rights_bits,
-            operation.name
+            on(operation)
         );
     }
     emit!(out, "];\n");
@@ -62,6 +63,15 @@ fn serve_trait(class: &Class, classes: &str, out: &mut String) {
     emit!(out, "}}\n");
 }
 
+/// The name of what the skeleton calls the objects of an operation; who is unchecked is not asked.
+fn on(operation: &Operation) -> &'static str {
+    match operation.on {
+        On::Any | On::Unchecked => "Any",
+        On::Super => "Super",
+        On::Object => "Object",
+    }
+}
+
 /// The rights as the parameter of `Object`.
 fn need(operation: &Operation) -> String {
     match operation.rights.as_slice() {
@@ -87,8 +97,8 @@ fn service(class: &Class, out: &mut String) {
         impl<S: Serve> rt::Service for Service<S> {{
             fn objects(&self) -> &dyn rt::Objects {{ &*self.0 }}
 
-            fn standard(&self, command: rt::Command) -> Option<rt::Rights> {{
-                rt::rights_of(STANDARD, command)
+            fn standard(&self, command: rt::Command) -> Option<rt::Standard> {{
+                rt::Standard::find(STANDARD, command)
             }}
 
             fn dispatch(&self, request: rt::Request) -> Option<rt::Request> {{"
@@ -158,12 +168,7 @@ fn glue(operation: &Operation, classes: &str, out: &mut String) {
     );
     emit!(out, "-> Result<{gives}, rt::Failure> {{");
     if operation.on != On::Unchecked {
-        let on = match operation.on {
-            On::Any => "Any",
-            On::Super => "Super",
-            On::Object | On::Unchecked => "Object",
-        };
-        emit!(out, "let object = call.object(server, rt::On::{on})?;");
+        emit!(out, "let object = call.object(server, rt::On::{})?;", on(operation));
     }
     fields::get_message(&operation.params, classes, held, out);
     let mut arguments = vec![if operation.deferred { "&call" } else { "call" }.to_owned()];

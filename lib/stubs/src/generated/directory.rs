@@ -1092,18 +1092,32 @@ pub fn recover<'t>(
     Ok(RecoverReply { directories, next })
 }
 
-/// The standard operations this class offers, by command, and the rights they need.
-pub const STANDARD: &[(rt::Command, rt::Rights)] = &[
-    (rt::Command(1001), rt::Rights::from_bits_retain(0xff)), // age
-    (rt::Command(1002), rt::Rights::from_bits_retain(0xff)), // copy
-    (rt::Command(1003), rt::Rights::from_bits_retain(0x80)), // destroy
-    (rt::Command(1004), rt::Rights::from_bits_retain(0x00)), // info
-    (rt::Command(1005), rt::Rights::from_bits_retain(0x00)), // restrict
-    (rt::Command(1006), rt::Rights::from_bits_retain(0x00)), // status
-    (rt::Command(1007), rt::Rights::from_bits_retain(0x00)), // touch
-    (rt::Command(1008), rt::Rights::from_bits_retain(0xff)), // getparams
-    (rt::Command(1009), rt::Rights::from_bits_retain(0xff)), // setparams
-    (rt::Command(1010), rt::Rights::from_bits_retain(0x00)), // ntouch
+/// The standard operations this class offers.
+pub const STANDARD: &[rt::Standard] = &[
+    // age
+    rt::Standard {
+        command: rt::Command(1001),
+        rights: rt::Rights::from_bits_retain(0xff),
+        on: rt::On::Super,
+    },
+    // copy
+    rt::Standard { command: rt::Command(1002), rights: rt::Rights::from_bits_retain(0xff), on: rt::On::Any },
+    // destroy
+    rt::Standard { command: rt::Command(1003), rights: rt::Rights::from_bits_retain(0x80), on: rt::On::Any },
+    // info
+    rt::Standard { command: rt::Command(1004), rights: rt::Rights::from_bits_retain(0x00), on: rt::On::Any },
+    // restrict
+    rt::Standard { command: rt::Command(1005), rights: rt::Rights::from_bits_retain(0x00), on: rt::On::Any },
+    // status
+    rt::Standard { command: rt::Command(1006), rights: rt::Rights::from_bits_retain(0x00), on: rt::On::Any },
+    // touch
+    rt::Standard { command: rt::Command(1007), rights: rt::Rights::from_bits_retain(0x00), on: rt::On::Any },
+    // getparams
+    rt::Standard { command: rt::Command(1008), rights: rt::Rights::from_bits_retain(0xff), on: rt::On::Any },
+    // setparams
+    rt::Standard { command: rt::Command(1009), rights: rt::Rights::from_bits_retain(0xff), on: rt::On::Any },
+    // ntouch
+    rt::Standard { command: rt::Command(1010), rights: rt::Rights::from_bits_retain(0x00), on: rt::On::Any },
 ];
 
 /// The most bytes of data in any request: what to listen with.
@@ -1424,8 +1438,8 @@ impl<S: Serve> rt::Service for Service<S> {
         &*self.0
     }
 
-    fn standard(&self, command: rt::Command) -> Option<rt::Rights> {
-        rt::rights_of(STANDARD, command)
+    fn standard(&self, command: rt::Command) -> Option<rt::Standard> {
+        rt::Standard::find(STANDARD, command)
     }
 
     fn dispatch(&self, request: rt::Request) -> Option<rt::Request> {

@@ -1,0 +1,140 @@
+//! Files of any size, to and from what Rust reads and writes: in pieces, the commit with the last one.
+
+use std::io::{self, Read, Write};
+
+use amoeba_cap::Capability;
+use amoeba_wire::Status;
+use amoeba_world::Error;
+
+use crate::{Client, bullet, standard};
+
+/// Bytes that travel in one transaction: large enough to hide its cost, small enough to be shared.
+pub const PIECE_SIZE: usize = 1 << 20;
+
+/// Why a file was not transferred.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// A transaction with the file's server failed.
+    #[error("the file's server: {0}")]
+    Server(#[from] Error),
+    /// The local end failed.
+    #[error(transparent)]
+    Local(#[from] io::Error),
+}
+
+/// Makes a file of everything `from` gives, and commits it with `flags` ([`bullet::COMMIT`], [`bullet::SAFETY`]).
+/// Without `COMMIT` it stays uncommitted. After an error nothing is left of it.
+///
+/// # Rights
+/// CREATE on `server`: a Bullet server, or a committed file, with which the new one is compared at its commit.
+///
+/// # Errors
+/// [`StreamError::Local`]: reading `from`. [`StreamError::Server`]: those of [`bullet::create`].
+pub fn write_file<'t>(
+    t: impl Into<Client<'t>>,
+    server: &Capability,
+    flags: u16,
+    from: &mut dyn Read,
+) -> Result<Capability, StreamError> {
+    let client = t.into();
+    let mut made = None;
+    let written = write_pieces(client, server, flags, from, &mut made);
+    if let (Err(_), Some(file)) = (&written, made) {
+        // If this fails too, the server forgets the uncommitted file by itself.
+        let _ = standard::destroy(client, &file);
+    }
+    written
+}
+
+fn write_pieces(
+    client: Client<'_>,
+    server: &Capability,
+    flags: u16,
+    from: &mut dyn Read,
+    made: &mut Option<Capability>,
+) -> Result<Capability, StreamError> {
+    let mut offset = 0;
+    let mut piece = read_piece(from)?;
+    loop {
+        // One piece ahead: only who has seen the end knows which piece is the last.
+        let next = if piece.len() == PIECE_SIZE { read_piece(from)? } else { Vec::new() };
+        let is_last = next.is_empty();
+        let size = piece.len() as u64;
+        let piece_flags = if is_last { flags } else { 0 };
+        let file = match made {
+            None => bullet::create(client, server, piece_flags, piece)?,
+            Some(file) => bullet::modify(client, file, piece_flags, offset, piece)?,
+        };
+        if is_last {
+            return Ok(file);
+        }
+        *made = Some(file);
+        offset += size;
+        piece = next;
+    }
+}
+
+/// A full piece, or what is left.
+fn read_piece(from: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut piece = Vec::new();
+    from.take(PIECE_SIZE as u64).read_to_end(&mut piece)?;
+    Ok(piece)
+}
+
+/// Writes a committed file to `to`, and gives its size. After an error `to` holds its beginning.
+///
+/// # Rights
+/// READ on `file`.
+///
+/// # Errors
+/// [`StreamError::Local`]: writing to `to`. [`StreamError::Server`]: those of [`bullet::read`].
+pub fn read_file<'t>(
+    t: impl Into<Client<'t>>,
+    file: &Capability,
+    to: &mut dyn Write,
+) -> Result<u64, StreamError> {
+    let client = t.into();
+    let mut offset = 0;
+    loop {
+        let piece = bullet::read(client, file, offset, PIECE_SIZE as u32)?;
+        if piece.len() > PIECE_SIZE {
+            return Err(Error::BadReply.into());
+        }
+        to.write_all(&piece)?;
+        offset += piece.len() as u64;
+        if piece.len() < PIECE_SIZE {
+            return Ok(offset);
+        }
+    }
+}
+
+/// The bytes of a committed file of at most `size_max` bytes.
+///
+/// # Rights
+/// READ on `file`.
+///
+/// # Errors
+/// STD_OVERFLOW when it is larger; those of [`bullet::read`].
+pub fn read_whole<'t>(
+    t: impl Into<Client<'t>>,
+    file: &Capability,
+    size_max: usize,
+) -> Result<Vec<u8>, Error> {
+    let client = t.into();
+    let mut bytes = Vec::new();
+    loop {
+        let wanted = (size_max - bytes.len()).saturating_add(1).min(PIECE_SIZE);
+        let piece = bullet::read(client, file, bytes.len() as u64, wanted as u32)?;
+        if piece.len() > wanted {
+            return Err(Error::BadReply);
+        }
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > size_max {
+            return Err(Error::Refused(Status::STD_OVERFLOW));
+        }
+        if piece.len() < wanted {
+            return Ok(bytes);
+        }
+    }
+}
