@@ -1,0 +1,131 @@
+//! The daemons: each a process of this binary that the supervisor starts, with the state directory in `AMOEBA_STATE`.
+
+use std::sync::Arc;
+
+use amoeba_cap::ObjectNumber;
+use amoeba_host::{HostDirectory, HostSeed, PERMANENT, Processes, Random, System, Tod};
+use amoeba_linux::client::Client;
+use amoeba_linux::guest::{GuestConfig, LinuxGuests};
+use amoeba_linux::kernel::{Config as KernelConfig, Daemon};
+use amoeba_linux::{FileDisk, connect};
+use amoeba_process::ProcessServer;
+use amoeba_stubs::{hostdir, process, random, system, tod};
+use amoeba_world::{Listener, World};
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::boot::end_with_supervisor;
+use crate::config::Config;
+use crate::state::State;
+
+/// Threads of the small servers of the host, each.
+const SMALL_THREADS: usize = 2;
+/// Threads of the process server.
+const PROCESS_THREADS: usize = 8;
+/// Threads of the file server.
+const BULLET_THREADS: usize = 16;
+/// Threads of the directory server.
+const DIRECTORY_THREADS: usize = 16;
+
+/// `amoeba kernel`: the kernel daemon, with the process server and the host's own directory.
+pub fn kernel(state: &State) -> Result<()> {
+    end_with_supervisor()?;
+    let socket = state.socket();
+    let config = KernelConfig::new(state.system_secret()?, amoeba_linux::entropy());
+    let mut daemon = Daemon::bind(&socket, config).context("cannot become this host's kernel")?;
+    let stopper = daemon.stopper();
+    on_termination(move || stopper.stop())?;
+    let seed = state.host_seed()?;
+    let guests = LinuxGuests::new(GuestConfig::new(&socket, &state.path("guests")), amoeba_linux::threads())?;
+    let world = connect(&socket);
+    let statistics = Client::new(&socket);
+    let failed = daemon.stopper();
+    std::thread::Builder::new().name("host servers".to_owned()).spawn(move || {
+        if let Err(error) = serve_host(&world, &seed, Arc::new(guests), statistics) {
+            tracing::error!("the host's servers do not start: {error:#}");
+            failed.stop();
+        }
+    })?;
+    daemon.run().context("the kernel failed")
+}
+
+/// Starts the servers of the host; they run until the process ends.
+fn serve_host(world: &World, seed: &HostSeed, guests: Arc<LinuxGuests>, kernel: Client) -> Result<()> {
+    let listen = |name: &str, size_max: usize| -> Result<Listener> {
+        world.transactions.listen(&seed.keys(name).get_port, size_max).with_context(|| format!("server {name}"))
+    };
+    let secret = |name: &str| seed.keys(name).secret;
+    let whole = |name: &str, listener: &Listener| {
+        seed.keys(name).capability(listener.put_port(), ObjectNumber::SUPER)
+    };
+
+    let proc = listen("proc", process::REQUEST_SIZE_MAX)?;
+    let server = ProcessServer::new(world.clone(), proc.put_port(), secret("proc"), PERMANENT, guests);
+    let clock = listen("tod", tod::REQUEST_SIZE_MAX)?;
+    let entropy = listen("random", random::REQUEST_SIZE_MAX)?;
+    let sys = listen("sys", system::REQUEST_SIZE_MAX)?;
+    let host = listen("host", hostdir::REQUEST_SIZE_MAX)?;
+    let rows = [
+        ("proc", server.super_capability()),
+        ("random", whole("random", &entropy)),
+        ("sys", whole("sys", &sys)),
+        ("tod", whole("tod", &clock)),
+    ];
+    let processes = Arc::new(Running(server.clone()));
+    let directory = HostDirectory::new(seed.keys("host"), host.put_port(), rows, processes);
+    let statistics = move || kernel.kernel_status().unwrap_or_else(|error| format!("{error}\n"));
+
+    process::start(world, proc, server, PROCESS_THREADS)?;
+    tod::start(world, clock, Tod::server(secret("tod"), world.clock.clone()), SMALL_THREADS)?;
+    random::start(world, entropy, Random::server(secret("random"), world.entropy.clone()), SMALL_THREADS)?;
+    system::start(world, sys, System::server(secret("sys"), statistics), SMALL_THREADS)?;
+    hostdir::start(world, host, Arc::new(directory), SMALL_THREADS)?;
+    Ok(())
+}
+
+/// The process server's processes, as the host's directory shows them.
+struct Running(Arc<ProcessServer>);
+
+impl Processes for Running {
+    fn processes(&self) -> Vec<(u32, amoeba_cap::Capability)> {
+        self.0.running().into_iter().map(|(number, process)| (number.into(), process)).collect()
+    }
+}
+
+/// `amoeba bullet`: the file server.
+pub fn bullet(state: &State) -> Result<()> {
+    end_with_supervisor()?;
+    let config = Config::read(state)?;
+    let disk = FileDisk::open(&state.path("bullet.img")).context("cannot open the file server's image")?;
+    let settings = amoeba_bullet::Settings { cache_size: config.bullet.cache, ..Default::default() };
+    let world = connect(&state.socket());
+    let server = amoeba_bullet::start(&world, Arc::new(disk), settings, BULLET_THREADS)?;
+    let listener = server.listener();
+    on_termination(move || listener.close())?;
+    server.join().context("what was committed without safety may be lost")
+}
+
+/// `amoeba directory`: the directory server.
+pub fn directory(state: &State) -> Result<()> {
+    end_with_supervisor()?;
+    let config = Config::read(state)?;
+    let open = |name: &str| FileDisk::open(&state.path(name)).context("cannot open the directory server's files");
+    let (tables, log) = (open("directory/tables")?, open("directory/log")?);
+    let options = amoeba_directory::Options { cache_size: config.directory.cache, ..Default::default() };
+    let world = connect(&state.socket());
+    let server =
+        amoeba_directory::start(&world, Arc::new(tables), Arc::new(log), options, DIRECTORY_THREADS)?;
+    server.join();
+    Ok(())
+}
+
+/// Does `stop` at the first SIGTERM or SIGINT.
+fn on_termination(stop: impl FnOnce() + Send + 'static) -> Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            stop();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The state directory of a system on one host: secrets, images, capabilities, logs. Mode 0700, files 0600.
+//!
+//! ```text
+//! system.secret   the key of F, shared by all hosts of a system
+//! host.seed       what this host's ports and check fields are made from
+//! host.name       its name in /profile/hosts
+//! host.cap        the capability of its own directory
+//! root.cap        the user's root directory: losing it is losing the home
+//! bullet.img      the image of the file server          bullet.cap     its super capability
+//! directory/      log and tables of the directory server
+//! guests/         output of detached processes
+//! log/            what the daemons have to say
+//! run/            the kernel's socket, the supervisor's lock and report
+//! ```
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use amoeba_cap::{Capability, SystemSecret};
+use amoeba_host::HostSeed;
+use amoeba_linux::Place;
+use anyhow::{Context, Result, bail};
+
+/// A state directory.
+#[derive(Clone, Debug)]
+pub struct State {
+    place: Place,
+}
+
+impl State {
+    /// The state directory that [`Place::find`] names.
+    pub fn find() -> Result<State> {
+        let place = Place::find()
+            .context("neither HOME nor XDG_STATE_HOME nor AMOEBA_STATE is set: there is no place for state")?;
+        Ok(State { place })
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &Path {
+        &self.place.directory
+    }
+
+    /// Whether it is the host's own system and not a user's private one.
+    pub fn of_host(&self) -> bool {
+        self.place.of_host
+    }
+
+    /// Makes the directories that are missing.
+    pub fn create(&self) -> Result<()> {
+        for dir in ["", "directory", "guests", "log", "run"] {
+            let dir = self.dir().join(dir);
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+            made.with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The path of something in the directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    /// The socket of the kernel daemon.
+    pub fn socket(&self) -> PathBuf {
+        self.place.socket()
+    }
+
+    /// The system's secret.
+    pub fn system_secret(&self) -> Result<SystemSecret> {
+        Ok(SystemSecret::from_bytes(self.read_array("system.secret")?))
+    }
+
+    /// What this host's own servers are made from.
+    pub fn host_seed(&self) -> Result<HostSeed> {
+        Ok(HostSeed::from_bytes(self.read_array("host.seed")?))
+    }
+
+    /// This host's name.
+    pub fn host_name(&self) -> Result<String> {
+        let name = fs::read_to_string(self.path("host.name")).context("the state directory names no host")?;
+        Ok(name.trim().to_owned())
+    }
+
+    /// A capability stored as text.
+    pub fn capability(&self, name: &str) -> Result<Capability> {
+        let path = self.path(name);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        text.trim().parse().with_context(|| format!("{} holds no capability", path.display()))
+    }
+
+    /// Whether the file is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    /// Writes a file whole or not at all, with mode 0600, durably.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path(name);
+        let part = path.with_extension(format!("part{}", std::process::id()));
+        let store = || -> std::io::Result<()> {
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&part, &path)?;
+            fs::File::open(path.parent().unwrap_or(self.dir()))?.sync_all()
+        };
+        store().or_else(|error| {
+            let _ = fs::remove_file(&part);
+            Err(error).with_context(|| format!("cannot write {}", path.display()))
+        })
+    }
+
+    /// Takes the lock that `name` stands for, for the life of this process; `None` when another process has it.
+    pub fn lock(&self, name: &str) -> Result<Option<fs::File>> {
+        let path = self.path(name);
+        let open = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = open.with_context(|| format!("cannot open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error).context("cannot lock"),
+        }
+    }
+
+    fn read_array<const N: usize>(&self, name: &str) -> Result<[u8; N]> {
+        let path = self.path(name);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                bail!("{} is missing: this is not the state of a system", path.display())
+            }
+            other => other.with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        bytes.try_into().ok().with_context(|| format!("{} is damaged: it should have {N} bytes", path.display()))
+    }
+}

@@ -1,0 +1,47 @@
+//! What daemons ask of the host they run on.
+
+use std::io;
+
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal, setsid};
+
+/// What this host is called, without its domain.
+pub fn name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let short = name.split('.').next().unwrap_or_default();
+    if short.is_empty() { "localhost".to_owned() } else { short.to_owned() }
+}
+
+/// Asks a process to end. It may have ended already.
+pub fn terminate(pid: u32) {
+    send(pid, Signal::TERM);
+}
+
+/// Ends a process. It may have ended already.
+pub fn kill(pid: u32) {
+    send(pid, Signal::KILL);
+}
+
+fn send(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Leaves the session of whoever started this process, so that closing a terminal does not end it.
+///
+/// # Errors
+/// It leads a session already.
+pub fn leave_session() -> io::Result<()> {
+    setsid()?;
+    Ok(())
+}
+
+/// Lets this process hear SIGTERM when the process `parent`, which started it, ends.
+///
+/// # Errors
+/// That process has ended already.
+pub fn end_with(parent: u32) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    let now = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    if now == Some(parent) { Ok(()) } else { Err(io::Error::other("the parent process has ended already")) }
+}
