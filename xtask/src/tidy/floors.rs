@@ -27,9 +27,11 @@ const FLOORS: &[Floor] = &[
     Floor { folder: "linux", uses: &["base", "proto", "lib", "servers/process", "servers/stream"] },
     Floor { folder: "sim", uses: &["base", "proto"] },
     Floor { folder: "user", uses: &["base", "lib", "servers/process", "servers/stream", "user", "sdk"] },
-    // The SDK is for programs on a real host, so it brings the world `linux` along.
+    // The SDK is for programs on a real host, so it brings the world `linux` along, and the class compiler.
     Floor { folder: "sdk", uses: &["base", "lib", "linux"] },
     Floor { folder: "bin", uses: ALL },
+    // What a stranger's program may use.
+    Floor { folder: "examples", uses: &["sdk"] },
     // Black box: only the built binary.
     Floor { folder: "tests/live", uses: &[] },
     Floor { folder: "tests", uses: ALL },

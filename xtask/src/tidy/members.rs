@@ -29,7 +29,7 @@ pub(super) fn check(workspace: &Workspace, files: &[SourceFile]) -> Vec<Finding>
 fn check_member(package: &Package, folder: &str, manifest: &str, files: &[SourceFile]) -> Vec<Finding> {
     let mut findings = check_manifest(folder, manifest);
     for target in &package.targets {
-        if !["lib", "bin", "proc-macro", "custom-build"].contains(&target.kind.as_str()) {
+        if !["lib", "bin", "proc-macro"].contains(&target.kind.as_str()) {
             continue;
         }
         let text = files.iter().find(|file| file.path == target.path).and_then(|file| file.text.as_deref());
