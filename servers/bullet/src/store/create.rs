@@ -63,9 +63,9 @@ impl Store {
         self.volume.writable()?;
         if self.with(|state| state.find(file).map(|entry| entry.state))? == FileState::Draft {
             let _lock = self.locks.exclusive(file.number());
-            match self.with(|state| state.find(file).map(|entry| entry.state))? {
-                FileState::Draft => return self.edit_draft(file, edit, commit),
-                _ => {} // committed while we waited
+            // It may have been committed while we waited.
+            if self.with(|state| state.find(file).map(|entry| entry.state))? == FileState::Draft {
+                return self.edit_draft(file, edit, commit);
             }
         }
         let contents = self.clone_edited(file, edit)?;

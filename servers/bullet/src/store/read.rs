@@ -38,7 +38,7 @@ impl Store {
                 Ok(slice(&bytes, offset, size).to_vec())
             }
             Source::Disk(entry) if entry.size <= self.settings.whole_max() => {
-                Ok(slice(&*self.whole(file)?, offset, size).to_vec())
+                Ok(slice(&self.whole(file)?, offset, size).to_vec())
             }
             Source::Disk(_) => self.read_large(file, offset, size),
         }
@@ -104,7 +104,7 @@ impl Store {
             Source::Disk(entry) => entry,
         };
         (0..layout::chunk_count(entry.size))
-            .try_for_each(|index| take(&*self.chunk(file.number(), &entry, index, false)?))
+            .try_for_each(|index| take(&self.chunk(file.number(), &entry, index, false)?))
     }
 
     /// One verified chunk of a file; the caller holds the file's lock. A sequential pass over everything does not

@@ -1,5 +1,6 @@
 //! Making a volume, and opening one after a clean stop or a crash.
 
+use std::ops::Range;
 use std::sync::{self, Arc};
 
 use amoeba_cap::{CheckField, GetPort, ServerSecret};
@@ -179,6 +180,10 @@ impl Store {
 fn read_table(disk: &dyn Disk, superblock: &Superblock) -> Result<Vec<Entry>, VolumeError> {
     let key = superblock.record_key();
     let limit = superblock.inode_limit;
+    let block_count = superblock.block_count.min(disk.size() / BLOCK_SIZE);
+    if layout::record_offset(limit) > disk.size() {
+        return Err(DiskError::Full.into()); // before memory is taken for so many
+    }
     let mut entries = Vec::with_capacity(limit as usize);
     let mut piece = Vec::new();
     while (entries.len() as u32) < limit {
@@ -190,7 +195,7 @@ fn read_table(disk: &dyn Disk, superblock: &Superblock) -> Result<Vec<Entry>, Vo
         entries.extend((start..).zip(records).map(|(number, bytes)| match key.slot(number, bytes) {
             Slot::File(record) if record.sequence < u64::MAX / 2 => {
                 let mut entry = Entry::from_record(&record);
-                if !lies_inside(superblock, &entry) {
+                if !lies_inside(superblock.data_start..block_count, &entry) {
                     entry.state = FileState::Damaged;
                 }
                 entry
@@ -202,14 +207,13 @@ fn read_table(disk: &dyn Disk, superblock: &Superblock) -> Result<Vec<Entry>, Vo
     Ok(entries)
 }
 
-fn lies_inside(superblock: &Superblock, entry: &Entry) -> bool {
+fn lies_inside(blocks: Range<u64>, entry: &Entry) -> bool {
     if entry.size == 0 {
         return entry.first == 0;
     }
     entry.size <= FILE_SIZE_MAX
-        && entry.first >= superblock.data_start
-        && entry.first <= superblock.block_count
-        && layout::file_blocks(entry.size) <= superblock.block_count - entry.first
+        && blocks.contains(&entry.first)
+        && layout::file_blocks(entry.size) <= blocks.end - entry.first
 }
 
 /// Verifies the data of files behind the checkpoint; those that fail are freed and returned.

@@ -89,7 +89,9 @@ impl Store {
                 state.remove_draft(number)
             });
             if let Some(draft) = draft {
-                draft.contents.expect("its lock is ours").discard(&self.volume);
+                if let Some(contents) = draft.contents {
+                    contents.discard(&self.volume);
+                } // else an operation that panicked took them along; the sweeper must live
                 self.with(|state| state.table.release(number));
                 self.count(Counter::TimedOut);
             }

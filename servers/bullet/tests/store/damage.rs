@@ -72,7 +72,7 @@ fn a_truncated_image_opens_for_reading_only() {
     let cut = image[..image.len() - 4096 * 700].to_vec();
     let store = open(CrashDisk::with_image(cut), 2).unwrap();
     assert!(store.read(files[2].0, 0, usize::MAX) == Ok(files[2].1.clone()));
-    assert_eq!(store.read(files[4].0, 0, usize::MAX), Err(StoreError::DiskFailed));
+    assert_eq!(store.read(files[4].0, 0, usize::MAX), Err(StoreError::Damaged));
     assert_eq!(store.create(vec![1], Commit::Disk, None, 0), Err(StoreError::WriteProtected));
     assert!(store.check(false).unwrap().problem_count >= 2);
     assert!(open(CrashDisk::with_image(image[..4096 * 2 + 100].to_vec()), 2).is_err());

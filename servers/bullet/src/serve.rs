@@ -1,0 +1,367 @@
+//! Requests: the operations of `idl/bullet.class` over the store. The original's forms are in `classic`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use amoeba_cap::{Capability, CheckField, ObjectNumber, PutPort, Rights, ServerSecret};
+use amoeba_server::{AnyObject, Call, Object, Objects};
+use amoeba_stubs::bullet::{self, CREATE, FsckReply, MODIFY, PROBLEM_SIZE_MAX, READ, READ_SIZE_MAX};
+use amoeba_wire::Status;
+use amoeba_world::{Error, World};
+
+use crate::classic;
+use crate::store::{Commit, Compare, Counter, Edit, FileId, Outcome, Store, StoreError};
+
+/// The Bullet server of one store.
+pub struct BulletServer {
+    store: Arc<Store>,
+    /// For copies from other servers.
+    world: World,
+    fetches: AtomicUsize,
+}
+
+/// Copies from other servers at once; one more is STD_NOTNOW. So two servers that copy from each other always have
+/// threads left to answer each other: [`THREADS_MIN`] is more than this.
+const FETCHES_MAX: usize = 2;
+/// The fewest threads of a server.
+pub(crate) const THREADS_MIN: usize = 4;
+const _: () = assert!(THREADS_MIN > FETCHES_MAX);
+
+impl BulletServer {
+    /// The server of `store`.
+    pub fn new(world: &World, store: Arc<Store>) -> BulletServer {
+        BulletServer { store, world: world.clone(), fetches: AtomicUsize::new(0) }
+    }
+
+    /// What it serves.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The file that the request names. Its number may have come to mean another file since the skeleton's check.
+    pub(crate) fn file(&self, call: &Call) -> Result<FileId, Status> {
+        let private = call.capability().private;
+        let file = self.store.file(private.object).ok_or(Status::STD_CAPBAD)?;
+        if self.store.secret().verifies(&private, file.random) { Ok(file) } else { Err(Status::STD_CAPBAD) }
+    }
+
+    pub(crate) fn make(&self, call: &Call, flags: u16, data: Vec<u8>) -> Result<Capability, Status> {
+        let rights = call.rights();
+        let is_super = call.capability().object() == ObjectNumber::SUPER;
+        let compare = if is_super || !rights.contains(READ) {
+            None
+        } else {
+            Some(Compare { file: self.file(call)?, rights })
+        };
+        let outcome = self
+            .store
+            .create(data, commit_of(flags)?, compare, owner_of(call))
+            .map_err(StoreError::status)?;
+        Ok(self.capability_of(call, outcome))
+    }
+
+    pub(crate) fn edit(&self, call: &Call, flags: u16, edit: Edit) -> Result<Capability, Status> {
+        let outcome = self
+            .store
+            .edit(self.file(call)?, edit, commit_of(flags)?, owner_of(call))
+            .map_err(StoreError::status)?;
+        Ok(self.capability_of(call, outcome))
+    }
+
+    pub(crate) fn read_at(&self, call: &Call, offset: u64, size: usize) -> Result<Vec<u8>, Status> {
+        self.store.read(self.file(call)?, offset, size).map_err(StoreError::status)
+    }
+
+    pub(crate) fn size_of(&self, call: &Call) -> Result<u64, Status> {
+        self.store.count_operation(Counter::Size);
+        self.store.size(self.file(call)?).map_err(StoreError::status)
+    }
+
+    fn capability_of(&self, call: &Call, outcome: Outcome) -> Capability {
+        match outcome {
+            Outcome::New(file) => self.capability(call.port(), file, Rights::ALL),
+            Outcome::Same => *call.capability(),
+            Outcome::Equal(file, rights) => self.capability(call.port(), file, rights),
+        }
+    }
+
+    fn capability(&self, port: PutPort, file: FileId, rights: Rights) -> Capability {
+        self.store.secret().capability(port, file.object, rights, file.random)
+    }
+
+    /// Fetches a file of another server and keeps it, committed with safety. Nothing is left of half a copy.
+    fn fetch(&self, call: &Call, original: &Capability) -> Result<FileId, Status> {
+        let owner = owner_of(call);
+        let size = bullet::size(&self.world, original).map_err(status_of)?;
+        let mut file = None;
+        let fetched = self.fetch_pieces(original, size, owner, &mut file);
+        if let (Err(_), Some(file)) = (&fetched, file) {
+            // Whatever goes wrong here, the sweeper forgets an uncommitted file.
+            let _ = self.store.destroy(file);
+        }
+        fetched
+    }
+
+    fn fetch_pieces(
+        &self,
+        original: &Capability,
+        size: u64,
+        owner: u64,
+        file: &mut Option<FileId>,
+    ) -> Result<FileId, Status> {
+        let mut offset = 0;
+        loop {
+            let wanted = (size - offset).min(READ_SIZE_MAX as u64) as u32;
+            let data = match wanted {
+                0 => Vec::new(),
+                _ => bullet::read(&self.world, original, offset, wanted).map_err(status_of)?,
+            };
+            if data.len() as u64 != u64::from(wanted) {
+                return Err(Status::STD_SYSERR); // it said it was larger, and files do not change
+            }
+            let commit = if offset + data.len() as u64 == size { Commit::Disk } else { Commit::No };
+            let end = offset + data.len() as u64;
+            let outcome = match *file {
+                None => self.store.create(data, commit, None, owner),
+                Some(file) => self.store.edit(file, Edit::Modify { offset, data }, commit, owner),
+            };
+            if let Outcome::New(new) = outcome.map_err(StoreError::status)? {
+                *file = Some(new);
+            }
+            if commit == Commit::Disk {
+                return Ok(file.expect("the first piece made the file"));
+            }
+            offset = end;
+        }
+    }
+}
+
+/// When a request wants its file committed. SAFETY without COMMIT says nothing; other flags are not known.
+fn commit_of(flags: u16) -> Result<Commit, Status> {
+    match flags {
+        _ if flags & !(bullet::COMMIT | bullet::SAFETY) != 0 => Err(Status::STD_ARGBAD),
+        _ if flags & bullet::COMMIT == 0 => Ok(Commit::No),
+        _ if flags & bullet::SAFETY == 0 => Ok(Commit::Memory),
+        _ => Ok(Commit::Disk),
+    }
+}
+
+/// The account that a request is done for: the signature that its client proved, as a number; 0 for none.
+fn owner_of(call: &Call) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[..6].copy_from_slice(&call.caller().signature.unwrap_or(PutPort::NULL).to_bytes());
+    u64::from_le_bytes(bytes)
+}
+
+/// What the client of a copy hears of the transaction with the original's server.
+fn status_of(error: Error) -> Status {
+    match error {
+        Error::Refused(status) if !status.is_rpc() => status,
+        Error::BadReply => Status::STD_SYSERR,
+        _ => Status::STD_NOTNOW,
+    }
+}
+
+impl Objects for BulletServer {
+    fn secret(&self) -> &ServerSecret {
+        self.store.secret()
+    }
+
+    fn random(&self, object: ObjectNumber) -> Option<CheckField> {
+        if object == ObjectNumber::SUPER {
+            return Some(self.store.super_random());
+        }
+        self.store.file(object).map(|file| file.random)
+    }
+
+    fn touch(&self, object: ObjectNumber) {
+        self.store.touch(object);
+    }
+
+    fn info(&self, object: AnyObject) -> Result<String, Status> {
+        self.store.count_operation(Counter::Info);
+        if object.is_super() {
+            return Ok("bullet server".to_string());
+        }
+        let file = self.store.file(object.number()).ok_or(Status::STD_CAPBAD)?;
+        let size = self.store.size(file).map_err(StoreError::status)?;
+        Ok(format!("- {size:>8} bytes"))
+    }
+
+    fn status(&self, object: AnyObject) -> Result<String, Status> {
+        self.store.count_operation(Counter::Status);
+        if object.is_super() { Ok(self.store.status()) } else { Err(Status::STD_COMBAD) }
+    }
+
+    fn destroy(&self, call: &Call, object: AnyObject) -> Result<(), Status> {
+        if object.is_super() {
+            return Err(Status::STD_COMBAD);
+        }
+        self.store.destroy(self.file(call)?).map_err(StoreError::status)
+    }
+
+    fn age(&self, _: &Call) -> Result<(), Status> {
+        self.store.age().map(drop).map_err(StoreError::status)
+    }
+
+    fn copy(&self, call: &Call, _: AnyObject, original: &Capability) -> Result<Capability, Status> {
+        let copy = if original.port == call.port() {
+            let object = call.admit::<{ READ.bits() }>(self, &original.private)?;
+            let file = self.store.file(object.number()).ok_or(Status::STD_CAPBAD)?;
+            if !self.store.secret().verifies(&original.private, file.random) {
+                return Err(Status::STD_CAPBAD);
+            }
+            self.store.copy(file, owner_of(call)).map_err(StoreError::status)?
+        } else {
+            self.store.count_operation(Counter::CopyRemote);
+            let busy = self.fetches.fetch_add(1, Ordering::Relaxed);
+            let fetched =
+                if busy < FETCHES_MAX { self.fetch(call, original) } else { Err(Status::STD_NOTNOW) };
+            self.fetches.fetch_sub(1, Ordering::Relaxed);
+            fetched?
+        };
+        Ok(self.capability(call.port(), copy, Rights::ALL))
+    }
+}
+
+/// Reading and editing need both rights: an edit of a committed file is a copy of what it holds.
+const EDIT: u8 = READ.bits() | MODIFY.bits();
+
+impl bullet::Serve for BulletServer {
+    fn create(
+        &self,
+        call: &Call,
+        _: Object<{ CREATE.bits() }>,
+        flags: u16,
+        data: Vec<u8>,
+    ) -> Result<Capability, Status> {
+        self.make(call, flags, data)
+    }
+
+    fn modify(
+        &self,
+        call: &Call,
+        _: Object<EDIT>,
+        flags: u16,
+        offset: u64,
+        data: Vec<u8>,
+    ) -> Result<Capability, Status> {
+        self.edit(call, flags, Edit::Modify { offset, data })
+    }
+
+    fn insert(
+        &self,
+        call: &Call,
+        _: Object<EDIT>,
+        flags: u16,
+        offset: u64,
+        data: Vec<u8>,
+    ) -> Result<Capability, Status> {
+        self.edit(call, flags, Edit::Insert { offset, data })
+    }
+
+    fn delete(
+        &self,
+        call: &Call,
+        _: Object<EDIT>,
+        flags: u16,
+        offset: u64,
+        size: u64,
+    ) -> Result<Capability, Status> {
+        self.edit(call, flags, Edit::Delete { offset, size })
+    }
+
+    fn read(
+        &self,
+        call: &Call,
+        _: Object<{ READ.bits() }>,
+        offset: u64,
+        size: u32,
+    ) -> Result<Vec<u8>, Status> {
+        self.read_at(call, offset, (size as usize).min(READ_SIZE_MAX))
+    }
+
+    fn size(&self, call: &Call, _: Object<{ READ.bits() }>) -> Result<u64, Status> {
+        self.size_of(call)
+    }
+
+    fn sync(&self, _: &Call, _: Object<0>) -> Result<(), Status> {
+        self.store.sync().map_err(StoreError::status)
+    }
+
+    fn fsck(&self, _: &Call, _: Object<255>, repair: bool) -> Result<FsckReply, Status> {
+        let check = self.store.check(repair).map_err(StoreError::status)?;
+        let text = |problem: String| problem.into_bytes().into_iter().take(PROBLEM_SIZE_MAX).collect();
+        Ok(FsckReply {
+            file_count: check.file_count,
+            size: check.size,
+            problem_count: check.problem_count,
+            problems: check.problems.into_iter().map(text).collect(),
+        })
+    }
+
+    fn classic_create(
+        &self,
+        call: &Call,
+        _: Object<{ CREATE.bits() }>,
+        flags: u16,
+        data: Vec<u8>,
+    ) -> Result<Capability, Status> {
+        self.make(call, flags, data)
+    }
+
+    fn classic_delete(
+        &self,
+        call: &Call,
+        _: Object<EDIT>,
+        offset: i32,
+        flags: u16,
+        size: i32,
+    ) -> Result<Capability, Status> {
+        self.edit(
+            call,
+            flags,
+            Edit::Delete { offset: classic::offset(offset)?, size: classic::offset(size)? },
+        )
+    }
+
+    fn classic_fsck(&self, _: &Call, _: Object<255>) -> Result<(), Status> {
+        self.store.check(true).map(drop).map_err(StoreError::status)
+    }
+
+    fn classic_insert(
+        &self,
+        call: &Call,
+        _: Object<EDIT>,
+        offset: i32,
+        flags: u16,
+        data: Vec<u8>,
+    ) -> Result<Capability, Status> {
+        self.edit(call, flags, Edit::Insert { offset: classic::offset(offset)?, data })
+    }
+
+    fn classic_modify(
+        &self,
+        call: &Call,
+        _: Object<EDIT>,
+        offset: i32,
+        flags: u16,
+        data: Vec<u8>,
+    ) -> Result<Capability, Status> {
+        self.edit(call, flags, Edit::Modify { offset: classic::offset(offset)?, data })
+    }
+
+    fn classic_read(
+        &self,
+        call: &Call,
+        _: Object<{ READ.bits() }>,
+        offset: i32,
+        wanted: u16,
+    ) -> Result<Vec<u8>, Status> {
+        self.read_at(call, classic::offset(offset)?, usize::from(wanted).min(bullet::CLASSIC_SIZE_MAX))
+    }
+
+    fn classic_size(&self, call: &Call, _: Object<{ READ.bits() }>) -> Result<i32, Status> {
+        classic::size(self.size_of(call)?)
+    }
+}
