@@ -5,12 +5,14 @@
 //! - [`members`]: every crate forbids `unsafe` where it must, takes the workspace's lints, and is no empty shell.
 //! - [`reach`]: no dead files.
 //! - [`text`]: what a line or a file may not contain.
+//! - [`links`]: links between pages lead somewhere.
 //! - What is generated is fresh, as `cargo xtask gen --check` says.
 //!
 //! Facts come from `cargo metadata` ([`workspace`]) and `git ls-files`; each rule is a function from facts to findings,
 //! so that its tests can hand it a violating sample.
 
 mod floors;
+mod links;
 mod members;
 mod packages;
 mod reach;
@@ -54,6 +56,7 @@ pub(crate) fn main() -> Result<()> {
     findings.extend(members::check(&workspace, &files));
     findings.extend(reach::check(&workspace, &files));
     findings.extend(text::check(&files));
+    findings.extend(links::check(&files));
     findings.extend(stale());
     findings.sort();
     for finding in &findings {
