@@ -116,7 +116,7 @@ fn generated() -> Result<Generated> {
         let code = format(&amoeba_ail::rust(&class, &options)).with_context(|| format!("class {name}"))?;
         files.insert(format!("{STUBS}/{module}.rs"), code);
         files.insert(format!("{PAGES}/{name}.md"), amoeba_ail::markdown(&class, &origin));
-        modules.push_str(&format!("/// {}\npub mod {module};\n", class.doc));
+        modules.push_str(&format!("{}pub mod {module};\n", amoeba_ail::doc_comment(&class.doc)));
     }
     files.insert(format!("{STUBS}/mod.rs"), format(&modules)?);
     Ok(Generated { files, wrong })

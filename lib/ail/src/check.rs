@@ -21,8 +21,10 @@ const RESERVED: &[&str] = &[
 ];
 /// What the generated module calls its own.
 const RESERVED_OPERATIONS: &[&str] = &["serve", "start"];
-const RESERVED_RECORDS: &[&str] =
-    &["err", "none", "ok", "option", "result", "serve", "service", "some", "vec"];
+const RESERVED_RECORDS: &[&str] = &[
+    "clone", "err", "fn_once", "into", "none", "ok", "option", "result", "send", "serve", "service", "some",
+    "vec",
+];
 const RESERVED_CONSTANTS: &[&str] = &["ALL", "NONE", "STANDARD", "REQUEST_SIZE_MAX"];
 
 type Checked<T> = Result<T, Complaint>;
@@ -221,6 +223,9 @@ impl Checker<'_> {
                 name.at,
                 format!("`{record}` is the name of a type of the language, or of generated code"),
             );
+        }
+        if record.ends_with("_reply") {
+            return wrong(name.at, "names that end in `_reply` are for the results of operations");
         }
         self.declare(name)?;
         if fields.is_empty() {

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 pub use build::{BuildError, build, compile_file, read_folder};
 pub use diagnostic::{Diagnostic, Position};
 pub use markdown::markdown;
-pub use rust::{RustOptions, module_name, rust};
+pub use rust::{RustOptions, doc_comment, module_name, rust};
 pub use token::FILE_SIZE_MAX;
 
 /// The standard operations, which every library has.

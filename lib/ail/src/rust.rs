@@ -123,7 +123,14 @@ fn camel(name: &str) -> String {
     camel
 }
 
-/// One sentence as a doc comment, broken where a reader's eye wants it.
+/// `text` as a doc comment of Rust.
+pub fn doc_comment(text: &str) -> String {
+    let mut out = String::new();
+    doc(text, &mut out);
+    out
+}
+
+/// Appends a text as a doc comment, in lines of bearable length.
 fn doc(text: &str, out: &mut String) {
     let mut line = String::new();
     for word in text.split(' ') {

@@ -164,11 +164,11 @@ fn glue(operation: &Operation, classes: &str, out: &mut String) {
     let call = if operation.deferred { "rt::Call" } else { "&rt::Call" };
     emit!(
         out,
-        "fn serve_{name}{life}(server: {server_ref}, call: {call}, {header}: rt::Header, {data}: Vec<u8>)"
+        "fn serve_{name}{life}(server_: {server_ref}, call: {call}, {header}: rt::Header, {data}: Vec<u8>)"
     );
     emit!(out, "-> Result<{gives}, rt::Failure> {{");
     if operation.on != On::Unchecked {
-        emit!(out, "let object = call.object(server, rt::On::{})?;", on(operation));
+        emit!(out, "let object = call.object(server_, rt::On::{})?;", on(operation));
     }
     fields::get_message(&operation.params, classes, held, out);
     let mut arguments = vec![if operation.deferred { "&call" } else { "call" }.to_owned()];
@@ -176,11 +176,11 @@ fn glue(operation: &Operation, classes: &str, out: &mut String) {
     let owned = operation.deferred || fields::has_rest(&operation.params);
     arguments.extend(operation.params.iter().map(|field| argument(field, owned)));
     if operation.deferred {
-        emit!(out, "Ok(move |pending| server.{name}({}, pending))\n}}\n", arguments.join(", "));
+        emit!(out, "Ok(move |pending| server_.{name}({}, pending))\n}}\n", arguments.join(", "));
     } else {
         let result = if operation.results.is_empty() { "" } else { "let result = " };
         let value = if operation.results.is_empty() { "()" } else { "result" };
-        emit!(out, "{result}server.{name}({})?;\nreply_{name}({value})\n}}\n", arguments.join(", "));
+        emit!(out, "{result}server_.{name}({})?;\nreply_{name}({value})\n}}\n", arguments.join(", "));
     }
     reply(operation, classes, out);
 }

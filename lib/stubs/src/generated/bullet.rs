@@ -672,15 +672,15 @@ pub fn start<S: Serve + 'static>(
 }
 
 fn serve_classic_create<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Any)?;
+    let object = call.object(server_, rt::On::Any)?;
     let flags = header_.extra;
     let data = rt::rest(data_, 0, 29768)?;
-    let result = server.classic_create(call, object, flags, data)?;
+    let result = server_.classic_create(call, object, flags, data)?;
     reply_classic_create(result)
 }
 
@@ -693,19 +693,19 @@ fn reply_classic_create(file: rt::Capability) -> Result<rt::Message, rt::Failure
 }
 
 fn serve_classic_delete<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let offset = header_.offset;
     let flags = header_.extra;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let size = reader_.get_i32()?;
     reader_.end()?;
-    let result = server.classic_delete(call, object, offset, flags, size)?;
+    let result = server_.classic_delete(call, object, offset, flags, size)?;
     reply_classic_delete(result)
 }
 
@@ -718,14 +718,14 @@ fn reply_classic_delete(file: rt::Capability) -> Result<rt::Message, rt::Failure
 }
 
 fn serve_classic_fsck<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Super)?;
+    let object = call.object(server_, rt::On::Super)?;
     rt::Reader::new(&data_).end()?;
-    server.classic_fsck(call, object)?;
+    server_.classic_fsck(call, object)?;
     reply_classic_fsck(())
 }
 
@@ -737,16 +737,16 @@ fn reply_classic_fsck((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_insert<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let offset = header_.offset;
     let flags = header_.extra;
     let data = rt::rest(data_, 0, 29768)?;
-    let result = server.classic_insert(call, object, offset, flags, data)?;
+    let result = server_.classic_insert(call, object, offset, flags, data)?;
     reply_classic_insert(result)
 }
 
@@ -759,16 +759,16 @@ fn reply_classic_insert(file: rt::Capability) -> Result<rt::Message, rt::Failure
 }
 
 fn serve_classic_modify<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let offset = header_.offset;
     let flags = header_.extra;
     let data = rt::rest(data_, 0, 29768)?;
-    let result = server.classic_modify(call, object, offset, flags, data)?;
+    let result = server_.classic_modify(call, object, offset, flags, data)?;
     reply_classic_modify(result)
 }
 
@@ -781,16 +781,16 @@ fn reply_classic_modify(file: rt::Capability) -> Result<rt::Message, rt::Failure
 }
 
 fn serve_classic_read<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let offset = header_.offset;
     let wanted = header_.size;
     rt::Reader::new(&data_).end()?;
-    let result = server.classic_read(call, object, offset, wanted)?;
+    let result = server_.classic_read(call, object, offset, wanted)?;
     reply_classic_read(result)
 }
 
@@ -802,14 +802,14 @@ fn reply_classic_read(data: Vec<u8>) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_size<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.classic_size(call, object)?;
+    let result = server_.classic_size(call, object)?;
     reply_classic_size(result)
 }
 
@@ -822,14 +822,14 @@ fn reply_classic_size(size: i32) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_sync<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Super)?;
+    let object = call.object(server_, rt::On::Super)?;
     rt::Reader::new(&data_).end()?;
-    server.sync(call, object)?;
+    server_.sync(call, object)?;
     reply_sync(())
 }
 
@@ -841,15 +841,15 @@ fn reply_sync((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_create<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Any)?;
+    let object = call.object(server_, rt::On::Any)?;
     let flags = header_.extra;
     let data = rt::rest(data_, 0, 8388608)?;
-    let result = server.create(call, object, flags, data)?;
+    let result = server_.create(call, object, flags, data)?;
     reply_create(result)
 }
 
@@ -862,19 +862,19 @@ fn reply_create(file: rt::Capability) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_delete<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let flags = header_.extra;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let offset = reader_.get_u64()?;
     let size = reader_.get_u64()?;
     reader_.end()?;
-    let result = server.delete(call, object, flags, offset, size)?;
+    let result = server_.delete(call, object, flags, offset, size)?;
     reply_delete(result)
 }
 
@@ -887,15 +887,15 @@ fn reply_delete(file: rt::Capability) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_fsck<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Super)?;
+    let object = call.object(server_, rt::On::Super)?;
     let repair = header_.extra != 0;
     rt::Reader::new(&data_).end()?;
-    let result = server.fsck(call, object, repair)?;
+    let result = server_.fsck(call, object, repair)?;
     reply_fsck(result)
 }
 
@@ -917,19 +917,19 @@ fn reply_fsck(result: FsckReply) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_insert<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let flags = header_.extra;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let offset = reader_.get_u64()?;
     let taken_ = data_.len() - reader_.remaining();
     let data = rt::rest(data_, taken_, 8388608)?;
-    let result = server.insert(call, object, flags, offset, data)?;
+    let result = server_.insert(call, object, flags, offset, data)?;
     reply_insert(result)
 }
 
@@ -942,19 +942,19 @@ fn reply_insert(file: rt::Capability) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_modify<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let flags = header_.extra;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let offset = reader_.get_u64()?;
     let taken_ = data_.len() - reader_.remaining();
     let data = rt::rest(data_, taken_, 8388608)?;
-    let result = server.modify(call, object, flags, offset, data)?;
+    let result = server_.modify(call, object, flags, offset, data)?;
     reply_modify(result)
 }
 
@@ -967,18 +967,18 @@ fn reply_modify(file: rt::Capability) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_read<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let offset = reader_.get_u64()?;
     let size = reader_.get_u32()?;
     reader_.end()?;
-    let result = server.read(call, object, offset, size)?;
+    let result = server_.read(call, object, offset, size)?;
     reply_read(result)
 }
 
@@ -990,14 +990,14 @@ fn reply_read(data: Vec<u8>) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_size<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.size(call, object)?;
+    let result = server_.size(call, object)?;
     reply_size(result)
 }
 

@@ -1543,17 +1543,17 @@ pub fn start<S: Serve + 'static>(
 }
 
 fn serve_classic_create<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<rt::Capability>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Any)?;
+    let object = call.object(server_, rt::On::Any)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let columns = rt::get_until_end(reader_, 4, |reader_| reader_.get_string(64).map(<[u8]>::to_vec))?;
     reader_.end()?;
-    Ok(move |pending| server.classic_create(&call, object, columns, pending))
+    Ok(move |pending| server_.classic_create(&call, object, columns, pending))
 }
 
 fn reply_classic_create(directory: rt::Capability) -> Result<rt::Message, rt::Failure> {
@@ -1565,14 +1565,14 @@ fn reply_classic_create(directory: rt::Capability) -> Result<rt::Message, rt::Fa
 }
 
 fn serve_classic_discard<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    Ok(move |pending| server.classic_discard(&call, object, pending))
+    Ok(move |pending| server_.classic_discard(&call, object, pending))
 }
 
 fn reply_classic_discard((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1583,15 +1583,15 @@ fn reply_classic_discard((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_list<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let first = header_.extra;
     rt::Reader::new(&data_).end()?;
-    let result = server.classic_list(call, object, first)?;
+    let result = server_.classic_list(call, object, first)?;
     reply_classic_list(result)
 }
 
@@ -1605,19 +1605,19 @@ fn reply_classic_list(result: ClassicListReply) -> Result<rt::Message, rt::Failu
 }
 
 fn serve_classic_append<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let set = reader_.get_capset()?;
     let masks = rt::get_until_end(reader_, 4, |reader_| reader_.get_i32())?;
     reader_.end()?;
-    Ok(move |pending| server.classic_append(&call, object, &name, set, masks, pending))
+    Ok(move |pending| server_.classic_append(&call, object, &name, set, masks, pending))
 }
 
 fn reply_classic_append((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1628,18 +1628,18 @@ fn reply_classic_append((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_chmod<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let masks = rt::get_until_end(reader_, 4, |reader_| reader_.get_i32())?;
     reader_.end()?;
-    Ok(move |pending| server.classic_chmod(&call, object, &name, masks, pending))
+    Ok(move |pending| server_.classic_chmod(&call, object, &name, masks, pending))
 }
 
 fn reply_classic_chmod((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1650,17 +1650,17 @@ fn reply_classic_chmod((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_delete<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     reader_.end()?;
-    Ok(move |pending| server.classic_delete(&call, object, &name, pending))
+    Ok(move |pending| server_.classic_delete(&call, object, &name, pending))
 }
 
 fn reply_classic_delete((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1671,17 +1671,17 @@ fn reply_classic_delete((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_lookup<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let path = reader_.get_string(255)?;
     reader_.end()?;
-    let result = server.classic_lookup(call, object, path)?;
+    let result = server_.classic_lookup(call, object, path)?;
     reply_classic_lookup(result)
 }
 
@@ -1698,7 +1698,7 @@ fn reply_classic_lookup(result: ClassicLookupReply) -> Result<rt::Message, rt::F
 }
 
 fn serve_classic_setlookup<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
@@ -1707,7 +1707,7 @@ fn serve_classic_setlookup<S: Serve>(
     let reader_ = &mut whole_;
     let rows = rt::get_until_end(reader_, 100, <ClassicRowName as rt::Marshal>::get)?;
     reader_.end()?;
-    let result = server.classic_setlookup(call, rows)?;
+    let result = server_.classic_setlookup(call, rows)?;
     reply_classic_setlookup(result)
 }
 
@@ -1719,7 +1719,7 @@ fn reply_classic_setlookup(found: Vec<u8>) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_install<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
@@ -1728,7 +1728,7 @@ fn serve_classic_install<'s, S: Serve>(
     let reader_ = &mut whole_;
     let rows = rt::get_until_end(reader_, 100, <ClassicInstallRow as rt::Marshal>::get)?;
     reader_.end()?;
-    Ok(move |pending| server.classic_install(&call, rows, pending))
+    Ok(move |pending| server_.classic_install(&call, rows, pending))
 }
 
 fn reply_classic_install((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1739,18 +1739,18 @@ fn reply_classic_install((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_puttype<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let kind = reader_.get_cap()?;
     reader_.end()?;
-    Ok(move |pending| server.classic_puttype(&call, object, &name, kind, pending))
+    Ok(move |pending| server_.classic_puttype(&call, object, &name, kind, pending))
 }
 
 fn reply_classic_puttype((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1761,18 +1761,18 @@ fn reply_classic_puttype((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_replace<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let set = reader_.get_capset()?;
     reader_.end()?;
-    Ok(move |pending| server.classic_replace(&call, object, &name, set, pending))
+    Ok(move |pending| server_.classic_replace(&call, object, &name, set, pending))
 }
 
 fn reply_classic_replace((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1783,17 +1783,17 @@ fn reply_classic_replace((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_getmasks<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255)?;
     reader_.end()?;
-    let result = server.classic_getmasks(call, object, name)?;
+    let result = server_.classic_getmasks(call, object, name)?;
     reply_classic_getmasks(result)
 }
 
@@ -1811,14 +1811,14 @@ fn reply_classic_getmasks(masks: Vec<i32>) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_classic_getseqnr<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.classic_getseqnr(call, object)?;
+    let result = server_.classic_getseqnr(call, object)?;
     reply_classic_getseqnr(result)
 }
 
@@ -1835,17 +1835,17 @@ fn reply_classic_getseqnr(result: ClassicGetseqnrReply) -> Result<rt::Message, r
 }
 
 fn serve_lookup<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let path = reader_.get_string(4096)?;
     reader_.end()?;
-    let result = server.lookup(call, object, path)?;
+    let result = server_.lookup(call, object, path)?;
     reply_lookup(result)
 }
 
@@ -1865,18 +1865,18 @@ fn reply_lookup(result: LookupReply) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_list<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let after = reader_.get_string(255)?;
     let count = reader_.get_u32()?;
     reader_.end()?;
-    let result = server.list(call, object, after, count)?;
+    let result = server_.list(call, object, after, count)?;
     reply_list(result)
 }
 
@@ -1900,12 +1900,12 @@ fn reply_list(result: ListReply) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_append<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
@@ -1913,7 +1913,7 @@ fn serve_append<'s, S: Serve>(
     let masks = reader_.array::<4>()?;
     let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
     reader_.end()?;
-    Ok(move |pending| server.append(&call, object, &name, set, masks, &attributes, pending))
+    Ok(move |pending| server_.append(&call, object, &name, set, masks, &attributes, pending))
 }
 
 fn reply_append((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1924,18 +1924,18 @@ fn reply_append((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_replace<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let set = reader_.get_capset()?;
     reader_.end()?;
-    Ok(move |pending| server.replace(&call, object, &name, set, pending))
+    Ok(move |pending| server_.replace(&call, object, &name, set, pending))
 }
 
 fn reply_replace((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1946,17 +1946,17 @@ fn reply_replace((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_delete<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     reader_.end()?;
-    Ok(move |pending| server.delete(&call, object, &name, pending))
+    Ok(move |pending| server_.delete(&call, object, &name, pending))
 }
 
 fn reply_delete((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1967,18 +1967,18 @@ fn reply_delete((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_chmod<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let masks = reader_.array::<4>()?;
     reader_.end()?;
-    Ok(move |pending| server.chmod(&call, object, &name, masks, pending))
+    Ok(move |pending| server_.chmod(&call, object, &name, masks, pending))
 }
 
 fn reply_chmod((): ()) -> Result<rt::Message, rt::Failure> {
@@ -1989,17 +1989,17 @@ fn reply_chmod((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_getmasks<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255)?;
     reader_.end()?;
-    let result = server.getmasks(call, object, name)?;
+    let result = server_.getmasks(call, object, name)?;
     reply_getmasks(result)
 }
 
@@ -2014,7 +2014,7 @@ fn reply_getmasks(masks: [u8; 4]) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_setlookup<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
@@ -2023,7 +2023,7 @@ fn serve_setlookup<S: Serve>(
     let reader_ = &mut whole_;
     let rows = rt::get_list(reader_, 1000, <RowName as rt::Marshal>::get)?;
     reader_.end()?;
-    let result = server.setlookup(call, rows)?;
+    let result = server_.setlookup(call, rows)?;
     reply_setlookup(result)
 }
 
@@ -2041,7 +2041,7 @@ fn reply_setlookup(found: Vec<RowFound>) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_install<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
@@ -2050,7 +2050,7 @@ fn serve_install<'s, S: Serve>(
     let reader_ = &mut whole_;
     let rows = rt::get_list(reader_, 100, <InstallRow as rt::Marshal>::get)?;
     reader_.end()?;
-    Ok(move |pending| server.install(&call, rows, pending))
+    Ok(move |pending| server_.install(&call, rows, pending))
 }
 
 fn reply_install((): ()) -> Result<rt::Message, rt::Failure> {
@@ -2061,17 +2061,17 @@ fn reply_install((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_create<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<rt::Capability>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Any)?;
+    let object = call.object(server_, rt::On::Any)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let columns = rt::get_list(reader_, 4, |reader_| reader_.get_string(64).map(<[u8]>::to_vec))?;
     reader_.end()?;
-    Ok(move |pending| server.create(&call, object, columns, pending))
+    Ok(move |pending| server_.create(&call, object, columns, pending))
 }
 
 fn reply_create(directory: rt::Capability) -> Result<rt::Message, rt::Failure> {
@@ -2085,14 +2085,14 @@ fn reply_create(directory: rt::Capability) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_discard<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    Ok(move |pending| server.discard(&call, object, pending))
+    Ok(move |pending| server_.discard(&call, object, pending))
 }
 
 fn reply_discard((): ()) -> Result<rt::Message, rt::Failure> {
@@ -2103,18 +2103,18 @@ fn reply_discard((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_puttype<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let kind = reader_.get_cap()?;
     reader_.end()?;
-    Ok(move |pending| server.puttype(&call, object, &name, kind, pending))
+    Ok(move |pending| server_.puttype(&call, object, &name, kind, pending))
 }
 
 fn reply_puttype((): ()) -> Result<rt::Message, rt::Failure> {
@@ -2125,14 +2125,14 @@ fn reply_puttype((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_getseqnr<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.getseqnr(call, object)?;
+    let result = server_.getseqnr(call, object)?;
     reply_getseqnr(result)
 }
 
@@ -2147,17 +2147,17 @@ fn reply_getseqnr(sequence: u64) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_get_attributes<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255)?;
     reader_.end()?;
-    let result = server.get_attributes(call, object, name)?;
+    let result = server_.get_attributes(call, object, name)?;
     reply_get_attributes(result)
 }
 
@@ -2172,18 +2172,18 @@ fn reply_get_attributes(attributes: Vec<u8>) -> Result<rt::Message, rt::Failure>
 }
 
 fn serve_put_attributes<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
     let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
     reader_.end()?;
-    Ok(move |pending| server.put_attributes(&call, object, &name, &attributes, pending))
+    Ok(move |pending| server_.put_attributes(&call, object, &name, &attributes, pending))
 }
 
 fn reply_put_attributes((): ()) -> Result<rt::Message, rt::Failure> {
@@ -2194,14 +2194,14 @@ fn reply_put_attributes((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_describe<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.describe(call, object)?;
+    let result = server_.describe(call, object)?;
     reply_describe(result)
 }
 
@@ -2224,17 +2224,17 @@ fn reply_describe(result: DescribeReply) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_retract<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<rt::Capability>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let mask = reader_.get_u8()?;
     reader_.end()?;
-    Ok(move |pending| server.retract(&call, object, mask, pending))
+    Ok(move |pending| server_.retract(&call, object, mask, pending))
 }
 
 fn reply_retract(directory: rt::Capability) -> Result<rt::Message, rt::Failure> {
@@ -2248,7 +2248,7 @@ fn reply_retract(directory: rt::Capability) -> Result<rt::Message, rt::Failure> 
 }
 
 fn serve_recover<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
@@ -2257,7 +2257,7 @@ fn serve_recover<S: Serve>(
     let reader_ = &mut whole_;
     let after = reader_.get_u32()?;
     reader_.end()?;
-    let result = server.recover(call, after)?;
+    let result = server_.recover(call, after)?;
     reply_recover(result)
 }
 

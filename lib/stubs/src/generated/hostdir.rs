@@ -245,17 +245,17 @@ pub fn start<S: Serve + 'static>(
 }
 
 fn serve_lookup<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let path = reader_.get_string(4096)?;
     reader_.end()?;
-    let result = server.lookup(call, object, path)?;
+    let result = server_.lookup(call, object, path)?;
     reply_lookup(result)
 }
 
@@ -275,18 +275,18 @@ fn reply_lookup(result: LookupReply) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_list<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let after = reader_.get_string(255)?;
     let count = reader_.get_u32()?;
     reader_.end()?;
-    let result = server.list(call, object, after, count)?;
+    let result = server_.list(call, object, after, count)?;
     reply_list(result)
 }
 

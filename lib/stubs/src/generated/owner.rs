@@ -143,16 +143,16 @@ pub fn start<S: Serve + 'static>(
 }
 
 fn serve_checkpoint<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<Vec<u8>>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Any)?;
+    let object = call.object(server_, rt::On::Any)?;
     let cause = header_.extra;
     let detail = header_.offset;
     let descriptor = rt::rest(data_, 0, 30000)?;
-    Ok(move |pending| server.checkpoint(&call, object, cause, detail, descriptor, pending))
+    Ok(move |pending| server_.checkpoint(&call, object, cause, detail, descriptor, pending))
 }
 
 fn reply_checkpoint(descriptor: Vec<u8>) -> Result<rt::Message, rt::Failure> {

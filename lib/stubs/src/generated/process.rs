@@ -868,15 +868,15 @@ pub fn start<S: Serve + 'static>(
 }
 
 fn serve_stun<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let code = header_.offset;
     rt::Reader::new(&data_).end()?;
-    server.stun(call, object, code)?;
+    server_.stun(call, object, code)?;
     reply_stun(())
 }
 
@@ -888,14 +888,14 @@ fn reply_stun((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_getowner<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.getowner(call, object)?;
+    let result = server_.getowner(call, object)?;
     reply_getowner(result)
 }
 
@@ -908,17 +908,17 @@ fn reply_getowner(owner: rt::Capability) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_setowner<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let owner = reader_.get_cap()?;
     reader_.end()?;
-    server.setowner(call, object, owner)?;
+    server_.setowner(call, object, owner)?;
     reply_setowner(())
 }
 
@@ -930,14 +930,14 @@ fn reply_setowner((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_getdef<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Super)?;
+    let object = call.object(server_, rt::On::Super)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.getdef(call, object)?;
+    let result = server_.getdef(call, object)?;
     reply_getdef(result)
 }
 
@@ -952,14 +952,14 @@ fn reply_getdef(result: GetdefReply) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_getload_classic<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Super)?;
+    let object = call.object(server_, rt::On::Super)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.getload_classic(call, object)?;
+    let result = server_.getload_classic(call, object)?;
     reply_getload_classic(result)
 }
 
@@ -974,17 +974,17 @@ fn reply_getload_classic(result: GetloadClassicReply) -> Result<rt::Message, rt:
 }
 
 fn serve_setcomment_classic<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let comment = reader_.get_string(31)?;
     reader_.end()?;
-    server.setcomment_classic(call, object, comment)?;
+    server_.setcomment_classic(call, object, comment)?;
     reply_setcomment_classic(())
 }
 
@@ -996,14 +996,14 @@ fn reply_setcomment_classic((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_getcomment_classic<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.getcomment_classic(call, object)?;
+    let result = server_.getcomment_classic(call, object)?;
     reply_getcomment_classic(result)
 }
 
@@ -1018,14 +1018,14 @@ fn reply_getcomment_classic(comment: Vec<u8>) -> Result<rt::Message, rt::Failure
 }
 
 fn serve_exec<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<rt::Capability>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Super)?;
+    let object = call.object(server_, rt::On::Super)?;
     let descriptor = rt::rest(data_, 0, 1048576)?;
-    Ok(move |pending| server.exec(&call, object, descriptor, pending))
+    Ok(move |pending| server_.exec(&call, object, descriptor, pending))
 }
 
 fn reply_exec(process: rt::Capability) -> Result<rt::Message, rt::Failure> {
@@ -1037,14 +1037,14 @@ fn reply_exec(process: rt::Capability) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_resume<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    server.resume(call, object)?;
+    server_.resume(call, object)?;
     reply_resume(())
 }
 
@@ -1056,17 +1056,17 @@ fn reply_resume((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_signal<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let number = reader_.get_u8()?;
     reader_.end()?;
-    server.signal(call, object, number)?;
+    server_.signal(call, object, number)?;
     reply_signal(())
 }
 
@@ -1078,14 +1078,14 @@ fn reply_signal((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_wait<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<ExitRecord>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    Ok(move |pending| server.wait(&call, object, pending))
+    Ok(move |pending| server_.wait(&call, object, pending))
 }
 
 fn reply_wait(result: ExitRecord) -> Result<rt::Message, rt::Failure> {
@@ -1099,14 +1099,14 @@ fn reply_wait(result: ExitRecord) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_load<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Super)?;
+    let object = call.object(server_, rt::On::Super)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.load(call, object)?;
+    let result = server_.load(call, object)?;
     reply_load(result)
 }
 
@@ -1129,14 +1129,14 @@ fn reply_load(result: LoadReply) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_processes<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Super)?;
+    let object = call.object(server_, rt::On::Super)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.processes(call, object)?;
+    let result = server_.processes(call, object)?;
     reply_processes(result)
 }
 
@@ -1154,17 +1154,17 @@ fn reply_processes(processes: Vec<ProcessRecord>) -> Result<rt::Message, rt::Fai
 }
 
 fn serve_lookup_process<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Super)?;
+    let object = call.object(server_, rt::On::Super)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let index = reader_.get_u16()?;
     reader_.end()?;
-    let result = server.lookup_process(call, object, index)?;
+    let result = server_.lookup_process(call, object, index)?;
     reply_lookup_process(result)
 }
 
@@ -1177,18 +1177,18 @@ fn reply_lookup_process(process: rt::Capability) -> Result<rt::Message, rt::Fail
 }
 
 fn serve_read_log<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let offset = reader_.get_u64()?;
     let size = reader_.get_u32()?;
     reader_.end()?;
-    let result = server.read_log(call, object, offset, size)?;
+    let result = server_.read_log(call, object, offset, size)?;
     reply_read_log(result)
 }
 
@@ -1205,18 +1205,18 @@ fn reply_read_log(result: ReadLogReply) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_resize<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let rows = reader_.get_u16()?;
     let columns = reader_.get_u16()?;
     reader_.end()?;
-    server.resize(call, object, rows, columns)?;
+    server_.resize(call, object, rows, columns)?;
     reply_resize(())
 }
 
@@ -1228,17 +1228,17 @@ fn reply_resize((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_setcomment<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let comment = reader_.get_string(255)?;
     reader_.end()?;
-    server.setcomment(call, object, comment)?;
+    server_.setcomment(call, object, comment)?;
     reply_setcomment(())
 }
 
@@ -1250,14 +1250,14 @@ fn reply_setcomment((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_getcomment<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.getcomment(call, object)?;
+    let result = server_.getcomment(call, object)?;
     reply_getcomment(result)
 }
 

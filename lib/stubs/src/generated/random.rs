@@ -121,15 +121,15 @@ pub fn start<S: Serve + 'static>(
 }
 
 fn serve_get_random<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Any)?;
+    let object = call.object(server_, rt::On::Any)?;
     let count = header_.size;
     rt::Reader::new(&data_).end()?;
-    let result = server.get_random(call, object, count)?;
+    let result = server_.get_random(call, object, count)?;
     reply_get_random(result)
 }
 

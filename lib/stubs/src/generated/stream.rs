@@ -226,18 +226,18 @@ pub fn start<S: Serve + 'static>(
 }
 
 fn serve_read<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<ReadReply>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let position = reader_.get_u64()?;
     let size = reader_.get_u32()?;
     reader_.end()?;
-    Ok(move |pending| server.read(&call, object, position, size, pending))
+    Ok(move |pending| server_.read(&call, object, position, size, pending))
 }
 
 fn reply_read(result: ReadReply) -> Result<rt::Message, rt::Failure> {
@@ -253,18 +253,18 @@ fn reply_read(result: ReadReply) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_write<'s, S: Serve>(
-    server: &'s S,
+    server_: &'s S,
     call: rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
-    let object = call.object(server, rt::On::Object)?;
+    let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let position = reader_.get_u64()?;
     let taken_ = data_.len() - reader_.remaining();
     let data = rt::rest(data_, taken_, 262144)?;
-    Ok(move |pending| server.write(&call, object, position, data, pending))
+    Ok(move |pending| server_.write(&call, object, position, data, pending))
 }
 
 fn reply_write((): ()) -> Result<rt::Message, rt::Failure> {
@@ -275,17 +275,17 @@ fn reply_write((): ()) -> Result<rt::Message, rt::Failure> {
 }
 
 fn serve_close<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Any)?;
+    let object = call.object(server_, rt::On::Any)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let position = reader_.get_u64()?;
     reader_.end()?;
-    server.close(call, object, position)?;
+    server_.close(call, object, position)?;
     reply_close(())
 }
 

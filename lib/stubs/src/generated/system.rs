@@ -118,14 +118,14 @@ pub fn start<S: Serve + 'static>(
 }
 
 fn serve_statistics<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Any)?;
+    let object = call.object(server_, rt::On::Any)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.statistics(call, object)?;
+    let result = server_.statistics(call, object)?;
     reply_statistics(result)
 }
 

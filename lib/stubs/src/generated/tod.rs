@@ -171,14 +171,14 @@ pub fn start<S: Serve + 'static>(
 }
 
 fn serve_get_time_classic<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Any)?;
+    let object = call.object(server_, rt::On::Any)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.get_time_classic(call, object)?;
+    let result = server_.get_time_classic(call, object)?;
     reply_get_time_classic(result)
 }
 
@@ -193,14 +193,14 @@ fn reply_get_time_classic(result: GetTimeClassicReply) -> Result<rt::Message, rt
 }
 
 fn serve_get_time<S: Serve>(
-    server: &S,
+    server_: &S,
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
-    let object = call.object(server, rt::On::Any)?;
+    let object = call.object(server_, rt::On::Any)?;
     rt::Reader::new(&data_).end()?;
-    let result = server.get_time(call, object)?;
+    let result = server_.get_time(call, object)?;
     reply_get_time(result)
 }
 
