@@ -40,7 +40,7 @@ const DAEMONS: [(&str, &str); 3] =
 
 /// What the supervisor says of itself in `run/boot.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The supervisor.
     pub pid: u32,
     /// Whether every daemon has answered and the names are published.
@@ -51,7 +51,7 @@ pub struct Report {
 
 /// One supervised process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Daemon {
+pub(crate) struct Daemon {
     /// What it is.
     pub role: String,
     /// Its process; 0 while it is down.
@@ -63,7 +63,7 @@ pub struct Daemon {
 }
 
 /// The report of the supervisor that runs now, if one does.
-pub fn running(state: &State) -> Result<Option<Report>> {
+pub(crate) fn running(state: &State) -> Result<Option<Report>> {
     if !state.has("run/boot.lock") || state.lock("run/boot.lock")?.is_some() {
         return Ok(None);
     }
@@ -93,7 +93,7 @@ struct Supervisor<'a> {
 }
 
 /// The program `amoeba boot`: supervises until it is told to stop.
-pub fn main(state: &State) -> Result<()> {
+pub(crate) fn main(state: &State) -> Result<()> {
     if std::env::var_os("AMOEBA_DETACHED").is_some() {
         host::leave_session().context("cannot leave the session")?;
     }
@@ -204,7 +204,7 @@ impl Supervisor<'_> {
         let options = TransOptions { locate_timeout: Duration::from_millis(500), ..TransOptions::default() };
         loop {
             let client = amoeba_stubs::Client::new(&*world.transactions, &options);
-            match standard::info(client, &capability) {
+            match standard::info(client, &capability, 0) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => {
                     return Err(error).with_context(|| format!("the {role} daemon does not answer"));
@@ -270,7 +270,7 @@ fn spawn(state: &State, role: &str) -> Result<Child> {
 }
 
 /// The log of a daemon, to be appended to; the last one is kept beside it.
-pub fn open_log(state: &State, role: &str) -> Result<fs::File> {
+pub(crate) fn open_log(state: &State, role: &str) -> Result<fs::File> {
     let path = state.path(&format!("log/{role}.log"));
     let open = || fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
     let mut log = open().with_context(|| format!("cannot open {}", path.display()))?;
@@ -282,7 +282,7 @@ pub fn open_log(state: &State, role: &str) -> Result<fs::File> {
 }
 
 /// Lets this daemon end with the supervisor that started it, if one did.
-pub fn end_with_supervisor() -> Result<()> {
+pub(crate) fn end_with_supervisor() -> Result<()> {
     let supervisor = std::env::var("AMOEBA_SUPERVISOR").ok().and_then(|pid| pid.parse().ok());
     supervisor.map_or(Ok(()), host::end_with).context("the supervisor")
 }

@@ -14,7 +14,7 @@ const BULLET_SIZE_MIN: u64 = 1 << 20;
 /// What this host runs, and how large.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// The file server.
     pub bullet: Bullet,
     /// The directory server.
@@ -24,7 +24,7 @@ pub struct Config {
 /// The file server's part.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Bullet {
+pub(crate) struct Bullet {
     /// Bytes of the image; read once, when it is made. The file is sparse.
     pub size: u64,
     /// Bytes of memory for files.
@@ -40,7 +40,7 @@ impl Default for Bullet {
 /// The directory server's part.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Directory {
+pub(crate) struct Directory {
     /// Bytes of memory for tables.
     pub cache: usize,
 }

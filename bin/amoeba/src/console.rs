@@ -7,7 +7,7 @@ use amoeba_cli::{Console, Signals, Standard};
 use amoeba_linux::terminal;
 
 /// The terminal this process was started on.
-pub struct Terminal;
+pub(crate) struct Terminal;
 
 impl Console for Terminal {
     fn is_terminal(&self, stream: Standard) -> bool {

@@ -24,7 +24,7 @@ const DIRECTORIES: [&str; 9] = [
 ];
 
 /// Makes what is missing of the graph.
-pub fn ensure(world: &World, state: &State) -> Result<()> {
+pub(crate) fn ensure(world: &World, state: &State) -> Result<()> {
     let names = Names::new(world, state.capability("root.cap")?);
     for path in DIRECTORIES {
         match names.mkdir(path.as_bytes()) {

@@ -28,7 +28,7 @@ const BULLET_THREADS: usize = 16;
 const DIRECTORY_THREADS: usize = 16;
 
 /// `amoeba kernel`: the kernel daemon, with the process server and the host's own directory.
-pub fn kernel(state: &State) -> Result<()> {
+pub(crate) fn kernel(state: &State) -> Result<()> {
     end_with_supervisor()?;
     let socket = state.socket();
     let config = KernelConfig::new(state.system_secret()?, amoeba_linux::entropy());
@@ -93,7 +93,7 @@ impl Processes for Running {
 }
 
 /// `amoeba bullet`: the file server.
-pub fn bullet(state: &State) -> Result<()> {
+pub(crate) fn bullet(state: &State) -> Result<()> {
     end_with_supervisor()?;
     let config = Config::read(state)?;
     let disk = FileDisk::open(&state.path("bullet.img")).context("cannot open the file server's image")?;
@@ -106,7 +106,7 @@ pub fn bullet(state: &State) -> Result<()> {
 }
 
 /// `amoeba directory`: the directory server.
-pub fn directory(state: &State) -> Result<()> {
+pub(crate) fn directory(state: &State) -> Result<()> {
     end_with_supervisor()?;
     let config = Config::read(state)?;
     let open = |name: &str| FileDisk::open(&state.path(name)).context("cannot open the directory server's files");

@@ -15,7 +15,7 @@ use crate::state::State;
 
 /// Makes what is missing. A first start that was interrupted is taken up where it stopped: a capability is written
 /// after the image it names.
-pub fn ensure(state: &State) -> Result<()> {
+pub(crate) fn ensure(state: &State) -> Result<()> {
     let entropy = amoeba_linux::entropy();
     for secret in ["system.secret", "host.seed"] {
         if !state.has(secret) {

@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 
 /// A state directory.
 #[derive(Clone, Debug)]
-pub struct State {
+pub(crate) struct State {
     place: Place,
 }
 

@@ -22,7 +22,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 const LOG_TAIL: u64 = 2000;
 
 /// The system of this host and user.
-pub struct Local {
+pub(crate) struct Local {
     console: Terminal,
 }
 
