@@ -166,6 +166,17 @@ fn a_class_lies_in_the_file_of_its_name() {
 }
 
 #[test]
+fn the_example_of_the_manual_is_a_class() {
+    let manual = include_str!("../../../docs/classes.md");
+    let example = manual.split("```").nth(1).expect("the manual begins with an example");
+    let mut library = Library::new();
+    library.add("mailbox", "mailbox.class", example);
+    let class = library.compile("mailbox").unwrap();
+    assert_eq!(class.operations.len(), 4);
+    assert!(rust(&class, &options()).contains("pub fn leave<'t>("));
+}
+
+#[test]
 fn no_text_makes_the_compiler_panic() {
     // Random bytes rarely get past the first word, so they also choose among pieces of class files.
     const PIECES: &[&str] = &[

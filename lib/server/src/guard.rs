@@ -166,3 +166,105 @@ fn penalty(count: u32) -> Duration {
     let doublings = count.saturating_sub(FAILURES_FREE).min(16);
     (PENALTY_STEP * (1 << doublings)).min(PENALTY_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use amoeba_threads::{Scheduler, SpawnError, Unpark};
+
+    use super::*;
+
+    /// One thread whose time passes only while it sleeps.
+    struct Sleeper(AtomicU64);
+
+    struct Nobody;
+
+    impl Unpark for Nobody {
+        fn unpark(&self) {}
+    }
+
+    impl Scheduler for Sleeper {
+        fn spawn(&self, _: &str, _: Box<dyn FnOnce() + Send>) -> Result<(), SpawnError> {
+            Err(SpawnError)
+        }
+
+        fn current(&self) -> Arc<dyn Unpark> {
+            Arc::new(Nobody)
+        }
+
+        fn park(&self, deadline: Option<Instant>) {
+            let deadline = deadline.expect("only sleeps park here");
+            self.0.store(deadline.since_epoch().as_nanos() as u64, Ordering::Relaxed);
+        }
+
+        fn now(&self) -> Instant {
+            Instant::from_epoch(Duration::from_nanos(self.0.load(Ordering::Relaxed)))
+        }
+    }
+
+    fn guard(threads: usize) -> Guard {
+        Guard::new(Threads::new(Arc::new(Sleeper(AtomicU64::new(1)))), threads)
+    }
+
+    fn caller(number: u64) -> Caller {
+        Caller { process: Address(number.to_le_bytes()), signature: None }
+    }
+
+    /// How long the answer to one bad capability takes.
+    fn fail(guard: &Guard, number: u64) -> Duration {
+        let before = guard.threads.now();
+        guard.admit(&caller(number)).expect("a place is free").fail(1);
+        guard.threads.now() - before
+    }
+
+    #[test]
+    fn the_first_failures_are_free_and_then_each_takes_longer() {
+        let guard = guard(2);
+        for _ in 0..FAILURES_FREE {
+            assert_eq!(fail(&guard, 1), Duration::ZERO);
+        }
+        let delays: Vec<Duration> = (0..12).map(|_| fail(&guard, 1)).collect();
+        assert_eq!(delays[..3], [2, 4, 8].map(|times| PENALTY_STEP * times));
+        assert!(delays.is_sorted() && delays[11] == PENALTY_MAX);
+        assert_eq!(fail(&guard, 2), Duration::ZERO, "another process");
+    }
+
+    #[test]
+    fn failures_are_forgiven_with_time() {
+        let guard = guard(2);
+        for _ in 0..FAILURES_FREE + 10 {
+            fail(&guard, 1);
+        }
+        assert!(fail(&guard, 1) > Duration::ZERO);
+        guard.threads.sleep(FORGIVE_INTERVAL * (FAILURES_FREE + 12));
+        assert_eq!(fail(&guard, 1), Duration::ZERO);
+        assert_eq!(guard.report().worst.unwrap().failures, 1);
+    }
+
+    #[test]
+    fn when_every_place_is_taken_the_slowed_are_turned_away_and_the_others_are_not() {
+        let guard = guard(4);
+        for _ in 0..FAILURES_FREE {
+            fail(&guard, 1);
+        }
+        let taken = [guard.admit(&caller(1)).unwrap(), guard.admit(&caller(1)).unwrap()];
+        assert_eq!(guard.admit(&caller(1)).err(), Some(Status::STD_NOTNOW));
+        assert!(guard.admit(&caller(2)).is_ok());
+        assert_eq!(guard.report().turned_away, 1);
+        drop(taken);
+        assert!(guard.admit(&caller(1)).is_ok());
+    }
+
+    #[test]
+    fn the_table_of_callers_is_bounded_and_forgets_the_oldest() {
+        let guard = guard(2);
+        for number in 0..=CALLERS_MAX as u64 {
+            fail(&guard, number);
+            guard.threads.sleep(Duration::from_nanos(1));
+        }
+        assert_eq!(guard.report().callers, CALLERS_MAX);
+        assert!(!guard.state().callers.contains_key(&caller(0).process));
+        assert_eq!(guard.report().bad_capabilities, CALLERS_MAX as u64 + 1);
+    }
+}
