@@ -23,7 +23,7 @@ use crate::backend::Pages;
 use crate::entry::Entry;
 use crate::log::{BATCH_SIZE, LOG_SIZE_DEFAULT, Log, LogError};
 use crate::row::{Directory, Row, columns_are_good};
-use crate::tables::{self, State, TableError, TableWriter, View};
+use crate::tables::{self, State, TableError, TableWriter, View, contained};
 use crate::update::{Outcome, PlanError, Planner, ROOT, Refusal, Update, is_expired};
 use crate::walk::damaged;
 
@@ -228,14 +228,17 @@ impl Store {
         log: Arc<dyn Disk>,
         options: Options,
     ) -> Result<Store, StoreError> {
-        let pages = Pages::new(tables);
-        let database = open_database(&pages, options.cache_size)?;
-        let (identity, state) = tables::read_meta(&database.begin_read().map_err(TableError::from)?)?;
-        let log = Log::open(log, &identity.volume)?;
+        let (database, identity, writer) = contained(|| {
+            let pages = Pages::new(tables);
+            let database = open_database(&pages, options.cache_size)?;
+            let (identity, state) = tables::read_meta(&database.begin_read().map_err(TableError::from)?)?;
+            let log = Log::open(log, &identity.volume)?;
+            let mut writer =
+                WriterState { log, pages, since_checkpoint: 0, state, failed: false, undrained: false };
+            recover(&database, &mut writer)?;
+            Ok::<_, StoreError>((database, identity, writer))
+        })?;
         let port = world.transactions.put_port(&identity.get_port).map_err(StoreError::Port)?;
-        let mut writer =
-            WriterState { log, pages, since_checkpoint: 0, state, failed: false, undrained: false };
-        recover(&database, &mut writer)?;
         Ok(Store {
             world: world.clone(),
             identity,
@@ -270,8 +273,7 @@ impl Store {
 
     /// What is committed now. Drop it soon: while it lives, space of later commits is not reused.
     pub fn view(&self) -> Result<View, Refusal> {
-        let transaction = self.database.begin_read().map_err(|_| Refusal::Damaged)?;
-        View::new(&transaction).map_err(damaged)
+        contained(|| View::new(&self.database.begin_read()?)).map_err(damaged)
     }
 
     /// A directory as it is now.
@@ -286,8 +288,7 @@ impl Store {
 
     /// The number of the last entry, and how many directories there are.
     pub fn state(&self) -> Result<State, Refusal> {
-        let transaction = self.database.begin_read().map_err(|_| Refusal::Damaged)?;
-        Ok(tables::read_meta(&transaction).map_err(damaged)?.1)
+        contained(|| Ok(tables::read_meta(&self.database.begin_read()?)?.1)).map_err(damaged)
     }
 
     /// A capability of one of our directories.
@@ -386,7 +387,7 @@ impl Store {
 
     /// A checkpoint; on return the log's next generation has begun.
     fn make_checkpoint(&self, writer: &mut WriterState) -> Result<(), Refusal> {
-        match checkpoint(&self.database, writer) {
+        match contained(|| checkpoint(&self.database, writer)) {
             Ok(()) => {
                 self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 Ok(())
@@ -401,12 +402,11 @@ impl Store {
 
     /// Does as many updates of `batch` as one batch of the log takes, at least one.
     fn commit_some(&self, writer: &mut WriterState, batch: &[Waiting]) -> Vec<Result<Outcome, Refusal>> {
-        match self.try_commit_some(writer, batch) {
+        match contained(|| self.try_commit_some(writer, batch)) {
             Ok(answers) => answers,
-            Err(failure) => {
-                // The log may have it, the tables do not show it: only a restart can tell.
+            Err(CommitFailure(refusal)) => {
                 writer.failed = true;
-                vec![Err(failure); batch.len()]
+                vec![Err(refusal); batch.len()]
             }
         }
     }
@@ -415,21 +415,23 @@ impl Store {
         &self,
         writer: &mut WriterState,
         batch: &[Waiting],
-    ) -> Result<Vec<Result<Outcome, Refusal>>, Refusal> {
-        let mut transaction = self.database.begin_write().map_err(|_| Refusal::ReadOnly)?;
+    ) -> Result<Vec<Result<Outcome, Refusal>>, CommitFailure> {
+        let mut transaction = self.database.begin_write().map_err(TableError::from)?;
         transaction.set_durability(Durability::None).expect("no savepoint is ever made");
         let first = writer.state.applied + 1;
-        let planned = self.plan_all(&transaction, batch).map_err(|_| Refusal::ReadOnly)?;
+        let planned = self.plan_all(&transaction, batch)?;
         let count = planned.state.applied + 1 - first;
         if count == 0 {
-            transaction.abort().map_err(|_| Refusal::ReadOnly)?;
+            transaction.abort().map_err(TableError::from)?;
             return Ok(planned.answers);
         }
         let count32 = u32::try_from(count).expect("a batch has at most BATCH_UPDATES_MAX updates");
         if writer.log.append(first, count32, &planned.entries).is_err() {
-            return Err(Refusal::Unknown); // dropping the transaction undoes it in the tables
+            return Err(CommitFailure(Refusal::Unknown)); // dropping the transaction undoes it in the tables
         }
-        transaction.commit().map_err(|_| Refusal::Unknown)?;
+        // From here on the log has it, whatever becomes of the tables: only a restart can show it.
+        let shown = contained(|| transaction.commit().map_err(TableError::from));
+        shown.map_err(|_| CommitFailure(Refusal::Unknown))?;
         writer.state = planned.state;
         writer.since_checkpoint += count;
         self.counters.updates.fetch_add(count, Ordering::Relaxed);
@@ -470,6 +472,15 @@ impl Store {
         let state = tables.state;
         tables.save()?;
         Ok(Planned { entries: entries.finish(), answers, state })
+    }
+}
+
+/// Nothing can be changed any more; what the clients of this batch hear.
+struct CommitFailure(Refusal);
+
+impl From<TableError> for CommitFailure {
+    fn from(_: TableError) -> CommitFailure {
+        CommitFailure(Refusal::ReadOnly) // nothing was appended to the log
     }
 }
 

@@ -1,11 +1,15 @@
 //! Directories and rows in redb, and `apply(entry)`, the one function that changes them.
 //!
 //! ```text
-//! table "objects"  object number u32           -> Directory
-//! table "rows"     object number u32 BE | name -> Row
-//! table "meta"     "identity" -> get-port 6 | server secret 32 | super random 6 | volume 16
-//!                  "state"    -> State
+//! table "objects"  object number u32           -> check 8 | Directory
+//! table "rows"     object number u32 BE | name -> check 8 | Row
+//! table "meta"     "identity" -> check 8 | get-port 6 | server secret 32 | super random 6 | volume 16
+//!                  "state"    -> check 8 | State
 //! ```
+//! The check is BLAKE3 over key and value. redb verifies its pages only when it repairs, and then panics or returns
+//! an error as it likes; so values are checked here, and a panic inside redb is turned into [`TableError::Damaged`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use amoeba_cap::{CheckField, GetPort, ObjectNumber, ServerSecret};
 use amoeba_wire::{Malformed, Reader, Writer};
@@ -22,6 +26,8 @@ const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefini
 const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
 const IDENTITY: &str = "identity";
 const STATE: &str = "state";
+/// Bytes of the check before each value.
+const CHECK_SIZE: usize = 8;
 
 /// The tables cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +45,37 @@ impl From<Malformed> for TableError {
     fn from(_: Malformed) -> TableError {
         TableError::Damaged
     }
+}
+
+/// Runs code that calls redb: a panic inside it means that the tables are damaged.
+pub fn contained<T, E: From<TableError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        // What panics without a message is a world that ends this thread.
+        if !payload.is::<&str>() && !payload.is::<String>() {
+            resume_unwind(payload);
+        }
+        Err(TableError::Damaged.into())
+    })
+}
+
+/// `value` with its check before it.
+fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(CHECK_SIZE + value.len());
+    sealed.extend_from_slice(&check(key, value));
+    sealed.extend_from_slice(value);
+    sealed
+}
+
+/// The value in what [`sealed`] made.
+fn unsealed<'a>(key: &[u8], sealed: &'a [u8]) -> Result<Reader<'a>, TableError> {
+    let (found, value) = sealed.split_at_checked(CHECK_SIZE).ok_or(TableError::Damaged)?;
+    if found == check(key, value) { Ok(Reader::new(value)) } else { Err(TableError::Damaged) }
+}
+
+fn check(key: &[u8], value: &[u8]) -> [u8; CHECK_SIZE] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(key).update(value);
+    *hasher.finalize().as_bytes().first_chunk().expect("a hash is longer than a check")
 }
 
 macro_rules! from_redb {
@@ -77,11 +114,11 @@ impl Identity {
         let mut writer = Writer::new();
         writer.raw(&self.get_port.to_bytes()).raw(&self.secret.to_bytes());
         writer.raw(&self.super_random.to_bytes()).raw(&self.volume);
-        writer.finish()
+        sealed(IDENTITY.as_bytes(), &writer.finish())
     }
 
-    fn parse(bytes: &[u8]) -> Result<Identity, Malformed> {
-        let mut reader = Reader::new(bytes);
+    fn parse(bytes: &[u8]) -> Result<Identity, TableError> {
+        let mut reader = unsealed(IDENTITY.as_bytes(), bytes)?;
         Ok(Identity {
             get_port: GetPort::from_bytes(reader.array()?),
             secret: ServerSecret::from_bytes(reader.array()?),
@@ -111,11 +148,11 @@ impl State {
         let mut writer = Writer::new();
         writer.put_u64(self.applied).put_u64(self.generation).put_u32(self.next_object);
         writer.put_u64(self.tick).put_u64(self.directories);
-        writer.finish()
+        sealed(STATE.as_bytes(), &writer.finish())
     }
 
-    fn parse(bytes: &[u8]) -> Result<State, Malformed> {
-        let mut reader = Reader::new(bytes);
+    fn parse(bytes: &[u8]) -> Result<State, TableError> {
+        let mut reader = unsealed(STATE.as_bytes(), bytes)?;
         Ok(State {
             applied: reader.get_u64()?,
             generation: reader.get_u64()?,
@@ -152,18 +189,19 @@ where
 {
     /// A directory.
     pub fn directory(&self, object: ObjectNumber) -> Result<Option<Directory>, TableError> {
-        match self.objects.get(object.get())? {
-            Some(value) => Ok(Some(Directory::parse(&mut Reader::new(value.value()))?)),
+        contained(|| match self.objects.get(object.get())? {
+            Some(value) => Ok(Some(parse_directory(object.get(), value.value())?)),
             None => Ok(None),
-        }
+        })
     }
 
     /// A row of a directory.
     pub fn row(&self, object: ObjectNumber, name: &Name) -> Result<Option<Row>, TableError> {
-        match self.rows.get(row_key(object, name).as_slice())? {
-            Some(value) => Ok(Some(Row::parse(&mut Reader::new(value.value()))?)),
+        let key = row_key(object, name);
+        contained(|| match self.rows.get(key.as_slice())? {
+            Some(value) => Ok(Some(Row::parse(&mut unsealed(&key, value.value())?)?)),
             None => Ok(None),
-        }
+        })
     }
 
     /// Rows of a directory in the order of their names, from the first one after `after` on; `each` says whether it
@@ -180,12 +218,14 @@ where
             start.push(0); // no name holds a NUL, so nothing lies between `name` and this
         }
         let end = (object.get() + 1).to_be_bytes();
-        for item in self.rows.range::<&[u8]>(start.as_slice()..end.as_slice())? {
-            if !each(named(item?)?) {
-                break;
+        contained(|| {
+            for item in self.rows.range::<&[u8]>(start.as_slice()..end.as_slice())? {
+                if !each(named(item?)?) {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Directories from a number on; `each` says whether it wants another.
@@ -194,20 +234,28 @@ where
         object: ObjectNumber,
         mut each: impl FnMut(ObjectNumber, Directory) -> bool,
     ) -> Result<(), TableError> {
-        for item in self.objects.range(object.get()..)? {
-            let (number, value) = item?;
-            let number = ObjectNumber::new(number.value()).ok_or(TableError::Damaged)?;
-            if !each(number, Directory::parse(&mut Reader::new(value.value()))?) {
-                break;
+        contained(|| {
+            for item in self.objects.range(object.get()..)? {
+                let (number, value) = item?;
+                let directory = parse_directory(number.value(), value.value())?;
+                let number = ObjectNumber::new(number.value()).ok_or(TableError::Damaged)?;
+                if !each(number, directory) {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
+fn parse_directory(object: u32, value: &[u8]) -> Result<Directory, TableError> {
+    Ok(Directory::parse(&mut unsealed(&object.to_be_bytes(), value)?)?)
+}
+
 fn named(item: (AccessGuard<'_, &[u8]>, AccessGuard<'_, &[u8]>)) -> Result<NamedRow, TableError> {
-    let name = item.0.value().get(4..).and_then(|bytes| Name::new(bytes).ok()).ok_or(TableError::Damaged)?;
-    Ok((name, Row::parse(&mut Reader::new(item.1.value()))?))
+    let key = item.0.value();
+    let name = key.get(4..).and_then(|bytes| Name::new(bytes).ok()).ok_or(TableError::Damaged)?;
+    Ok((name, Row::parse(&mut unsealed(key, item.1.value())?)?))
 }
 
 fn row_key(object: ObjectNumber, name: &Name) -> Vec<u8> {
@@ -287,7 +335,8 @@ impl<'txn> TableWriter<'txn> {
             Change::Put(object, name, row) => {
                 let (key, mut writer) = (row_key(*object, name), Writer::new());
                 row.emit(&mut writer);
-                let new = self.tables.rows.insert(key.as_slice(), writer.finish().as_slice())?.is_none();
+                let value = sealed(&key, &writer.finish());
+                let new = self.tables.rows.insert(key.as_slice(), value.as_slice())?.is_none();
                 self.changed(entry, *object, |directory| directory.rows += u64::from(new))?;
             }
             Change::Delete(object, name) => {
@@ -327,7 +376,8 @@ impl<'txn> TableWriter<'txn> {
     fn put_directory(&mut self, object: ObjectNumber, directory: &Directory) -> Result<(), TableError> {
         let mut writer = Writer::new();
         directory.emit(&mut writer);
-        self.tables.objects.insert(object.get(), writer.finish().as_slice())?;
+        let value = sealed(&object.get().to_be_bytes(), &writer.finish());
+        self.tables.objects.insert(object.get(), value.as_slice())?;
         Ok(())
     }
 }

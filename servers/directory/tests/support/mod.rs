@@ -1,20 +1,13 @@
-//! A world for tests: operating-system threads, a disk that forgets what was not flushed, a counter for time and
-//! randomness.
+//! Disks that forget what was not flushed, and a service on two of them.
 #![allow(dead_code, unreachable_pub, missing_docs)] // every test file uses a part
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
 
-use amoeba_cap::{Capability, GetPort, PutPort, Rights, SystemSecret};
+use amoeba_cap::{Capability, PutPort, Rights};
 use amoeba_directory::store::Formatted;
 use amoeba_directory::{Format, Options, Store, StoreError, format};
-use amoeba_threads::{Instant, Scheduler, SpawnError, Threads, Unpark};
-use amoeba_wire::Status;
-use amoeba_world::{
-    Clock, Disk, DiskError, Entropy, Error, ListenError, Listener, Message, TransOptions, Transactions, World,
-};
+use amoeba_world::{Disk, DiskError, World};
 
 const SECTOR: usize = 512;
 
@@ -162,102 +155,9 @@ impl Disk for CrashDisk {
     }
 }
 
-/// Threads of the operating system.
-pub struct OsThreads;
-
-struct OsUnpark(std::thread::Thread);
-
-impl Unpark for OsUnpark {
-    fn unpark(&self) {
-        self.0.unpark();
-    }
-}
-
-impl Scheduler for OsThreads {
-    fn spawn(&self, name: &str, body: Box<dyn FnOnce() + Send>) -> Result<(), SpawnError> {
-        std::thread::Builder::new().name(name.into()).spawn(body).map(|_| ()).map_err(|_| SpawnError)
-    }
-
-    fn current(&self) -> Arc<dyn Unpark> {
-        Arc::new(OsUnpark(std::thread::current()))
-    }
-
-    fn park(&self, deadline: Option<Instant>) {
-        match deadline {
-            Some(deadline) => std::thread::park_timeout(deadline.since(self.now())),
-            None => std::thread::park(),
-        }
-    }
-
-    fn now(&self) -> Instant {
-        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-        Instant::from_epoch(START.get_or_init(std::time::Instant::now).elapsed())
-    }
-}
-
-/// Time that advances by a microsecond a reading.
-pub struct Ticking(AtomicU64);
-
-impl Clock for Ticking {
-    fn unix_time(&self) -> Duration {
-        Duration::from_micros(self.0.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-pub struct Seeded(Mutex<Random>);
-
-impl Entropy for Seeded {
-    fn fill(&self, bytes: &mut [u8]) {
-        let mut random = self.0.lock().unwrap();
-        bytes.iter_mut().for_each(|byte| *byte = random.next() as u8);
-    }
-}
-
-type Serve = dyn Fn(Message) -> Result<Message, Error> + Send + Sync;
-
-/// Transactions that end in functions of the test.
-#[derive(Default)]
-pub struct Fake {
-    pub servers: Mutex<BTreeMap<PutPort, Arc<Serve>>>,
-}
-
-pub fn put_port(port: &GetPort) -> PutPort {
-    SystemSecret::from_bytes([5; 32]).put_port(port)
-}
-
-impl Transactions for Fake {
-    fn trans(&self, request: Message, _: &TransOptions) -> Result<Message, Error> {
-        let server = self.servers.lock().unwrap().get(&request.header.port).cloned();
-        server.ok_or(Error::NotSent(Status::RPC_NOTFOUND))?(request)
-    }
-
-    fn listen(&self, _: &GetPort, _: usize) -> Result<Listener, Error> {
-        Err(Error::NotSent(Status::RPC_TRYAGAIN))
-    }
-
-    fn put_port(&self, port: &GetPort) -> Result<PutPort, Error> {
-        Ok(put_port(port))
-    }
-}
-
-/// A listener that was closed.
-pub const CLOSED: ListenError = ListenError;
-
-pub fn world(seed: u64) -> (World, Arc<Fake>) {
-    let fake = Arc::new(Fake::default());
-    let world = World {
-        threads: Threads::new(Arc::new(OsThreads)),
-        clock: Arc::new(Ticking(AtomicU64::new(1_000_000))),
-        entropy: Arc::new(Seeded(Mutex::new(Random(seed)))),
-        transactions: fake.clone(),
-    };
-    (world, fake)
-}
-
 /// A new service on two new disks.
 pub struct Service {
     pub world: World,
-    pub fake: Arc<Fake>,
     pub tables: Arc<CrashDisk>,
     pub log: Arc<CrashDisk>,
     pub options: Options,
@@ -265,13 +165,17 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn new(seed: u64) -> Service {
-        let (world, fake) = world(seed);
+    pub fn new() -> Service {
+        Service::in_world(amoeba_loopback::world())
+    }
+
+    /// A new service in a world that may have others.
+    pub fn in_world(world: World) -> Service {
         let (tables, log) = (CrashDisk::new(), CrashDisk::new());
         let small = Format { log_size: 0, ..Format::default() };
         let formatted = format(tables.clone(), &*log, &*world.entropy, 1, &small).unwrap();
         let options = Options { cache_size: 4 << 20, checkpoint_entries: 37 };
-        Service { world, fake, tables, log, options, formatted }
+        Service { world, tables, log, options, formatted }
     }
 
     pub fn open(&self) -> Result<Store, StoreError> {
@@ -279,7 +183,7 @@ impl Service {
     }
 
     pub fn port(&self) -> PutPort {
-        put_port(&self.formatted.identity.get_port)
+        self.world.transactions.put_port(&self.formatted.identity.get_port).unwrap()
     }
 
     pub fn root(&self) -> Capability {
