@@ -12,7 +12,7 @@ pub enum BuildError {
     #[error(transparent)]
     Class(#[from] Diagnostic),
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{} cannot be read or written", .path.display())]
     File {
         /// Which file.
         path: PathBuf,
@@ -57,6 +57,9 @@ pub fn compile_file(path: &Path, runtime: &str) -> Result<(String, String), Buil
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
+    if let Err(source) = std::fs::metadata(path) {
+        return Err(BuildError::File { path: path.to_owned(), source });
+    }
     let library = read_folder(folder)?;
     let origin = path.file_name().and_then(|name| name.to_str()).ok_or(NAME)?;
     let options = RustOptions {
