@@ -77,7 +77,7 @@ fn constants(class: &Class, out: &mut String) {
         emit!(out, "pub const {}: rt::Status = rt::Status({});", error.name, error.value);
     }
     for operation in class.operations.iter().filter(|operation| operation.origin.is_none()) {
-        emit!(out, "/// The command of [`{}`].", operation.name);
+        emit!(out, "/// The command of [`{}()`].", operation.name);
         emit!(out, "pub const {}: rt::Command = rt::Command({});", command(operation), operation.number);
     }
     emit!(out, "");

@@ -80,7 +80,7 @@ fn params_doc(operation: &Operation, out: &mut String) {
 }
 
 fn reply_struct(operation: &Operation, classes: &str, out: &mut String) {
-    emit!(out, "/// What [`{}`] gives.", operation.name);
+    emit!(out, "/// What [`{}()`] gives.", operation.name);
     emit!(out, "#[derive(Clone, Debug, PartialEq)]\npub struct {} {{", reply_name(operation));
     for field in &operation.results {
         field_doc(field, out);

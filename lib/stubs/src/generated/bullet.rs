@@ -27,35 +27,35 @@ pub const PROBLEM_SIZE_MAX: usize = 255;
 pub const COMMIT: u16 = 1;
 /// With COMMIT: answer when the file is on disk.
 pub const SAFETY: u16 = 2;
-/// The command of [`classic_create`].
+/// The command of [`classic_create()`].
 pub const CMD_CLASSIC_CREATE: rt::Command = rt::Command(2001);
-/// The command of [`classic_delete`].
+/// The command of [`classic_delete()`].
 pub const CMD_CLASSIC_DELETE: rt::Command = rt::Command(2002);
-/// The command of [`classic_fsck`].
+/// The command of [`classic_fsck()`].
 pub const CMD_CLASSIC_FSCK: rt::Command = rt::Command(2003);
-/// The command of [`classic_insert`].
+/// The command of [`classic_insert()`].
 pub const CMD_CLASSIC_INSERT: rt::Command = rt::Command(2004);
-/// The command of [`classic_modify`].
+/// The command of [`classic_modify()`].
 pub const CMD_CLASSIC_MODIFY: rt::Command = rt::Command(2005);
-/// The command of [`classic_read`].
+/// The command of [`classic_read()`].
 pub const CMD_CLASSIC_READ: rt::Command = rt::Command(2006);
-/// The command of [`classic_size`].
+/// The command of [`classic_size()`].
 pub const CMD_CLASSIC_SIZE: rt::Command = rt::Command(2007);
-/// The command of [`sync`].
+/// The command of [`sync()`].
 pub const CMD_SYNC: rt::Command = rt::Command(2009);
-/// The command of [`create`].
+/// The command of [`create()`].
 pub const CMD_CREATE: rt::Command = rt::Command(2051);
-/// The command of [`delete`].
+/// The command of [`delete()`].
 pub const CMD_DELETE: rt::Command = rt::Command(2052);
-/// The command of [`fsck`].
+/// The command of [`fsck()`].
 pub const CMD_FSCK: rt::Command = rt::Command(2053);
-/// The command of [`insert`].
+/// The command of [`insert()`].
 pub const CMD_INSERT: rt::Command = rt::Command(2054);
-/// The command of [`modify`].
+/// The command of [`modify()`].
 pub const CMD_MODIFY: rt::Command = rt::Command(2055);
-/// The command of [`read`].
+/// The command of [`read()`].
 pub const CMD_READ: rt::Command = rt::Command(2056);
-/// The command of [`size`].
+/// The command of [`size()`].
 pub const CMD_SIZE: rt::Command = rt::Command(2057);
 
 /// A new file, in the original's form.
@@ -279,7 +279,7 @@ pub fn delete<'t>(
     Ok(file)
 }
 
-/// What [`fsck`] gives.
+/// What [`fsck()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FsckReply {
     /// Files looked at.

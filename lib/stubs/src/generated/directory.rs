@@ -44,67 +44,67 @@ pub const NOTEMPTY: rt::Status = rt::Status(-2102);
 pub const UNREACH: rt::Status = rt::Status(-2103);
 /// A row is not what the installer thought.
 pub const CLASH: rt::Status = rt::Status(-2104);
-/// The command of [`classic_create`].
+/// The command of [`classic_create()`].
 pub const CMD_CLASSIC_CREATE: rt::Command = rt::Command(2100);
-/// The command of [`classic_discard`].
+/// The command of [`classic_discard()`].
 pub const CMD_CLASSIC_DISCARD: rt::Command = rt::Command(2101);
-/// The command of [`classic_list`].
+/// The command of [`classic_list()`].
 pub const CMD_CLASSIC_LIST: rt::Command = rt::Command(2102);
-/// The command of [`classic_append`].
+/// The command of [`classic_append()`].
 pub const CMD_CLASSIC_APPEND: rt::Command = rt::Command(2103);
-/// The command of [`classic_chmod`].
+/// The command of [`classic_chmod()`].
 pub const CMD_CLASSIC_CHMOD: rt::Command = rt::Command(2104);
-/// The command of [`classic_delete`].
+/// The command of [`classic_delete()`].
 pub const CMD_CLASSIC_DELETE: rt::Command = rt::Command(2105);
-/// The command of [`classic_lookup`].
+/// The command of [`classic_lookup()`].
 pub const CMD_CLASSIC_LOOKUP: rt::Command = rt::Command(2106);
-/// The command of [`classic_setlookup`].
+/// The command of [`classic_setlookup()`].
 pub const CMD_CLASSIC_SETLOOKUP: rt::Command = rt::Command(2107);
-/// The command of [`classic_install`].
+/// The command of [`classic_install()`].
 pub const CMD_CLASSIC_INSTALL: rt::Command = rt::Command(2108);
-/// The command of [`classic_puttype`].
+/// The command of [`classic_puttype()`].
 pub const CMD_CLASSIC_PUTTYPE: rt::Command = rt::Command(2109);
-/// The command of [`classic_replace`].
+/// The command of [`classic_replace()`].
 pub const CMD_CLASSIC_REPLACE: rt::Command = rt::Command(2110);
-/// The command of [`classic_getmasks`].
+/// The command of [`classic_getmasks()`].
 pub const CMD_CLASSIC_GETMASKS: rt::Command = rt::Command(2111);
-/// The command of [`classic_getseqnr`].
+/// The command of [`classic_getseqnr()`].
 pub const CMD_CLASSIC_GETSEQNR: rt::Command = rt::Command(2112);
-/// The command of [`lookup`].
+/// The command of [`lookup()`].
 pub const CMD_LOOKUP: rt::Command = rt::Command(2150);
-/// The command of [`list`].
+/// The command of [`list()`].
 pub const CMD_LIST: rt::Command = rt::Command(2151);
-/// The command of [`append`].
+/// The command of [`append()`].
 pub const CMD_APPEND: rt::Command = rt::Command(2152);
-/// The command of [`replace`].
+/// The command of [`replace()`].
 pub const CMD_REPLACE: rt::Command = rt::Command(2153);
-/// The command of [`delete`].
+/// The command of [`delete()`].
 pub const CMD_DELETE: rt::Command = rt::Command(2154);
-/// The command of [`chmod`].
+/// The command of [`chmod()`].
 pub const CMD_CHMOD: rt::Command = rt::Command(2155);
-/// The command of [`getmasks`].
+/// The command of [`getmasks()`].
 pub const CMD_GETMASKS: rt::Command = rt::Command(2156);
-/// The command of [`setlookup`].
+/// The command of [`setlookup()`].
 pub const CMD_SETLOOKUP: rt::Command = rt::Command(2157);
-/// The command of [`install`].
+/// The command of [`install()`].
 pub const CMD_INSTALL: rt::Command = rt::Command(2158);
-/// The command of [`create`].
+/// The command of [`create()`].
 pub const CMD_CREATE: rt::Command = rt::Command(2159);
-/// The command of [`discard`].
+/// The command of [`discard()`].
 pub const CMD_DISCARD: rt::Command = rt::Command(2160);
-/// The command of [`puttype`].
+/// The command of [`puttype()`].
 pub const CMD_PUTTYPE: rt::Command = rt::Command(2161);
-/// The command of [`getseqnr`].
+/// The command of [`getseqnr()`].
 pub const CMD_GETSEQNR: rt::Command = rt::Command(2162);
-/// The command of [`get_attributes`].
+/// The command of [`get_attributes()`].
 pub const CMD_GET_ATTRIBUTES: rt::Command = rt::Command(2163);
-/// The command of [`put_attributes`].
+/// The command of [`put_attributes()`].
 pub const CMD_PUT_ATTRIBUTES: rt::Command = rt::Command(2164);
-/// The command of [`describe`].
+/// The command of [`describe()`].
 pub const CMD_DESCRIBE: rt::Command = rt::Command(2165);
-/// The command of [`retract`].
+/// The command of [`retract()`].
 pub const CMD_RETRACT: rt::Command = rt::Command(2166);
-/// The command of [`recover`].
+/// The command of [`recover()`].
 pub const CMD_RECOVER: rt::Command = rt::Command(2167);
 
 /// A row of a list.
@@ -330,7 +330,7 @@ pub fn classic_discard<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability
     Ok(())
 }
 
-/// What [`classic_list`] gives.
+/// What [`classic_list()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassicListReply {
     /// The first row not in this page; 65535 after the last page.
@@ -437,7 +437,7 @@ pub fn classic_delete<'t>(
     Ok(())
 }
 
-/// What [`classic_lookup`] gives.
+/// What [`classic_lookup()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassicLookupReply {
     /// What another server must walk; empty at the end.
@@ -583,7 +583,7 @@ pub fn classic_getmasks<'t>(
     Ok(masks)
 }
 
-/// What [`classic_getseqnr`] gives.
+/// What [`classic_getseqnr()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassicGetseqnrReply {
     /// The high.
@@ -612,7 +612,7 @@ pub fn classic_getseqnr<'t>(
     Ok(ClassicGetseqnrReply { high, low })
 }
 
-/// What [`lookup`] gives.
+/// What [`lookup()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LookupReply {
     /// What the server of the set's object must walk; empty at the end.
@@ -658,7 +658,7 @@ pub fn lookup<'t>(
     Ok(LookupReply { tail, set, kind, time, attributes })
 }
 
-/// What [`list`] gives.
+/// What [`list()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListReply {
     /// The columns.
@@ -992,7 +992,7 @@ pub fn put_attributes<'t>(
     Ok(())
 }
 
-/// What [`describe`] gives.
+/// What [`describe()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DescribeReply {
     /// The columns.
@@ -1056,7 +1056,7 @@ pub fn retract<'t>(
     Ok(directory)
 }
 
-/// What [`recover`] gives.
+/// What [`recover()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecoverReply {
     /// The directories.

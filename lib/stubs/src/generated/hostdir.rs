@@ -16,9 +16,9 @@ pub const COLUMNS_MAX: usize = 4;
 pub const ATTRIBUTES_MAX: usize = 4096;
 /// Rows in one page of a list.
 pub const LIST_MAX: usize = 4096;
-/// The command of [`lookup`].
+/// The command of [`lookup()`].
 pub const CMD_LOOKUP: rt::Command = rt::Command(2150);
-/// The command of [`list`].
+/// The command of [`list()`].
 pub const CMD_LIST: rt::Command = rt::Command(2151);
 
 /// A row of a list.
@@ -48,7 +48,7 @@ impl rt::Marshal for RowHead {
     }
 }
 
-/// What [`lookup`] gives.
+/// What [`lookup()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LookupReply {
     /// What the server of the set's object must walk; empty at the end.
@@ -92,7 +92,7 @@ pub fn lookup<'t>(
     Ok(LookupReply { tail, set, kind, time, attributes })
 }
 
-/// What [`list`] gives.
+/// What [`list()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListReply {
     /// The columns.

@@ -10,7 +10,7 @@ pub const TERM_NORMAL: u16 = 0;
 pub const TERM_STUNNED: u16 = 1;
 /// A signal has ended the process; detail is its number.
 pub const TERM_EXCEPTION: u16 = 2;
-/// The command of [`checkpoint`].
+/// The command of [`checkpoint()`].
 pub const CMD_CHECKPOINT: rt::Command = rt::Command(2308);
 
 /// The process has stopped. To a stun, STD_OK lets it run on, STD_NOTNOW leaves it stopped until it is

@@ -42,41 +42,41 @@ pub const NOTEXEC: rt::Status = rt::Status(-2350);
 pub const BADARCH: rt::Status = rt::Status(-2351);
 /// the working directory cannot be entered
 pub const NOWORK: rt::Status = rt::Status(-2352);
-/// The command of [`stun`].
+/// The command of [`stun()`].
 pub const CMD_STUN: rt::Command = rt::Command(2300);
-/// The command of [`getowner`].
+/// The command of [`getowner()`].
 pub const CMD_GETOWNER: rt::Command = rt::Command(2301);
-/// The command of [`setowner`].
+/// The command of [`setowner()`].
 pub const CMD_SETOWNER: rt::Command = rt::Command(2302);
-/// The command of [`getdef`].
+/// The command of [`getdef()`].
 pub const CMD_GETDEF: rt::Command = rt::Command(2304);
-/// The command of [`getload_classic`].
+/// The command of [`getload_classic()`].
 pub const CMD_GETLOAD_CLASSIC: rt::Command = rt::Command(2305);
-/// The command of [`setcomment_classic`].
+/// The command of [`setcomment_classic()`].
 pub const CMD_SETCOMMENT_CLASSIC: rt::Command = rt::Command(2309);
-/// The command of [`getcomment_classic`].
+/// The command of [`getcomment_classic()`].
 pub const CMD_GETCOMMENT_CLASSIC: rt::Command = rt::Command(2310);
-/// The command of [`exec`].
+/// The command of [`exec()`].
 pub const CMD_EXEC: rt::Command = rt::Command(2350);
-/// The command of [`resume`].
+/// The command of [`resume()`].
 pub const CMD_RESUME: rt::Command = rt::Command(2351);
-/// The command of [`signal`].
+/// The command of [`signal()`].
 pub const CMD_SIGNAL: rt::Command = rt::Command(2352);
-/// The command of [`wait`].
+/// The command of [`wait()`].
 pub const CMD_WAIT: rt::Command = rt::Command(2353);
-/// The command of [`load`].
+/// The command of [`load()`].
 pub const CMD_LOAD: rt::Command = rt::Command(2354);
-/// The command of [`processes`].
+/// The command of [`processes()`].
 pub const CMD_PROCESSES: rt::Command = rt::Command(2355);
-/// The command of [`lookup_process`].
+/// The command of [`lookup_process()`].
 pub const CMD_LOOKUP_PROCESS: rt::Command = rt::Command(2356);
-/// The command of [`read_log`].
+/// The command of [`read_log()`].
 pub const CMD_READ_LOG: rt::Command = rt::Command(2357);
-/// The command of [`resize`].
+/// The command of [`resize()`].
 pub const CMD_RESIZE: rt::Command = rt::Command(2358);
-/// The command of [`setcomment`].
+/// The command of [`setcomment()`].
 pub const CMD_SETCOMMENT: rt::Command = rt::Command(2359);
-/// The command of [`getcomment`].
+/// The command of [`getcomment()`].
 pub const CMD_GETCOMMENT: rt::Command = rt::Command(2360);
 
 /// How a process ended.
@@ -252,7 +252,7 @@ pub fn setowner<'t>(
     Ok(())
 }
 
-/// What [`getdef`] gives.
+/// What [`getdef()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GetdefReply {
     /// The log2 page.
@@ -279,7 +279,7 @@ pub fn getdef<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Resu
     Ok(GetdefReply { log2_page, first_page, last_page })
 }
 
-/// What [`getload_classic`] gives.
+/// What [`getload_classic()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GetloadClassicReply {
     /// Thousands of instructions a second, divided by 1024.
@@ -424,7 +424,7 @@ pub fn wait<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Result
     Ok(result)
 }
 
-/// What [`load`] gives.
+/// What [`load()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadReply {
     /// The cpus.
@@ -506,7 +506,7 @@ pub fn lookup_process<'t>(
     Ok(process)
 }
 
-/// What [`read_log`] gives.
+/// What [`read_log()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadLogReply {
     /// Whether this is all for now.

@@ -4,7 +4,7 @@ use crate::rt;
 
 /// Bytes that one request gets.
 pub const RANDOM_SIZE_MAX: usize = 1024;
-/// The command of [`get_random`].
+/// The command of [`get_random()`].
 pub const CMD_GET_RANDOM: rt::Command = rt::Command(2600);
 
 /// Random bytes. More than RANDOM_SIZE_MAX is STD_ARGBAD.

@@ -10,25 +10,25 @@ pub const NTOUCH_MAX: usize = 2000;
 pub const PARAMETERS_MAX: usize = 64;
 /// Bytes of a parameter's name, type, description or value.
 pub const PARAMETER_TEXT_MAX: usize = 255;
-/// The command of [`age`].
+/// The command of [`age()`].
 pub const CMD_AGE: rt::Command = rt::Command(1001);
-/// The command of [`copy`].
+/// The command of [`copy()`].
 pub const CMD_COPY: rt::Command = rt::Command(1002);
-/// The command of [`destroy`].
+/// The command of [`destroy()`].
 pub const CMD_DESTROY: rt::Command = rt::Command(1003);
-/// The command of [`info`].
+/// The command of [`info()`].
 pub const CMD_INFO: rt::Command = rt::Command(1004);
-/// The command of [`restrict`].
+/// The command of [`restrict()`].
 pub const CMD_RESTRICT: rt::Command = rt::Command(1005);
-/// The command of [`status`].
+/// The command of [`status()`].
 pub const CMD_STATUS: rt::Command = rt::Command(1006);
-/// The command of [`touch`].
+/// The command of [`touch()`].
 pub const CMD_TOUCH: rt::Command = rt::Command(1007);
-/// The command of [`getparams`].
+/// The command of [`getparams()`].
 pub const CMD_GETPARAMS: rt::Command = rt::Command(1008);
-/// The command of [`setparams`].
+/// The command of [`setparams()`].
 pub const CMD_SETPARAMS: rt::Command = rt::Command(1009);
-/// The command of [`ntouch`].
+/// The command of [`ntouch()`].
 pub const CMD_NTOUCH: rt::Command = rt::Command(1010);
 
 /// A parameter of a server that can be looked at and set while it runs.
@@ -134,7 +134,7 @@ pub fn destroy<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Res
     Ok(())
 }
 
-/// What [`info`] gives.
+/// What [`info()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InfoReply {
     /// Bytes of the whole text.
@@ -185,7 +185,7 @@ pub fn restrict<'t>(
     Ok(restricted)
 }
 
-/// What [`status`] gives.
+/// What [`status()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusReply {
     /// Bytes of the whole text.
@@ -227,7 +227,7 @@ pub fn touch<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Resul
     Ok(())
 }
 
-/// What [`getparams`] gives.
+/// What [`getparams()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GetparamsReply {
     /// The count.

@@ -10,14 +10,14 @@ pub const WRITE: rt::Rights = rt::Rights::from_bits_retain(0x02);
 pub const PIECE_SIZE_MAX: usize = 262144;
 /// the other end takes no more
 pub const CLOSED: rt::Status = rt::Status(-4050);
-/// The command of [`read`].
+/// The command of [`read()`].
 pub const CMD_READ: rt::Command = rt::Command(4070);
-/// The command of [`write`].
+/// The command of [`write()`].
 pub const CMD_WRITE: rt::Command = rt::Command(4071);
-/// The command of [`close`].
+/// The command of [`close()`].
 pub const CMD_CLOSE: rt::Command = rt::Command(4072);
 
-/// What [`read`] gives.
+/// What [`read()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadReply {
     /// Whether nothing follows.

@@ -6,7 +6,7 @@ use crate::rt;
 pub const READ: rt::Rights = rt::Rights::from_bits_retain(0x01);
 /// Bytes of a text of statistics.
 pub const STATISTICS_SIZE_MAX: usize = 65535;
-/// The command of [`statistics`].
+/// The command of [`statistics()`].
 pub const CMD_STATISTICS: rt::Command = rt::Command(2550);
 
 /// Counters and tables of the kernel: transactions, ports, routes, packets.

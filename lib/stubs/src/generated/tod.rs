@@ -2,12 +2,12 @@
 
 use crate::rt;
 
-/// The command of [`get_time_classic`].
+/// The command of [`get_time_classic()`].
 pub const CMD_GET_TIME_CLASSIC: rt::Command = rt::Command(2400);
-/// The command of [`get_time`].
+/// The command of [`get_time()`].
 pub const CMD_GET_TIME: rt::Command = rt::Command(2450);
 
-/// What [`get_time_classic`] gives.
+/// What [`get_time_classic()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GetTimeClassicReply {
     /// Since 1970-01-01 00:00 UTC, modulo 2^32.
@@ -37,7 +37,7 @@ pub fn get_time_classic<'t>(
     Ok(GetTimeClassicReply { seconds, milliseconds, daylight_saving })
 }
 
-/// What [`get_time`] gives.
+/// What [`get_time()`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GetTimeReply {
     /// Since 1970-01-01 00:00 UTC.
