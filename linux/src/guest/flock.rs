@@ -59,7 +59,9 @@ pub(super) fn start(
     });
     let shepherd = Shepherd { sheep: sheep.clone(), child: Some(child), answer: tell, events };
     // If no thread can be had the shepherd is dropped with the closure, and that ends it.
-    threads.spawn("guest", move || shepherd.hear(&order)).map_err(|error| GuestError::NoRoom(error.to_string()))?;
+    threads
+        .spawn("guest", move || shepherd.hear(&order))
+        .map_err(|error| GuestError::NoRoom(error.to_string()))?;
     Ok(sheep)
 }
 

@@ -8,9 +8,11 @@ use amoeba_process::HostLoad;
 /// How busy the host is. What cannot be read is zero.
 pub(super) fn load() -> HostLoad {
     let memory = read("/proc/meminfo");
-    let kibibytes = |name: &str| field(&memory, name).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
+    let kibibytes =
+        |name: &str| field(&memory, name).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
     HostLoad {
-        cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
         load: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
         memory_free: kibibytes("MemAvailable") * 1024,
         memory_total: kibibytes("MemTotal") * 1024,
@@ -32,21 +34,31 @@ pub(super) fn grandchild(keeper: u32, inner: u32) -> Option<u32> {
     let warden = *children(keeper).first()?;
     children(warden).into_iter().find(|pid| {
         let status = read(&format!("/proc/{pid}/status"));
-        field(&status, "NSpid").and_then(|pids| pids.split_ascii_whitespace().next_back()?.parse().ok()) == Some(inner)
+        field(&status, "NSpid").and_then(|pids| pids.split_ascii_whitespace().next_back()?.parse().ok())
+            == Some(inner)
     })
 }
 
+/// Not every kernel has `/proc/PID/task/TID/children`, so every process is asked for its parent.
 fn children(parent: u32) -> Vec<u32> {
-    let list = read(&format!("/proc/{parent}/task/{parent}/children"));
-    list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    let Ok(directory) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = directory.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| stat_fields(*pid).is_some_and(|fields| fields.get(1) == Some(&parent.to_string())))
+        .collect()
+}
+
+/// The fields of `/proc/PID/stat` after the name, which may hold anything: state, parent, group and so on.
+fn stat_fields(pid: u32) -> Option<Vec<String>> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(&stat[end_of_name + 1..]).ok()?;
+    Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
 /// Processor time of a process and of its children that have ended: in their own code, in the kernel.
 pub(super) fn times(pid: u32) -> Option<(Duration, Duration)> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = std::str::from_utf8(&stat[end_of_name + 1..]).ok()?;
-    let mut fields = rest.split_ascii_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
+    let fields = stat_fields(pid)?;
+    let mut fields = fields.iter().skip(11).map_while(|field| field.parse::<u64>().ok());
     let [user, system, child_user, child_system] = std::array::from_fn(|_| fields.next().unwrap_or(0));
     let per_second = rustix::param::clock_ticks_per_second().max(1);
     let time = |ticks: u64| Duration::from_micros(ticks.saturating_mul(1_000_000) / per_second);

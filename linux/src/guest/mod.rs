@@ -104,8 +104,7 @@ impl Guests for LinuxGuests {
     fn start(&self, spec: Spec, events: Arc<dyn Events>) -> Result<Arc<dyn Guest>, GuestError> {
         let log = self.log(spec.index);
         let _ = std::fs::remove_file(&log);
-        let descriptor =
-            spec.descriptor.encode().map_err(|error| GuestError::Failed(error.to_string()))?;
+        let descriptor = spec.descriptor.encode().map_err(|error| GuestError::Failed(error.to_string()))?;
         let order = control::Order::Start {
             isolation: self.config.isolation,
             socket: self.config.socket.as_os_str().as_bytes().to_vec(),

@@ -89,8 +89,8 @@ pub(super) fn find(name: &[u8], search_path: Option<&[u8]>) -> Result<Executable
 }
 
 fn check(path: &Path) -> Result<(), Errno> {
-    let metadata = std::fs::metadata(path)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let metadata =
+        std::fs::metadata(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     if metadata.is_dir() {
         return Err(Errno::ISDIR);
     }
@@ -110,7 +110,8 @@ pub(super) fn from_bytes(
     let mut head = [0; 20];
     let mut read = File::open(format!("/proc/self/fd/{}", sealed.as_raw_fd()))
         .map_err(|error| Refusal::ours("reading the program", error))?;
-    let size = read_some(&mut read, &mut head).map_err(|error| Refusal::ours("reading the program", error))?;
+    let size =
+        read_some(&mut read, &mut head).map_err(|error| Refusal::ours("reading the program", error))?;
     match kind(&head[..size]) {
         Kind::Script => fcntl_setfd(&sealed, FdFlags::empty())
             .map_err(|error| Refusal::ours("passing the program", error))?,

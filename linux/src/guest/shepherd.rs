@@ -127,7 +127,8 @@ fn fork_warden(way: Way, start: &Start) -> io::Result<Option<Pid>> {
         }
         child => {
             drop(tell_ready);
-            let warden = i32::try_from(child).ok().and_then(Pid::from_raw).expect("fork gives a process number");
+            let warden =
+                i32::try_from(child).ok().and_then(Pid::from_raw).expect("fork gives a process number");
             let mut byte = [0];
             if ready.read_exact(&mut byte).is_ok() {
                 // Open until this process ends, however it ends.

@@ -33,6 +33,11 @@ impl Process {
         matches!(self.state, b'T' | b't')
     }
 
+    /// Waits inside the kernel where no signal but SIGKILL reaches it.
+    fn is_deep(self) -> bool {
+        self.state == b'D'
+    }
+
     fn is_dead(self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
@@ -45,7 +50,8 @@ pub(super) struct Frozen(Vec<i32>);
 /// Stops every process of the guest; `None` when some did not stop in time, and then all run on.
 ///
 /// A process can be forking while it is looked for, so looking and stopping go on until one look finds everybody
-/// stopped: from then on nobody is left who could start another.
+/// stopped: from then on nobody is left who could start another. A parent in vfork cannot stop before its child has
+/// gone on to another program, so a child that was stopped too early gets another moment.
 pub(super) fn freeze(reach: Reach) -> Option<Frozen> {
     let deadline = Instant::now() + FREEZE_TIMEOUT;
     let before = processes(reach);
@@ -54,8 +60,15 @@ pub(super) fn freeze(reach: Reach) -> Option<Frozen> {
     let mut frozen = Frozen::default();
     loop {
         let mut all = true;
-        for (pid, process) in processes(reach) {
+        let now = processes(reach);
+        for (&pid, &process) in &now {
             if process.is_dead() {
+                continue;
+            }
+            let in_vfork = now.get(&process.parent).is_some_and(|parent| parent.is_deep());
+            if in_vfork && process.is_stopped() && !had_stopped.contains(&pid) {
+                send(pid, libc::SIGCONT);
+                all = false;
                 continue;
             }
             if !had_stopped.contains(&pid) && !frozen.0.contains(&pid) {

@@ -141,7 +141,9 @@ fn find_program(descriptor: &ProcessDescriptor, world: &World) -> Result<Executa
             let name = descriptor.arguments.first().map_or(&b"program"[..], Vec::as_slice);
             program::from_bytes(name, |memory| fetch(world, file, memory))
         }
-        _ => Err(Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, "the descriptor names no program")),
+        _ => {
+            Err(Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, "the descriptor names no program"))
+        }
     }
 }
 
@@ -313,9 +315,8 @@ fn start_pumps(
 ) -> Vec<mpsc::Receiver<()>> {
     if let Some((mut source, to, at_end)) = input {
         // Without a thread the guest reads the end of its input at once: the pipe closes with the closure.
-        let _ = thread::Builder::new()
-            .name("stdin".into())
-            .spawn(move || pump_in(source.as_mut(), to, at_end));
+        let _ =
+            thread::Builder::new().name("stdin".into()).spawn(move || pump_in(source.as_mut(), to, at_end));
     }
     let mut drained = Vec::new();
     for (from, mut sink) in outputs {

@@ -123,6 +123,7 @@ impl ProcessServer {
                 if let Some(process) = self.table().get_mut(index).filter(|process| process.exit.is_none()) {
                     process.guest = Some(guest);
                 }
+                self.answer_exec(index);
             }
             Err(error) => self.refuse(index, error.status()),
         }
@@ -180,6 +181,24 @@ impl ProcessServer {
         Ok((index, descriptor))
     }
 
+    /// Answers exec once the program runs and the guest is at hand for whatever the client asks next, whichever of the
+    /// two comes last.
+    fn answer_exec(&self, index: u16) {
+        let exec = {
+            let mut table = self.table();
+            let ready = |process: &&mut Process| {
+                process.exit.is_some() || (process.state == State::Running && process.guest.is_some())
+            };
+            table
+                .get_mut(index)
+                .filter(ready)
+                .and_then(|process| Some((process.exec.take()?, process.random)))
+        };
+        if let Some((exec, random)) = exec {
+            exec.send(Ok(self.capability(index, random, Rights::ALL)));
+        }
+    }
+
     /// The process never ran: exec hears why, and nothing is remembered.
     fn refuse(&self, index: u16, status: Status) {
         let removed = self.table().remove(index);
@@ -226,15 +245,10 @@ struct GuestEvents {
 impl Events for GuestEvents {
     fn started(&self) {
         let Some(server) = self.server.upgrade() else { return };
-        let exec = {
-            let mut table = server.table();
-            let Some(process) = table.get_mut(self.index) else { return };
+        if let Some(process) = server.table().get_mut(self.index) {
             process.state = State::Running;
-            process.exec.take().map(|exec| (exec, process.random))
-        };
-        if let Some((exec, random)) = exec {
-            exec.send(Ok(server.capability(self.index, random, Rights::ALL)));
         }
+        server.answer_exec(self.index);
     }
 
     fn exited(&self, exit: Exit) {
@@ -247,7 +261,7 @@ impl Events for GuestEvents {
 /// Ending, stunning, resuming.
 impl ProcessServer {
     fn exited(&self, index: u16, exit: Exit) {
-        let never_ran = self.table().get(index).is_some_and(|process| process.exec.is_some());
+        let never_ran = self.table().get(index).is_some_and(|process| process.state == State::Starting);
         if never_ran {
             let status = if exit.status.is_error() { exit.status } else { Status::STD_SYSERR };
             return self.refuse(index, status);
@@ -266,6 +280,7 @@ impl ProcessServer {
         if let Some(forgotten) = forgotten {
             self.guests.forget(forgotten);
         }
+        self.answer_exec(index);
         for waiter in waiters {
             waiter.send(Ok(exit_record(&exit)));
         }
@@ -277,8 +292,9 @@ impl ProcessServer {
     fn stun_process(&self, object: ObjectNumber, code: i32) -> Result<(), Status> {
         let guest = self.with(object, |process| match process.state {
             State::Running => {
+                let guest = process.guest.clone().ok_or(Status::STD_NOTNOW)?;
                 process.state = State::Stunning;
-                process.guest.clone().map(Some).ok_or(Status::STD_NOTNOW)
+                Ok(Some(guest))
             }
             // Emergency: the owner is told again, with the same standing process.
             State::Stunned if code < 0 => Ok(None),

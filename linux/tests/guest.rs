@@ -1,0 +1,444 @@
+//! Real commands as guests: a kernel daemon, a process server, shepherds, streams. Everything in all three ways of
+//! isolation, as far as this host allows them.
+
+mod common;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use amoeba_cap::{Capability, CheckField, GetPort, ServerSecret};
+use amoeba_linux::guest::{GuestConfig, Isolation, LOG_CUT_MARK, LOG_SIZE_MAX, LinuxGuests, architecture};
+use amoeba_process::{ProcessDescriptor, ProcessServer, Program, WindowSize, status};
+use amoeba_stream::{Sink, StreamServer};
+use amoeba_stubs::process::{self, ExitRecord};
+use amoeba_wire::Status;
+use amoeba_world::{Error, World};
+use common::System;
+
+/// Set in the environment of a shepherd, which is this very test program.
+const SHEPHERD: &str = "AMOEBA_TEST_SHEPHERD";
+/// Long enough for anything here; only a failing test waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Not a test of its own: the program of every shepherd below.
+#[test]
+fn shepherd_entry() {
+    if std::env::var_os(SHEPHERD).is_some() {
+        std::process::exit(amoeba_linux::guest::shepherd::main());
+    }
+}
+
+/// A host with a process server, and a caller with streams.
+struct Host {
+    world: World,
+    server: Capability,
+    streams: Arc<StreamServer>,
+    isolation: Isolation,
+    logs: PathBuf,
+    _system: System,
+}
+
+impl Host {
+    /// `None`, loudly, where this host does not allow this way of isolation.
+    fn start(name: &str, isolation: Isolation) -> Option<Host> {
+        let system = System::start(&format!("guest-{name}-{isolation:?}"));
+        let logs = system.path.parent().unwrap().join("logs");
+        let world = amoeba_linux::connect(&system.path);
+        let config = GuestConfig {
+            arguments: ["shepherd_entry", "--exact", "--nocapture", "--test-threads=1"]
+                .map(Into::into)
+                .into(),
+            environment: vec![(SHEPHERD.into(), "1".into())],
+            isolation,
+            ..GuestConfig::new(&system.path, &logs)
+        };
+        let guests = Arc::new(LinuxGuests::new(config, world.threads.clone()).unwrap());
+        let listen =
+            |bytes: &[u8; 6], size| world.transactions.listen(&GetPort::from_bytes(*bytes), size).unwrap();
+        let listener = listen(b"procsv", process::REQUEST_SIZE_MAX);
+        let secret = ServerSecret::from_bytes([9; 32]);
+        let server = ProcessServer::new(
+            world.clone(),
+            listener.put_port(),
+            secret,
+            CheckField::from_bytes([1; 6]),
+            guests,
+        );
+        drop(process::start(&world, listener, server.clone(), 4).unwrap());
+        let listener = listen(b"stream", amoeba_stream::REQUEST_SIZE_MAX);
+        let streams = StreamServer::new(&world, listener.put_port());
+        drop(amoeba_stream::start(&world, listener, streams.clone(), 4).unwrap());
+        let host =
+            Host { world, server: server.super_capability(), streams, isolation, logs, _system: system };
+        if host.run(&["true"], b"").is_err() && isolation == Isolation::UserNamespace {
+            eprintln!("SKIPPED: {name}: no user namespaces on this host");
+            return None;
+        }
+        Some(host)
+    }
+
+    fn exec(&self, descriptor: &ProcessDescriptor) -> Result<Capability, Error> {
+        process::exec(&self.world, &self.server, descriptor.encode().unwrap())
+    }
+
+    fn wait(&self, process: &Capability) -> ExitRecord {
+        process::wait(&self.world, process).unwrap()
+    }
+
+    /// Gives a descriptor streams, and returns our ends.
+    fn attach(&self, descriptor: &mut ProcessDescriptor, input: &[u8]) -> (Sink, Sink) {
+        let (stdin, source) = self.streams.source().unwrap();
+        let (stdout, output) = self.streams.sink().unwrap();
+        let (stderr, errors) = self.streams.sink().unwrap();
+        descriptor.capabilities = [(&b"STDIN"[..], stdin), (b"STDOUT", stdout), (b"STDERR", stderr)]
+            .map(|(name, capability)| (name.to_vec(), capability))
+            .into();
+        let input = input.to_vec();
+        self.world
+            .threads
+            .spawn("input", move || {
+                if source.push(&input).is_ok() {
+                    source.end();
+                }
+            })
+            .unwrap();
+        (output, errors)
+    }
+
+    /// Runs a command to its end: how it ended, its output, its errors.
+    fn run(&self, command: &[&str], input: &[u8]) -> Result<(ExitRecord, Vec<u8>, Vec<u8>), Error> {
+        let mut descriptor = command_of(command);
+        let (output, errors) = self.attach(&mut descriptor, input);
+        let process = self.exec(&descriptor)?;
+        let errors = self.world.threads.spawn("errors", move || all(&errors)).unwrap();
+        let output = all(&output);
+        Ok((self.wait(&process), output, errors.join().unwrap()))
+    }
+
+    fn shell(&self, script: &str) -> (ExitRecord, Vec<u8>, Vec<u8>) {
+        self.run(&["sh", "-c", script], b"").unwrap()
+    }
+}
+
+fn command_of(command: &[&str]) -> ProcessDescriptor {
+    let arguments: Vec<Vec<u8>> = command.iter().map(|argument| argument.as_bytes().to_vec()).collect();
+    let mut descriptor =
+        ProcessDescriptor::new(architecture(), Program::HostPath(arguments[0].clone()), arguments);
+    descriptor.environment = vec![b"PATH=/usr/bin:/bin".to_vec(), b"GREETING=hello".to_vec()];
+    descriptor
+}
+
+fn all(sink: &Sink) -> Vec<u8> {
+    std::iter::from_fn(|| sink.take()).flatten().collect()
+}
+
+/// Runs `test` in every way of isolation that works here.
+fn everywhere(name: &str, test: impl Fn(&Host)) {
+    for isolation in [Isolation::Best, Isolation::UserNamespace, Isolation::Tree] {
+        if let Some(host) = Host::start(name, isolation) {
+            eprintln!("{name}: {isolation:?}");
+            test(&host);
+        }
+    }
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether some process of this machine has `text` among its arguments.
+fn is_running(text: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let pid = entry.file_name();
+        let numeric = pid.to_str().is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()));
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        numeric && command.split(|&byte| byte == 0).any(|argument| argument == text.as_bytes())
+    })
+}
+
+/// A duration that names a `sleep` of this test alone.
+fn sleep_name(number: u32) -> String {
+    format!("{}.{number:03}", 10_000 + std::process::id() % 50_000)
+}
+
+#[test]
+fn exit_codes_and_signals_come_back() {
+    everywhere("codes", |host| {
+        assert_eq!(host.run(&["true"], b"").unwrap().0.code, 0);
+        let (exit, output, errors) = host.shell("echo $GREETING $0; echo oops >&2; exit 7");
+        assert_eq!((exit.code, exit.signal, exit.status), (7, 0, 0));
+        assert_eq!((&output[..], &errors[..]), (&b"hello sh\n"[..], &b"oops\n"[..]));
+        let exit = host.shell("kill -TERM $$").0;
+        assert_eq!((exit.code, exit.signal), (143, 15));
+    });
+}
+
+#[test]
+fn what_cannot_run_says_why() {
+    let host = Host::start("refusals", Isolation::Best).unwrap();
+    let refused = |command: &[&str]| match host.run(command, b"") {
+        Err(Error::Refused(status)) => status,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&["no-such-program"]), status::NOPROG);
+    assert_eq!(refused(&["/no/such/program"]), status::NOPROG);
+    assert_eq!(refused(&["/etc/passwd"]), status::NOTEXEC);
+    let mut elsewhere = command_of(&["true"]);
+    elsewhere.working_directory = b"/no/such/directory".to_vec();
+    assert_eq!(host.exec(&elsewhere), Err(Error::Refused(status::NOWORK)));
+    let mut other = command_of(&["true"]);
+    other.architecture = b"vax-ultrix".to_vec();
+    assert_eq!(host.exec(&other), Err(Error::Refused(status::BADARCH)));
+    let script = host.logs.join("bad");
+    std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert_eq!(refused(&[script.to_str().unwrap()]), status::NOTEXEC);
+}
+
+#[test]
+fn three_megabytes_pass_through_cat_unchanged() {
+    everywhere("cat", |host| {
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let (exit, output, _) = host.run(&["cat"], &bytes).unwrap();
+        assert_eq!(exit.code, 0);
+        assert!(output == bytes);
+    });
+}
+
+#[test]
+fn ends_of_streams_are_heard_on_both_sides() {
+    let host = Host::start("ends", Isolation::Best).unwrap();
+    // The guest hears the end of its input.
+    let (exit, output, _) = host.run(&["wc", "-c"], b"12345").unwrap();
+    assert_eq!((exit.code, String::from_utf8(output).unwrap().trim()), (0, "5"));
+    // The guest never reads: it can end all the same.
+    assert_eq!(host.run(&["true"], &vec![0; 5_000_000]).unwrap().0.code, 0);
+    // The caller takes no more: the guest hears of a broken pipe.
+    let mut descriptor = command_of(&["yes"]);
+    let (output, errors) = host.attach(&mut descriptor, b"");
+    let process = host.exec(&descriptor).unwrap();
+    assert!(output.take().is_some());
+    output.refuse();
+    assert_eq!(host.wait(&process).signal, 13);
+    errors.end();
+}
+
+#[test]
+fn errors_and_output_of_one_object_keep_their_order() {
+    let host = Host::start("order", Isolation::Best).unwrap();
+    let mut descriptor = command_of(&["sh", "-c", "for i in 1 2 3; do echo out $i; echo err $i >&2; done"]);
+    let (output, _errors) = host.attach(&mut descriptor, b"");
+    descriptor.capabilities[2].1 = descriptor.capabilities[1].1;
+    host.exec(&descriptor).unwrap();
+    assert_eq!(String::from_utf8(all(&output)).unwrap(), "out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n");
+}
+
+#[test]
+fn nothing_of_a_guest_outlives_it() {
+    everywhere("orphans", |host| {
+        let name = sleep_name(1);
+        // The grandchild leaves the session and holds the output open.
+        let script =
+            format!("setsid setsid sleep {name} & while ! pgrep -f 'sleep {name}'; do :; done >/dev/null");
+        let (exit, ..) = host.shell(&script);
+        assert_eq!(exit.code, 0);
+        assert!(!is_running(&name));
+    });
+}
+
+#[test]
+fn killing_a_shepherd_kills_its_guest() {
+    everywhere("shepherd", |host| {
+        let name = sleep_name(2);
+        let mut descriptor = command_of(&["sh", "-c", &format!("sleep {name} & sleep {name}; true")]);
+        let (_output, _errors) = host.attach(&mut descriptor, b"");
+        let process = host.exec(&descriptor).unwrap();
+        eventually("the guest's child runs", || is_running(&name));
+        let keeper = shepherd_of(host);
+        // SAFETY-free way to kill by number: the shell's own.
+        std::process::Command::new("kill").args(["-9", &keeper.to_string()]).status().unwrap();
+        let exit = host.wait(&process);
+        assert_eq!((exit.code, exit.signal), (137, 9));
+        eventually("the guest is gone", || !is_running(&name));
+    });
+}
+
+/// The number of the one shepherd that this host's process server has.
+fn shepherd_of(host: &Host) -> u32 {
+    let records = process::processes(&host.world, &host.server).unwrap();
+    let guest = records.iter().find(|record| record.state == process::STATE_RUNNING).unwrap().pid;
+    let warden = parent(guest);
+    parent(warden)
+}
+
+fn parent(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn destroying_a_process_ends_its_whole_tree() {
+    everywhere("destroy", |host| {
+        let name = sleep_name(3);
+        let mut descriptor =
+            command_of(&["sh", "-c", &format!("trap '' TERM; setsid sleep {name} & sleep {name}; true")]);
+        let (_output, _errors) = host.attach(&mut descriptor, b"");
+        let process = host.exec(&descriptor).unwrap();
+        eventually("the guest's child runs", || is_running(&name));
+        amoeba_stubs::standard::destroy(&host.world, &process).unwrap();
+        assert_eq!(host.wait(&process).code, 137);
+        assert!(!is_running(&name));
+    });
+}
+
+#[test]
+fn signals_reach_the_guest() {
+    let host = Host::start("signals", Isolation::Best).unwrap();
+    let script = "trap 'echo got; exit 5' USR1; echo ready; while :; do sleep 0.05; done";
+    let mut descriptor = command_of(&["sh", "-c", script]);
+    let (output, _errors) = host.attach(&mut descriptor, b"");
+    let process = host.exec(&descriptor).unwrap();
+    assert_eq!(output.take().unwrap(), b"ready\n");
+    process::signal(&host.world, &process, 10).unwrap();
+    assert_eq!(all(&output), b"got\n");
+    assert_eq!(host.wait(&process).code, 5);
+    assert_eq!(process::signal(&host.world, &process, 10), Err(Error::Refused(Status::STD_NOTNOW)));
+}
+
+#[test]
+fn a_stunned_tree_stands_still_and_runs_on() {
+    everywhere("stun", |host| {
+        // Two processes count as fast as they can; a third forks all the time.
+        let script = "(while :; do sh -c : ; done) & n=0; while :; do n=$((n+1)); echo $n; done";
+        let mut descriptor = command_of(&["sh", "-c", script]);
+        let (output, _errors) = host.attach(&mut descriptor, b"");
+        let process = host.exec(&descriptor).unwrap();
+        assert!(output.take().is_some());
+        process::stun(&host.world, &process, 0).unwrap();
+        assert_eq!(process::stun(&host.world, &process, 0), Err(Error::Refused(Status::STD_NOTNOW)));
+        let pid = process::processes(&host.world, &host.server)
+            .unwrap()
+            .iter()
+            .find(|record| record.state == process::STATE_STUNNED)
+            .unwrap()
+            .pid;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        assert!(stat.contains(") T "), "{stat}");
+        assert_eq!(process::signal(&host.world, &process, 18), Err(Error::Refused(Status::STD_NOTNOW)));
+        process::resume(&host.world, &process).unwrap();
+        assert_eq!(process::resume(&host.world, &process), Err(Error::Refused(Status::STD_NOTNOW)));
+        // It writes again: more than can have waited between it and us.
+        let mut size = 0;
+        while size < 2_500_000 {
+            size += output.take().unwrap().len();
+        }
+        process::stun(&host.world, &process, 0).unwrap();
+        amoeba_stubs::standard::destroy(&host.world, &process).unwrap();
+        output.refuse();
+        assert_eq!(host.wait(&process).signal, 9);
+    });
+}
+
+#[test]
+fn a_terminal_is_a_terminal() {
+    let host = Host::start("terminal", Isolation::Best).unwrap();
+    let mut descriptor =
+        command_of(&["sh", "-c", "tty -s && stty size; read line; echo \"<$line>\"; stty size; cat; exit 3"]);
+    descriptor.terminal = Some(WindowSize { rows: 33, columns: 77 });
+    let (stdin, source) = host.streams.source().unwrap();
+    let (_output, _errors) = host.attach(&mut descriptor, b"");
+    let (stdout, output) = host.streams.sink().unwrap();
+    descriptor.capabilities[0].1 = stdin;
+    descriptor.capabilities[1].1 = stdout;
+    let process = host.exec(&descriptor).unwrap();
+    assert_eq!(output.take().unwrap(), b"33 77\r\n");
+    process::resize(&host.world, &process, 44, 88).unwrap();
+    // The order to resize and the line travel on different ways; the size is set when the server has answered and
+    // the shepherd has read it, which a second resize in the same order would not make surer.
+    std::thread::sleep(Duration::from_millis(200));
+    source.push(b"typed\n").unwrap();
+    source.end();
+    let seen = String::from_utf8(all(&output)).unwrap();
+    assert!(seen.ends_with("<typed>\r\n44 88\r\n"), "{seen:?}");
+    assert_eq!(host.wait(&process).code, 3);
+}
+
+#[test]
+fn a_detached_guest_writes_a_log_of_bounded_size() {
+    let host = Host::start("log", Isolation::Best).unwrap();
+    let mut descriptor = command_of(&["sh", "-c", "echo out; echo err >&2; head -c 20000000 /dev/zero"]);
+    descriptor.detached = true;
+    let process = host.exec(&descriptor).unwrap();
+    assert_eq!(host.wait(&process).code, 0);
+    let mut log = Vec::new();
+    loop {
+        let reply = process::read_log(&host.world, &process, log.len() as u64, 1 << 20).unwrap();
+        log.extend(reply.data);
+        if reply.end {
+            break;
+        }
+    }
+    assert!(log.starts_with(b"out\nerr\n\0\0\0"));
+    assert_eq!(log.len() as u64, LOG_SIZE_MAX + LOG_CUT_MARK.len() as u64);
+    assert!(log.ends_with(LOG_CUT_MARK));
+    amoeba_stubs::standard::destroy(&host.world, &process).unwrap();
+    assert_eq!(std::fs::read_dir(&host.logs).unwrap().count(), 0);
+}
+
+#[test]
+fn capabilities_come_in_a_sealed_file_and_never_in_strings() {
+    everywhere("caps", |host| {
+        let secret = Capability::from_bytes(*b"\x01\x02\x03\x04\x05\x06secret-cap");
+        let mut descriptor = command_of(&[
+            "sh",
+            "-c",
+            "cat /proc/self/fd/$AMOEBA_CAPS_FD; (echo x > /proc/self/fd/$AMOEBA_CAPS_FD) 2>/dev/null && echo WRITABLE; env >&2",
+        ]);
+        let (output, errors) = host.attach(&mut descriptor, b"");
+        descriptor.capabilities.push((b"ROOT".to_vec(), secret));
+        host.exec(&descriptor).unwrap();
+        let environment = amoeba_name::Environment::from_bytes(&all(&output)).unwrap();
+        assert_eq!(environment.get("ROOT"), Some(&secret));
+        let strings = String::from_utf8(all(&errors)).unwrap();
+        assert!(strings.contains("GREETING=hello") && strings.contains("AMOEBA_SOCKET="), "{strings}");
+        assert!(!strings.contains("secret") && !strings.contains(SHEPHERD), "{strings}");
+    });
+}
+
+#[test]
+fn a_guest_cannot_gain_privilege_and_sees_its_own_processes() {
+    everywhere("privilege", |host| {
+        let (_, output, _) = host.shell("grep NoNewPrivs /proc/self/status; echo $$");
+        let output = String::from_utf8(output).unwrap();
+        assert!(output.starts_with("NoNewPrivs:\t1\n"), "{output}");
+        if host.isolation != Isolation::Tree {
+            let pid: u32 = output.lines().last().unwrap().parse().unwrap();
+            assert!(pid < 10, "{output}");
+        }
+    });
+}
+
+#[test]
+fn the_list_names_what_runs_without_secrets() {
+    let host = Host::start("list", Isolation::Best).unwrap();
+    let secret = Capability::from_bytes([0xAB; 16]).to_text();
+    let mut descriptor = command_of(&["sh", "-c", "sleep 1000; :", &secret]);
+    let (_output, _errors) = host.attach(&mut descriptor, b"");
+    let process = host.exec(&descriptor).unwrap();
+    let records = process::processes(&host.world, &host.server).unwrap();
+    let record = records.iter().find(|record| record.state == process::STATE_RUNNING).unwrap();
+    let comment = String::from_utf8(record.comment.clone()).unwrap();
+    assert!(comment.starts_with("sh -c sleep 1000") && !comment.contains(&secret), "{comment}");
+    let command = std::fs::read(format!("/proc/{}/comm", record.pid)).unwrap();
+    assert_eq!(command, b"sh\n");
+    let found = process::lookup_process(&host.world, &host.server, record.index).unwrap();
+    assert_eq!(found, process);
+    amoeba_stubs::standard::destroy(&host.world, &process).unwrap();
+    host.wait(&process);
+}
