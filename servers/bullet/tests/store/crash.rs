@@ -1,9 +1,12 @@
 //! Crashes at every write, with what was not flushed applied in part and in any order.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use amoeba_bullet::store::{Commit, Edit, FileId, Outcome, Store, StoreError};
 
 use super::disk::CrashDisk;
-use super::world::{Random, format_small, open};
+use super::world::{Random, format_small, open, threads};
 
 /// What a client may rely on.
 #[derive(Default)]
@@ -24,6 +27,14 @@ impl Promises {
             Commit::Disk => self.durable.push((file, bytes)),
             _ => self.memory.push((file, bytes)),
         }
+    }
+
+    fn join(&mut self, mut other: Promises) {
+        self.durable.append(&mut other.durable);
+        self.memory.append(&mut other.memory);
+        self.destroyed.append(&mut other.destroyed);
+        self.attempted.append(&mut other.attempted);
+        self.doubtful.append(&mut other.doubtful);
     }
 
     /// One random operation; false when the disk has died.
@@ -115,7 +126,7 @@ impl Promises {
 /// Whether the disk lives on after this error.
 fn survives(error: StoreError) -> bool {
     match error {
-        StoreError::NoSpace => true,
+        StoreError::NoSpace | StoreError::NoMemory => true,
         StoreError::DiskFailed | StoreError::WriteProtected => false,
         other => panic!("{other}"),
     }
@@ -148,11 +159,54 @@ fn crash_rounds(seed: u64) {
     }
 }
 
+/// Seeds from 0 on; `AMOEBA_SEED` and `AMOEBA_SEEDS` choose as in the simulator.
+fn for_each_seed(count: u64, run: impl Fn(u64)) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match (number("AMOEBA_SEED"), number("AMOEBA_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count_wanted) => 0..count_wanted.unwrap_or(count),
+    };
+    for seed in seeds {
+        println!("seed {seed}: again with AMOEBA_SEED={seed}");
+        run(seed);
+    }
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_is_half_there() {
-    let seeds = std::env::var("AMOEBA_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(150);
-    for seed in 0..seeds {
-        println!("seed {seed}");
-        crash_rounds(seed);
-    }
+    for_each_seed(60, crash_rounds);
+}
+
+/// As above, with several clients at once: whose writes one flush covers is then a matter of luck, and what one
+/// client's destroy frees is what another's create takes.
+#[test]
+fn nothing_acknowledged_to_many_at_once_is_lost() {
+    for_each_seed(20, |seed| {
+        let mut random = Random(seed);
+        let disk = CrashDisk::new(3 << 20); // little room, so that blocks are taken again soon
+        format_small(&*disk, 128);
+        let store = Arc::new(open(disk.clone(), seed).unwrap());
+        disk.die_after(50 + random.below(300));
+        disk.slow_flushes(Duration::from_micros(100));
+        let threads = threads();
+        let clients: Vec<_> = (0..4)
+            .map(|client| {
+                let store = store.clone();
+                let mut random = Random(seed * 4 + client);
+                let body = move || {
+                    let mut promises = Promises::default();
+                    while promises.step(&store, &mut random) {}
+                    promises
+                };
+                threads.spawn("client", body).unwrap()
+            })
+            .collect();
+        let mut all = Promises::default();
+        for client in clients {
+            all.join(client.join().expect("no client panicked"));
+        }
+        drop(store);
+        let store = open(CrashDisk::with_image(disk.crash(&mut random)), seed + 1).unwrap();
+        all.verify(&store, &mut random);
+    });
 }

@@ -1,6 +1,7 @@
 //! A disk in memory that can crash, fail and fill up.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use amoeba_world::{Disk, DiskError};
 
@@ -21,6 +22,7 @@ struct Inner {
     full_behind: Option<u64>,
     flush_fails: bool,
     read_fails: bool,
+    flush_time: Duration,
     flushes: usize,
     writes: usize,
 }
@@ -40,6 +42,7 @@ impl CrashDisk {
                 full_behind: None,
                 flush_fails: false,
                 read_fails: false,
+                flush_time: Duration::ZERO,
                 flushes: 0,
                 writes: 0,
             }),
@@ -62,6 +65,11 @@ impl CrashDisk {
 
     pub(crate) fn fail_reads(&self, fail: bool) {
         self.inner.lock().unwrap().read_fails = fail;
+    }
+
+    /// Makes a flush take so long that others come while it runs.
+    pub(crate) fn slow_flushes(&self, time: Duration) {
+        self.inner.lock().unwrap().flush_time = time;
     }
 
     pub(crate) fn flushes(&self) -> usize {
@@ -160,13 +168,22 @@ impl Disk for CrashDisk {
         Ok(())
     }
 
+    /// Covers what was written before it began, and nothing that came while it ran.
     fn flush(&self) -> Result<(), DiskError> {
+        let (covered, time) = {
+            let mut inner = self.inner.lock().unwrap();
+            inner.flushes += 1;
+            (inner.unflushed.len(), inner.flush_time)
+        };
+        if !time.is_zero() {
+            std::thread::sleep(time);
+        }
         let mut inner = self.inner.lock().unwrap();
-        inner.flushes += 1;
         if inner.is_dead() || inner.flush_fails {
             return Err(DiskError::Failed);
         }
-        for (offset, bytes) in std::mem::take(&mut inner.unflushed) {
+        let covered: Vec<_> = inner.unflushed.drain(..covered).collect();
+        for (offset, bytes) in covered {
             inner.durable[offset..offset + bytes.len()].copy_from_slice(&bytes);
         }
         Ok(())
