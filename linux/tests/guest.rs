@@ -12,8 +12,8 @@ use amoeba_linux::guest::{GuestConfig, Isolation, LOG_CUT_MARK, LOG_SIZE_MAX, Li
 use amoeba_process::{ProcessDescriptor, ProcessServer, Program, WindowSize, status};
 use amoeba_stream::{Sink, StreamServer};
 use amoeba_stubs::process::{self, ExitRecord};
-use amoeba_wire::Status;
-use amoeba_world::{Error, World};
+use amoeba_wire::{Header, Reader, Status};
+use amoeba_world::{Error, Message, World};
 use common::System;
 
 /// Set in the environment of a shepherd, which is this very test program.
@@ -208,6 +208,47 @@ fn three_megabytes_pass_through_cat_unchanged() {
         assert_eq!(exit.code, 0);
         assert!(output == bytes);
     });
+}
+
+/// A Bullet server with one file, as far as a shepherd needs one.
+fn serve_file(world: &World, contents: Vec<u8>) -> Capability {
+    let get_port = GetPort::from_bytes(amoeba_world::random(&*world.entropy));
+    let listener = world.transactions.listen(&get_port, 1000).unwrap();
+    let port = listener.put_port();
+    let serve = move || {
+        while let Ok(incoming) = listener.getreq() {
+            let mut asked = Reader::new(&incoming.request.data);
+            let offset = usize::try_from(asked.get_u64().unwrap()).unwrap().min(contents.len());
+            let size = (asked.get_u32().unwrap() as usize).min(contents.len() - offset);
+            let data = contents[offset..offset + size].to_vec();
+            incoming.reply.send(Message { header: Header::reply(Status::STD_OK), data });
+        }
+    };
+    drop(world.threads.spawn("bullet", serve).unwrap());
+    Capability { port, ..Capability::from_bytes([1; 16]) }
+}
+
+#[test]
+fn programs_run_by_capability() {
+    everywhere("programs", |host| {
+        let run = |contents: Vec<u8>, arguments: &[&str]| {
+            let mut descriptor = command_of(arguments);
+            descriptor.program = Program::File(serve_file(&host.world, contents));
+            let (output, _errors) = host.attach(&mut descriptor, b"");
+            host.exec(&descriptor).map(|process| (all(&output), host.wait(&process).code))
+        };
+        // Larger than one piece.
+        let mut binary = std::fs::read("/bin/sh").unwrap();
+        binary.resize(3 << 20, 0);
+        assert_eq!(run(binary, &["sh", "-c", "echo $0; exit 4"]), Ok((b"sh\n".to_vec(), 4)));
+        let script = b"#!/bin/sh\necho script $1\n".to_vec();
+        assert_eq!(run(script, &["hello", "world"]), Ok((b"script world\n".to_vec(), 0)));
+        assert_eq!(run(b"nonsense".to_vec(), &["x"]), Err(Error::Refused(status::NOTEXEC)));
+    });
+    let host = Host::start("gone", Isolation::Best).unwrap();
+    let mut descriptor = command_of(&["x"]);
+    descriptor.program = Program::File(Capability::from_bytes([0x77; 16]));
+    assert_eq!(host.exec(&descriptor), Err(Error::Refused(status::PDREAD)));
 }
 
 #[test]
