@@ -1,8 +1,8 @@
 //! The store: a volume of immutable, whole, contiguous files, and what is in memory of it.
 //!
-//! - [`layout`](self) of the image, [`Space`](space) for its free blocks, [`Flush`](flush) shared by all who commit,
-//!   joined in `volume`;
-//! - [`table`], [`cache`], [`contents`]: what is in memory of files: entries, committed bytes, uncommitted bytes;
+//! - `layout` of the image, `space` for its free blocks, `flush` shared by all who commit, joined in `volume`;
+//! - `table`, `cache`, `contents`: what is in memory of files: entries, committed bytes, uncommitted bytes;
+//! - `locks`: one for each object in use;
 //! - operations: `create` (create, edit, commit), `read`, `destroy` (also touch and age), `upkeep` (sweep, sync,
 //!   checkpoint, fsck), `recover` (format, open), `report` (status).
 //!
