@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -301,12 +302,53 @@ fn killing_a_shepherd_kills_its_guest() {
         let process = host.exec(&descriptor).unwrap();
         eventually("the guest's child runs", || is_running(&name));
         let keeper = shepherd_of(host);
-        // SAFETY-free way to kill by number: the shell's own.
         std::process::Command::new("kill").args(["-9", &keeper.to_string()]).status().unwrap();
         let exit = host.wait(&process);
         assert_eq!((exit.code, exit.signal), (137, 9));
         eventually("the guest is gone", || !is_running(&name));
     });
+}
+
+/// Set in the environment of a whole process server that a test will kill: the sleep that its guest is to do.
+const SERVER: &str = "AMOEBA_TEST_SERVER";
+
+/// Not a test of its own: the process server of the next one.
+#[test]
+fn server_entry() {
+    let Ok(name) = std::env::var(SERVER) else { return };
+    for isolation in [Isolation::Best, Isolation::UserNamespace, Isolation::Tree] {
+        let Some(host) = Host::start("server", isolation) else { continue };
+        let script = format!("sleep {name} & sleep {name}; true");
+        let mut descriptor = command_of(&["sh", "-c", &script]);
+        descriptor.detached = true;
+        host.exec(&descriptor).unwrap();
+        std::mem::forget(host);
+    }
+    println!("ready");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn killing_the_process_server_kills_its_guests() {
+    let name = sleep_name(4);
+    let mut server = std::process::Command::new("/proc/self/exe")
+        .args(["server_entry", "--exact", "--nocapture"])
+        .env(SERVER, &name)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(server.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.ends_with("ready")));
+    eventually("the guests' children run", || is_running(&name));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    eventually("the guests are gone", || !is_running(&name));
+    for isolation in [Isolation::Best, Isolation::UserNamespace, Isolation::Tree] {
+        let left = format!("amoeba-linux-{}-guest-server-{isolation:?}", server.id());
+        let _ = std::fs::remove_dir_all(std::env::temp_dir().join(left));
+    }
 }
 
 /// The number of the one shepherd that this host's process server has.
