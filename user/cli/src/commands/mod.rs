@@ -1,0 +1,95 @@
+//! The subcommands, one module each.
+
+mod cap;
+mod cat;
+mod cp;
+mod down;
+mod get;
+pub(crate) mod kill;
+mod ln;
+mod logs;
+mod ls;
+mod mkdir;
+mod mv;
+mod processes;
+mod ps;
+mod put;
+mod resume;
+mod rm;
+mod run;
+mod stat;
+mod status;
+mod stun;
+mod up;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::Context;
+use crate::failure::FAILED;
+
+/// What a person can ask for.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Run(run::Arguments),
+    Ps(ps::Arguments),
+    Kill(kill::Arguments),
+    Wait(wait::Arguments),
+    Logs(logs::Arguments),
+    Stun(stun::Arguments),
+    Resume(resume::Arguments),
+    Ls(ls::Arguments),
+    Put(put::Arguments),
+    Get(get::Arguments),
+    Cat(cat::Arguments),
+    Cp(cp::Arguments),
+    Mv(mv::Arguments),
+    Ln(ln::Arguments),
+    Mkdir(mkdir::Arguments),
+    Rm(rm::Arguments),
+    Stat(stat::Arguments),
+    Cap(cap::Arguments),
+    Up(up::Arguments),
+    Down(down::Arguments),
+    Status(status::Arguments),
+}
+
+impl Command {
+    /// The exit code of a failure that asks for no other.
+    pub(crate) fn failure_code(&self) -> u8 {
+        match self {
+            Command::Run(_) => run::OUR_FAULT,
+            _ => FAILED,
+        }
+    }
+
+    /// Does it.
+    pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Run(arguments) => return arguments.run(context),
+            Command::Wait(arguments) => return arguments.run(context),
+            Command::Up(arguments) => return arguments.run(context),
+            Command::Status(arguments) => return arguments.run(context),
+            Command::Ps(arguments) => arguments.run(context)?,
+            Command::Kill(arguments) => arguments.run(context)?,
+            Command::Logs(arguments) => arguments.run(context)?,
+            Command::Stun(arguments) => arguments.run(context)?,
+            Command::Resume(arguments) => arguments.run(context)?,
+            Command::Ls(arguments) => arguments.run(context)?,
+            Command::Put(arguments) => arguments.run(context)?,
+            Command::Get(arguments) => arguments.run(context)?,
+            Command::Cat(arguments) => arguments.run(context)?,
+            Command::Cp(arguments) => arguments.run(context)?,
+            Command::Mv(arguments) => arguments.run(context)?,
+            Command::Ln(arguments) => arguments.run(context)?,
+            Command::Mkdir(arguments) => arguments.run(context)?,
+            Command::Rm(arguments) => arguments.run(context)?,
+            Command::Stat(arguments) => arguments.run(context)?,
+            Command::Cap(arguments) => arguments.run(context)?,
+            Command::Down(arguments) => arguments.run(context)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

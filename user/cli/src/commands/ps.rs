@@ -1,0 +1,147 @@
+//! `amoeba ps`: the processes of this host.
+
+use std::time::Duration;
+
+use amoeba_stubs::process::{self, ProcessRecord, STATE_EXITED};
+use clap::Args;
+use serde::Serialize;
+
+use super::processes;
+use crate::out::{Align, Out, printable};
+use crate::{Context, duration, shown};
+
+/// List processes
+///
+/// The number in the first column names the process to `amoeba kill`, `wait`, `logs`, `stun` and `resume`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Also those that have ended, as far as they are remembered
+    #[arg(short, long)]
+    all: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    id: u16,
+    state: &'static str,
+    host: String,
+    host_pid: u32,
+    detached: bool,
+    started: String,
+    ended: Option<String>,
+    user_microseconds: u64,
+    system_microseconds: u64,
+    exit_code: Option<u8>,
+    signal: Option<u8>,
+    command: String,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
+        let graph = context.graph()?;
+        let mut records = process::processes(graph.world(), &processes::server(&graph)?)?;
+        records.retain(|record| self.all || record.state != STATE_EXITED);
+        if self.json {
+            let listed = records.iter().map(|record| listed(record, &graph.session().host_name));
+            return context.out.json(&listed.collect::<Vec<_>>());
+        }
+        print(&mut context.out, &records, graph.world().clock.unix_time().as_secs())
+    }
+}
+
+fn print(out: &mut Out<'_>, records: &[ProcessRecord], now: u64) -> anyhow::Result<()> {
+    let rows = records.iter().map(|record| {
+        let end = if record.state == STATE_EXITED { record.ended_at } else { now };
+        let cpu = Duration::from_micros(record.user_microseconds.saturating_add(record.system_microseconds));
+        vec![
+            record.index.to_string(),
+            state(record),
+            duration::human(Duration::from_secs(end.saturating_sub(record.started_at))),
+            format!("{:.2}s", cpu.as_secs_f64()),
+            printable(&record.comment),
+        ]
+    });
+    let headings = [
+        ("ID", Align::Right),
+        ("STATE", Align::Left),
+        ("ELAPSED", Align::Right),
+        ("CPU", Align::Right),
+        ("COMMAND", Align::Left),
+    ];
+    out.table(&headings, rows.collect())
+}
+
+fn state(record: &ProcessRecord) -> String {
+    match (record.state, record.signal) {
+        (STATE_EXITED, 0) => format!("exited {}", record.code),
+        (STATE_EXITED, signal) => format!("killed {signal}"),
+        (state, _) => processes::state_name(state).into(),
+    }
+}
+
+fn listed(record: &ProcessRecord, host: &str) -> Listed {
+    let ended = record.state == STATE_EXITED;
+    Listed {
+        id: record.index,
+        state: processes::state_name(record.state),
+        host: host.into(),
+        host_pid: record.pid,
+        detached: record.detached,
+        started: shown::time(record.started_at),
+        ended: ended.then(|| shown::time(record.ended_at)),
+        user_microseconds: record.user_microseconds,
+        system_microseconds: record.system_microseconds,
+        exit_code: ended.then_some(record.code),
+        signal: (ended && record.signal != 0).then_some(record.signal),
+        command: String::from_utf8_lossy(&record.comment).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::out::printed;
+
+    fn record(index: u16, state: u8, signal: u8, comment: &str) -> ProcessRecord {
+        ProcessRecord {
+            index,
+            state,
+            detached: false,
+            pid: 4711,
+            owned: true,
+            started_at: 1000,
+            ended_at: if state == STATE_EXITED { 1003 } else { 0 },
+            user_microseconds: 1_500_000,
+            system_microseconds: 10_000,
+            code: if signal == 0 { 7 } else { 128 + signal },
+            signal,
+            comment: comment.into(),
+        }
+    }
+
+    #[test]
+    fn people_see_a_table() {
+        let records = [
+            record(1, process::STATE_RUNNING, 0, "sleep 1000"),
+            record(12, STATE_EXITED, 0, "sh -c exit\u{1b}7"),
+            record(13, STATE_EXITED, 9, "yes"),
+        ];
+        let expected = "ID  STATE     ELAPSED    CPU  COMMAND\n \
+                        1  running     1m40s  1.51s  sleep 1000\n\
+                        12  exited 7       3s  1.51s  sh -c exit\\u{1b}7\n\
+                        13  killed 9       3s  1.51s  yes\n";
+        assert_eq!(printed(|out| print(out, &records, 1100)), expected);
+    }
+
+    #[test]
+    fn programs_see_codes_only_of_what_has_ended() {
+        let value = |record| serde_json::to_value(listed(&record, "anvil")).unwrap();
+        let running = value(record(1, process::STATE_RUNNING, 0, "x"));
+        assert!(running["exit_code"].is_null() && running["ended"].is_null());
+        let killed = value(record(1, STATE_EXITED, 9, "x"));
+        assert_eq!((killed["exit_code"].as_u64(), killed["signal"].as_u64()), (Some(137), Some(9)));
+    }
+}

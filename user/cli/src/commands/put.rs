@@ -1,0 +1,105 @@
+//! `amoeba put`: local files into the system.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+
+use amoeba_cap::CapabilitySet;
+use amoeba_world::Error as Refusal;
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+
+use crate::failure::{Advise, refusal};
+use crate::graph::{Graph, Kind};
+use crate::place::{self, Place};
+use crate::progress::{Interrupt, Metered};
+use crate::{Context, files, masks};
+
+/// Store local files under names
+///
+/// Every FILE becomes a file on the file server, whole and on disk before its name appears. With several FILEs, or when
+/// PATH is a directory, they keep their own names in it. A name that is there already is an error, unless it is to be
+/// replaced: then it stands for the old file until it stands for the new one.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Replace what has the name; the old file itself is not destroyed
+    #[arg(short = 'f', long)]
+    replace: bool,
+    /// Local files; `-` is standard input
+    #[arg(required = true)]
+    files: Vec<OsString>,
+    /// A name, or a directory
+    path: OsString,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
+        place::one_standard_input(self.files.iter().chain([&self.path]))?;
+        let graph = context.graph()?;
+        let target = graph.place(&self.path)?;
+        let server = graph.file_server()?;
+        let interrupt = Interrupt::catch(context.system.console(), &graph.world().threads)?;
+        for file in &self.files {
+            let local = Local::open(file)?;
+            let to = graph.destination(&target, local.name.as_bytes(), self.files.len() > 1)?;
+            refuse_taken(&graph, &to, self.replace)?;
+            let mut from = Metered::new(context, &interrupt, local.shown.clone(), local.size, local.from);
+            let made = files::write(&graph, &server, &mut from).with_context(|| local.shown)?;
+            enter(&graph, &to, made.into(), self.replace)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a name that is taken, before anything is transferred in vain.
+pub(super) fn refuse_taken(graph: &Graph, to: &Place, replace: bool) -> anyhow::Result<()> {
+    let Some(found) = graph.lookup_if_there(to)? else { return Ok(()) };
+    if !replace {
+        return Err(anyhow!("{} exists already", to.shown())).hint("-f replaces it");
+    }
+    match graph.kind(&found.capability) {
+        Ok(Kind::Directory) => bail!("{} is a directory", to.shown()),
+        // What does not answer may be replaced too.
+        _ => Ok(()),
+    }
+}
+
+/// Names a new file; if that fails, the file is not kept.
+pub(super) fn enter(graph: &Graph, to: &Place, file: CapabilitySet, replace: bool) -> anyhow::Result<()> {
+    let entered = graph.enter(to, &file, masks::of_object()?, replace);
+    if let Err(error) = &entered
+        && !matches!(refusal(error), Some(Refusal::MaybeExecuted(_)))
+        && let Some(file) = file.first()
+    {
+        files::discard(graph, file);
+    }
+    entered
+}
+
+/// A file of the caller's.
+struct Local {
+    from: Box<dyn Read>,
+    size: Option<u64>,
+    /// Its own name, without directories; empty for standard input.
+    name: OsString,
+    shown: String,
+}
+
+impl Local {
+    fn open(path: &OsStr) -> anyhow::Result<Local> {
+        if path == "-" {
+            let from = Box::new(std::io::stdin());
+            return Ok(Local { from, size: None, name: OsString::new(), shown: "standard input".into() });
+        }
+        let shown = path.display().to_string();
+        let file = std::fs::File::open(path).with_context(|| shown.clone())?;
+        let metadata = file.metadata().with_context(|| shown.clone())?;
+        if metadata.is_dir() {
+            bail!("{shown} is a directory");
+        }
+        // Devices and what the kernel makes up say 0.
+        let size = Some(metadata.len()).filter(|size| *size > 0);
+        let name = std::path::Path::new(path).file_name().unwrap_or_default().to_owned();
+        Ok(Local { from: Box::new(file), size, name, shown })
+    }
+}

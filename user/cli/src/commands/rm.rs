@@ -1,0 +1,118 @@
+//! `amoeba rm`: names go, and objects if asked.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+use amoeba_cap::Capability;
+use amoeba_stubs::standard;
+use amoeba_wire::Status;
+use amoeba_world::Error as Refusal;
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+
+use crate::failure::Advise;
+use crate::graph::{Graph, Kind};
+use crate::place::{self, Place};
+use crate::{Context, failure};
+
+/// Remove names
+///
+/// A name goes; the object lives on for those who have another name or a capability for it, and one that nobody reaches
+/// is reclaimed by ageing. With --destroy the object itself is destroyed first, at once and for everybody.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Remove directories too; with --destroy also everything in them
+    #[arg(short, long)]
+    recursive: bool,
+    /// Destroy the objects themselves: every capability for them is dead
+    #[arg(long)]
+    destroy: bool,
+    /// Say nothing of names that are not there
+    #[arg(short, long)]
+    force: bool,
+    /// The names
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<OsString>,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
+        place::one_standard_input(&self.paths)?;
+        let graph = context.graph()?;
+        let mut remover = Remover { graph: &graph, arguments: &self, seen: BTreeSet::new() };
+        for path in &self.paths {
+            let place = graph.place(path)?;
+            remover.remove(&place)?;
+        }
+        Ok(())
+    }
+}
+
+struct Remover<'a> {
+    graph: &'a Graph,
+    arguments: &'a Arguments,
+    /// Directories that were entered: a graph may have circles.
+    seen: BTreeSet<[u8; 9]>,
+}
+
+impl Remover<'_> {
+    fn remove(&mut self, place: &Place) -> anyhow::Result<()> {
+        let found = match self.graph.lookup_if_there(place) {
+            Ok(Some(found)) => found.capability,
+            Ok(None) | Err(_) if self.arguments.force && self.is_missing(place) => return Ok(()),
+            Ok(None) => return Err(anyhow!("{}: no such name", place.shown())),
+            Err(error) => return Err(error),
+        };
+        if place.last_name().is_empty() && !self.arguments.destroy {
+            return Err(anyhow!("{} has no name that could be removed", place.shown()))
+                .hint("--destroy destroys the object itself");
+        }
+        let kind = self.graph.kind(&found);
+        if kind.as_ref().is_ok_and(|kind| *kind == Kind::Directory) && !self.arguments.recursive {
+            return Err(anyhow!("{} is a directory", place.shown())).hint("-r removes directories too");
+        }
+        if self.arguments.destroy {
+            match kind.with_context(|| place.shown())? {
+                Kind::Directory => self.destroy_directory(place, &found)?,
+                _ => self.destroy(place, &found)?,
+            }
+        }
+        if place.last_name().is_empty() { Ok(()) } else { self.graph.delete(place) }
+    }
+
+    fn is_missing(&self, place: &Place) -> bool {
+        let status = self.graph.lookup(place).err().and_then(|error| failure::refusal(&error));
+        status.is_some_and(|refusal| refusal.status() == Status::STD_NOTFOUND)
+    }
+
+    fn destroy_directory(&mut self, place: &Place, directory: &Capability) -> anyhow::Result<()> {
+        if !self.seen.insert(identity(directory)) {
+            // Its rows are being removed already; this name goes as they do.
+            return Ok(());
+        }
+        for row in self.graph.list(place)?.rows {
+            self.remove(&place.child(&row.name))?;
+        }
+        match self.graph.discard(directory) {
+            Err(Refusal::Refused(Status::SP_NOTEMPTY)) => {
+                bail!("{}: somebody else has put something into it meanwhile", place.shown())
+            }
+            discarded => discarded.with_context(|| place.shown()),
+        }
+    }
+
+    fn destroy(&self, place: &Place, object: &Capability) -> anyhow::Result<()> {
+        match standard::destroy(self.graph.world(), object) {
+            // Destroyed already, under another name perhaps: the name is what is left.
+            Err(Refusal::Refused(Status::STD_CAPBAD)) => Ok(()),
+            destroyed => destroyed.with_context(|| place.shown()),
+        }
+    }
+}
+
+/// Port and object number.
+fn identity(capability: &Capability) -> [u8; 9] {
+    let mut identity = [0; 9];
+    identity.copy_from_slice(&capability.to_bytes()[..9]);
+    identity
+}

@@ -1,0 +1,221 @@
+//! What a PATH argument says: a name in the directory graph, or a capability, which may come by a way that others do
+//! not see.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+
+use amoeba_cap::Capability;
+use anyhow::{Context, anyhow, bail};
+
+use crate::failure::Advise;
+
+/// Bytes that are read of a file or descriptor that is to hold a capability.
+const CAPABILITY_TEXT_MAX: u64 = 256;
+
+/// Where an object is to be found.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A path in the directory graph: from the user's root when it begins with '/', else from the working directory.
+    Path(Vec<u8>),
+    /// The object of a capability, or what a path leads to from it.
+    Capability(Capability, Vec<u8>),
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+impl Place {
+    /// What `argument` says. `-`, `@FILE` and `fd:N` are read here.
+    pub(crate) fn parse(argument: &OsStr) -> anyhow::Result<Place> {
+        let bytes = argument.as_bytes();
+        if bytes == b"-" {
+            return Ok(read("standard input", std::io::stdin().lock())?.into());
+        }
+        if let Some(file) = bytes.strip_prefix(b"@") {
+            return from_file(OsStr::from_bytes(file));
+        }
+        if let Some(number) = bytes.strip_prefix(b"fd:") {
+            return from_descriptor(number);
+        }
+        Place::parse_without_reading(argument)
+    }
+
+    /// What `argument` says where `-`, `@` and `fd:` mean nothing: a name, or the text of a capability.
+    pub(crate) fn parse_without_reading(argument: &OsStr) -> anyhow::Result<Place> {
+        let bytes = argument.as_bytes();
+        if let Some(text) = bytes.strip_prefix(b"cap:") {
+            return from_text(text).context("a capability is port/object(rights)/check");
+        }
+        // A path can look like this too, with a directory called `1:2:3:4:5:6`; `./` in front says so.
+        Ok(from_text(bytes).unwrap_or_else(|| Place::Path(bytes.to_vec())))
+    }
+
+    /// The place for people: no check field.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Place::Path(path) => crate::out::printable(path),
+            Place::Capability(capability, path) if path.is_empty() => format!("{capability:?}"),
+            Place::Capability(capability, path) => format!("{capability:?}/{}", crate::out::printable(path)),
+        }
+    }
+
+    /// The place of `name` in the directory that this place is.
+    pub(crate) fn child(&self, name: &[u8]) -> Place {
+        let join = |path: &[u8]| {
+            let slash: &[u8] = if path.is_empty() || path.ends_with(b"/") { b"" } else { b"/" };
+            [path, slash, name].concat()
+        };
+        match self {
+            Place::Path(path) => Place::Path(join(path)),
+            Place::Capability(capability, path) => Place::Capability(*capability, join(path)),
+        }
+    }
+
+    /// The places on the way to this one, without it, the first first.
+    pub(crate) fn above(&self) -> Vec<Place> {
+        let (Place::Path(path) | Place::Capability(_, path)) = self;
+        let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+        let cuts = (1..end).filter(|&at| path[at] == b'/' && path[at - 1] != b'/');
+        let cut = |at: usize| match self {
+            Place::Path(path) => Place::Path(path[..at].to_vec()),
+            Place::Capability(capability, path) => Place::Capability(*capability, path[..at].to_vec()),
+        };
+        cuts.map(cut).collect()
+    }
+
+    /// The last component of the path; empty where there is none.
+    pub(crate) fn last_name(&self) -> &[u8] {
+        let (Place::Path(path) | Place::Capability(_, path)) = self;
+        let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+        path[..end].rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+    }
+
+    /// Whether the path ends in '/', so that it can only mean a directory.
+    pub(crate) fn is_directory(&self) -> bool {
+        let (Place::Path(path) | Place::Capability(_, path)) = self;
+        path.ends_with(b"/")
+    }
+}
+
+impl From<Capability> for Place {
+    fn from(capability: Capability) -> Place {
+        Place::Capability(capability, Vec::new())
+    }
+}
+
+fn from_file(path: &OsStr) -> anyhow::Result<Place> {
+    let shown = format!("@{}", path.display());
+    let file = std::fs::File::open(path).context(shown.clone())?;
+    Ok(read(&shown, file)?.into())
+}
+
+fn from_descriptor(number: &[u8]) -> anyhow::Result<Place> {
+    let number: Option<u32> = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+    let number = number.ok_or_else(|| anyhow!("fd: wants the number of an open descriptor, as in fd:3"))?;
+    let file = std::fs::File::open(format!("/proc/self/fd/{number}")).context(format!("fd:{number}"))?;
+    Ok(read(&format!("fd:{number}"), file)?.into())
+}
+
+fn read(what: &str, from: impl Read) -> anyhow::Result<Capability> {
+    let mut text = Vec::new();
+    from.take(CAPABILITY_TEXT_MAX).read_to_end(&mut text).with_context(|| what.to_owned())?;
+    let text = String::from_utf8_lossy(&text);
+    let text = text.trim();
+    let text = text.strip_prefix("cap:").unwrap_or(text);
+    match text.parse::<Capability>() {
+        Ok(capability) => Ok(capability),
+        Err(error) => Err(error)
+            .with_context(|| format!("{what} holds no capability"))
+            .hint("`amoeba cap show PATH` prints one"),
+    }
+}
+
+/// The capability in `port/object(rights)/check` or `port/object(rights)/check/path`.
+fn from_text(bytes: &[u8]) -> Option<Place> {
+    let slashes: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] == b'/').take(3).collect();
+    let (text, path) = match slashes[..] {
+        [_, _] => (bytes, &b""[..]),
+        [_, _, third] => (&bytes[..third], &bytes[third + 1..]),
+        _ => return None,
+    };
+    let capability: Capability = std::str::from_utf8(text).ok()?.parse().ok()?;
+    // A path from a capability has no root but the capability.
+    let path = &path[path.iter().take_while(|&&byte| byte == b'/').count()..];
+    Some(Place::Capability(capability, path.to_vec()))
+}
+
+/// Refuses a second argument that would read standard input.
+pub(crate) fn one_standard_input<'a>(
+    arguments: impl IntoIterator<Item = &'a std::ffi::OsString>,
+) -> anyhow::Result<()> {
+    if arguments.into_iter().filter(|argument| argument.as_bytes() == b"-").count() > 1 {
+        bail!("`-` can stand for standard input only once");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "1:2:3:4:5:6/7(FF)/A:B:C:D:E:F";
+
+    fn place(text: &str) -> Place {
+        Place::parse(OsStr::new(text)).unwrap()
+    }
+
+    #[test]
+    fn paths_and_capabilities_are_told_apart() {
+        let capability: Capability = TEXT.parse().unwrap();
+        assert_eq!(place("docs/a"), Place::Path(b"docs/a".to_vec()));
+        assert_eq!(place("/a/b/c"), Place::Path(b"/a/b/c".to_vec()));
+        assert_eq!(place(TEXT), capability.into());
+        assert_eq!(place(&format!("cap:{TEXT}")), capability.into());
+        assert_eq!(place(&format!("{TEXT}/x/y")), Place::Capability(capability, b"x/y".to_vec()));
+        assert_eq!(place(&format!("./{TEXT}")), Place::Path(format!("./{TEXT}").into_bytes()));
+        assert!(Place::parse(OsStr::new("cap:nonsense")).is_err());
+        assert!(Place::parse(OsStr::new("fd:x")).is_err());
+        assert!(Place::parse(OsStr::new("@/no/such/file")).is_err());
+    }
+
+    #[test]
+    fn what_is_shown_of_a_capability_is_no_secret() {
+        let shown = format!("{:?}", place(&format!("{TEXT}/x")));
+        assert_eq!(shown, "1:2:3:4:5:6/7(FF)/x");
+    }
+
+    #[test]
+    fn a_file_may_hold_a_capability_and_a_newline() {
+        let read = |text: &str| read("it", text.as_bytes());
+        assert_eq!(read(&format!(" {TEXT}\n")).unwrap().to_text(), TEXT);
+        assert!(read("").is_err() && read(&"x".repeat(10_000)).is_err());
+    }
+
+    #[test]
+    fn children_and_last_names() {
+        assert_eq!(place("docs").child(b"a"), place("docs/a"));
+        assert_eq!(place("docs/").child(b"a"), place("docs/a"));
+        assert_eq!(place(TEXT).child(b"a"), place(&format!("{TEXT}/a")));
+        assert_eq!(
+            ["a/b", "a/b//", "a", "/", ""].map(|path| place(path).last_name().to_vec()),
+            [&b"b"[..], b"b", b"a", b"", b""].map(<[u8]>::to_vec)
+        );
+        assert_eq!(place("/a//b/c/").above(), [place("/a"), place("/a//b")]);
+        assert_eq!(place("a").above(), []);
+        assert!(place("a/").is_directory() && !place("a").is_directory());
+    }
+
+    #[test]
+    fn no_argument_panics() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            // Only forms that read nothing from outside.
+            if !matches!(bytes.first(), Some(b'-' | b'@' | b'f')) {
+                let _ = Place::parse(OsStr::from_bytes(bytes)).map(|place| place.shown());
+            }
+        });
+    }
+}
