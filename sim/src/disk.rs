@@ -135,7 +135,12 @@ impl Platter {
 
     fn flush(&mut self) {
         for (index, mut versions) in std::mem::take(&mut self.pending) {
-            self.durable.insert(index, versions.pop().expect("pending sectors have a version"));
+            let sector = versions.pop().expect("pending sectors have a version");
+            if *sector == ZEROS {
+                self.durable.remove(&index); // what is not there reads as zeros
+            } else {
+                self.durable.insert(index, sector);
+            }
         }
         self.size_durable = self.size;
     }

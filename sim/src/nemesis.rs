@@ -18,7 +18,7 @@ pub struct Nemesis {
     pub storms: bool,
     /// Whether hosts may be cut off from each other, at most for three seconds.
     pub partitions: bool,
-    /// The longest pause between two harms.
+    /// The longest pause between two harms; at least a millisecond.
     pub pause: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Nemesis {
         let mut random = sim.random("nemesis");
         let end = sim.now() + time;
         while sim.now() < end {
-            let pause = random.between(0, self.pause.as_micros() as u64);
+            let pause = random.between(0, self.pause.as_micros() as u64).max(1000);
             sim.sleep(Duration::from_micros(pause).min(end - sim.now()));
             self.harm(sim, &mut random);
         }
