@@ -42,24 +42,24 @@ const DAEMONS: [(&str, &str); 3] =
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// The supervisor.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Whether every daemon has answered and the names are published.
-    pub ready: bool,
+    pub(crate) ready: bool,
     /// The daemons.
-    pub daemons: Vec<Daemon>,
+    pub(crate) daemons: Vec<Daemon>,
 }
 
 /// One supervised process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Daemon {
     /// What it is.
-    pub role: String,
+    pub(crate) role: String,
     /// Its process; 0 while it is down.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// When it was started, in seconds since 1970.
-    pub since: u64,
+    pub(crate) since: u64,
     /// How often it was restarted.
-    pub restarts: u32,
+    pub(crate) restarts: u32,
 }
 
 /// The report of the supervisor that runs now, if one does.
@@ -98,7 +98,9 @@ pub(crate) fn main(state: &State) -> Result<()> {
         host::leave_session().context("cannot leave the session")?;
     }
     state.create()?;
-    let Some(_lock) = take_lock(state)? else { bail!("another supervisor runs in {}", state.dir().display()) };
+    let Some(_lock) = take_lock(state)? else {
+        bail!("another supervisor runs in {}", state.dir().display())
+    };
     setup::ensure(state)?;
     let (events, incoming) = mpsc::channel();
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
@@ -150,7 +152,8 @@ impl Supervisor<'_> {
     fn watch(&mut self, incoming: &Receiver<Event>) -> Result<()> {
         loop {
             let due = self.daemons.iter().filter_map(|daemon| daemon.restart_at).min();
-            let wait = due.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
+            let wait =
+                due.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
             match incoming.recv_timeout(wait) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Ok(Event::Exited(index, status)) => self.exited(index, status)?,

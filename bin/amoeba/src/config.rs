@@ -16,9 +16,9 @@ const BULLET_SIZE_MIN: u64 = 1 << 20;
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// The file server.
-    pub bullet: Bullet,
+    pub(crate) bullet: Bullet,
     /// The directory server.
-    pub directory: Directory,
+    pub(crate) directory: Directory,
 }
 
 /// The file server's part.
@@ -26,9 +26,9 @@ pub(crate) struct Config {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Bullet {
     /// Bytes of the image; read once, when it is made. The file is sparse.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Bytes of memory for files.
-    pub cache: u64,
+    pub(crate) cache: u64,
 }
 
 impl Default for Bullet {
@@ -42,7 +42,7 @@ impl Default for Bullet {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Directory {
     /// Bytes of memory for tables.
-    pub cache: usize,
+    pub(crate) cache: usize,
 }
 
 impl Default for Directory {
@@ -56,7 +56,7 @@ impl Config {
     ///
     /// # Errors
     /// The file is there and cannot be read, or says something that is not known here: line and column are told.
-    pub fn read(state: &State) -> Result<Config> {
+    pub(crate) fn read(state: &State) -> Result<Config> {
         let path = state.path("config.toml");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,

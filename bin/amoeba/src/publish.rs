@@ -34,7 +34,8 @@ pub(crate) fn ensure(world: &World, state: &State) -> Result<()> {
         }
     }
     let seed = state.host_seed()?;
-    let files = standard::restrict(world, &state.capability("bullet.cap")?, mask(bullet::CREATE | bullet::READ))?;
+    let files =
+        standard::restrict(world, &state.capability("bullet.cap")?, mask(bullet::CREATE | bullet::READ))?;
     publish(&names, "/profile/cap/bulletsvr/default", files)?;
     publish(&names, "/profile/cap/todsvr/default", server(state, &seed, "tod")?)?;
     publish(&names, "/profile/cap/randomsvr/default", server(state, &seed, "random")?)?;

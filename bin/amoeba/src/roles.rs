@@ -52,7 +52,10 @@ pub(crate) fn kernel(state: &State) -> Result<()> {
 /// Starts the servers of the host; they run until the process ends.
 fn serve_host(world: &World, seed: &HostSeed, guests: Arc<LinuxGuests>, kernel: Client) -> Result<()> {
     let listen = |name: &str, size_max: usize| -> Result<Listener> {
-        world.transactions.listen(&seed.keys(name).get_port, size_max).with_context(|| format!("server {name}"))
+        world
+            .transactions
+            .listen(&seed.keys(name).get_port, size_max)
+            .with_context(|| format!("server {name}"))
     };
     let secret = |name: &str| seed.keys(name).secret;
     let whole = |name: &str, listener: &Listener| {
@@ -109,7 +112,8 @@ pub(crate) fn bullet(state: &State) -> Result<()> {
 pub(crate) fn directory(state: &State) -> Result<()> {
     end_with_supervisor()?;
     let config = Config::read(state)?;
-    let open = |name: &str| FileDisk::open(&state.path(name)).context("cannot open the directory server's files");
+    let open =
+        |name: &str| FileDisk::open(&state.path(name)).context("cannot open the directory server's files");
     let (tables, log) = (open("directory/tables")?, open("directory/log")?);
     let options = amoeba_directory::Options { cache_size: config.directory.cache, ..Default::default() };
     let world = connect(&state.socket());

@@ -48,9 +48,11 @@ fn host_capability(state: &State) -> Result<Capability> {
 }
 
 fn format_bullet(state: &State, config: &Config) -> Result<Capability> {
-    let disk = FileDisk::open_or_create(&state.path("bullet.img")).context("cannot make the file server's image")?;
+    let disk =
+        FileDisk::open_or_create(&state.path("bullet.img")).context("cannot make the file server's image")?;
     let size = config.bullet.size;
-    disk.set_size(size).with_context(|| format!("cannot make an image of {size} bytes for the file server"))?;
+    disk.set_size(size)
+        .with_context(|| format!("cannot make an image of {size} bytes for the file server"))?;
     let options = amoeba_bullet::FormatOptions { force: true, ..Default::default() };
     let made = amoeba_bullet::format(&disk, &*amoeba_linux::entropy(), &options);
     let volume = made.context("cannot format the file server's image")?;
@@ -62,7 +64,9 @@ fn format_directory(state: &State) -> Result<Capability> {
     for file in ["directory/tables", "directory/log"] {
         let _ = fs::remove_file(state.path(file)); // half-made: no capability for it was ever given out
     }
-    let open = |name| FileDisk::open_or_create(&state.path(name)).context("cannot make the directory server's files");
+    let open = |name| {
+        FileDisk::open_or_create(&state.path(name)).context("cannot make the directory server's files")
+    };
     let (tables, log) = (open("directory/tables")?, open("directory/log")?);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
     let entropy = amoeba_linux::entropy();

@@ -31,24 +31,25 @@ pub(crate) struct State {
 
 impl State {
     /// The state directory that [`Place::find`] names.
-    pub fn find() -> Result<State> {
-        let place = Place::find()
-            .context("neither HOME nor XDG_STATE_HOME nor AMOEBA_STATE is set: there is no place for state")?;
+    pub(crate) fn find() -> Result<State> {
+        let place = Place::find().context(
+            "neither HOME nor XDG_STATE_HOME nor AMOEBA_STATE is set: there is no place for state",
+        )?;
         Ok(State { place })
     }
 
     /// The directory itself.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.place.directory
     }
 
     /// Whether it is the host's own system and not a user's private one.
-    pub fn of_host(&self) -> bool {
+    pub(crate) fn of_host(&self) -> bool {
         self.place.of_host
     }
 
     /// Makes the directories that are missing.
-    pub fn create(&self) -> Result<()> {
+    pub(crate) fn create(&self) -> Result<()> {
         for dir in ["", "directory", "guests", "log", "run"] {
             let dir = self.dir().join(dir);
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
@@ -58,45 +59,45 @@ impl State {
     }
 
     /// The path of something in the directory.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir().join(name)
     }
 
     /// The socket of the kernel daemon.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.place.socket()
     }
 
     /// The system's secret.
-    pub fn system_secret(&self) -> Result<SystemSecret> {
+    pub(crate) fn system_secret(&self) -> Result<SystemSecret> {
         Ok(SystemSecret::from_bytes(self.read_array("system.secret")?))
     }
 
     /// What this host's own servers are made from.
-    pub fn host_seed(&self) -> Result<HostSeed> {
+    pub(crate) fn host_seed(&self) -> Result<HostSeed> {
         Ok(HostSeed::from_bytes(self.read_array("host.seed")?))
     }
 
     /// This host's name.
-    pub fn host_name(&self) -> Result<String> {
+    pub(crate) fn host_name(&self) -> Result<String> {
         let name = fs::read_to_string(self.path("host.name")).context("the state directory names no host")?;
         Ok(name.trim().to_owned())
     }
 
     /// A capability stored as text.
-    pub fn capability(&self, name: &str) -> Result<Capability> {
+    pub(crate) fn capability(&self, name: &str) -> Result<Capability> {
         let path = self.path(name);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         text.trim().parse().with_context(|| format!("{} holds no capability", path.display()))
     }
 
     /// Whether the file is there.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.path(name).exists()
     }
 
     /// Writes a file whole or not at all, with mode 0600, durably.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path(name);
         let part = path.with_extension(format!("part{}", std::process::id()));
         let store = || -> std::io::Result<()> {
@@ -113,9 +114,15 @@ impl State {
     }
 
     /// Takes the lock that `name` stands for, for the life of this process; `None` when another process has it.
-    pub fn lock(&self, name: &str) -> Result<Option<fs::File>> {
+    pub(crate) fn lock(&self, name: &str) -> Result<Option<fs::File>> {
         let path = self.path(name);
-        let open = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let open = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path);
         let file = open.with_context(|| format!("cannot open {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
@@ -132,6 +139,9 @@ impl State {
             }
             other => other.with_context(|| format!("cannot read {}", path.display()))?,
         };
-        bytes.try_into().ok().with_context(|| format!("{} is damaged: it should have {N} bytes", path.display()))
+        bytes
+            .try_into()
+            .ok()
+            .with_context(|| format!("{} is damaged: it should have {N} bytes", path.display()))
     }
 }

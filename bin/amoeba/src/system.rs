@@ -28,7 +28,7 @@ pub(crate) struct Local {
 
 impl Local {
     /// The system that [`State::find`] names.
-    pub fn new() -> Local {
+    pub(crate) fn new() -> Local {
         Local { console: Terminal }
     }
 }
@@ -38,7 +38,9 @@ impl amoeba_cli::System for Local {
         let state = State::find()?;
         if boot::running(&state)?.is_none_or(|report| !report.ready) {
             match start {
-                Start::Never => bail!("no system runs in {}; start one with `amoeba up`", state.dir().display()),
+                Start::Never => {
+                    bail!("no system runs in {}; start one with `amoeba up`", state.dir().display())
+                }
                 Start::IfNeeded => start_detached(&state)?,
             }
         }
@@ -99,12 +101,8 @@ fn session(state: &State) -> Result<Session> {
 
 /// The daemons, the supervisor first, and what is not as it should be.
 fn describe(report: &Report) -> (Vec<DaemonStatus>, Vec<String>) {
-    let mut daemons = vec![DaemonStatus {
-        role: "supervisor".to_owned(),
-        pid: Some(report.pid),
-        since: None,
-        restarts: 0,
-    }];
+    let mut daemons =
+        vec![DaemonStatus { role: "supervisor".to_owned(), pid: Some(report.pid), since: None, restarts: 0 }];
     let mut attention = Vec::new();
     if !report.ready {
         attention.push("the system is starting".to_owned());
@@ -152,7 +150,10 @@ fn start_detached(state: &State) -> Result<()> {
             && let Some(status) = child.try_wait()?
             && boot::running(state)?.is_none()
         {
-            bail!("the system does not start ({status}); the end of its log:\n{}", tail(&state.path("log/boot.log")));
+            bail!(
+                "the system does not start ({status}); the end of its log:\n{}",
+                tail(&state.path("log/boot.log"))
+            );
         }
         if Instant::now() > deadline {
             bail!("the system does not answer; the end of its log:\n{}", tail(&state.path("log/boot.log")));
