@@ -5,11 +5,13 @@ use std::io::Write;
 
 use amoeba_cap::Capability;
 use amoeba_stubs::{bullet, stream};
-use amoeba_world::World;
+use amoeba_world::{Error, World};
 
 use super::program::{Refusal, unreadable};
 use super::pump::{Closed, PIECE_SIZE_MAX, Sink, Source};
 
+/// How often a caller that cannot be reached is looked for, for as long as a locate takes, before its streams close.
+const ATTEMPTS_MAX: usize = 3;
 /// Bytes of a program that one transaction brings.
 const FETCH_SIZE: usize = 1 << 20;
 const _: () = assert!(PIECE_SIZE_MAX <= stream::PIECE_SIZE_MAX);
@@ -30,8 +32,7 @@ impl RemoteSink {
 
 impl Sink for RemoteSink {
     fn write(&mut self, position: u64, bytes: &[u8]) -> Result<(), Closed> {
-        // Whatever went wrong, the stub has tried again as often as makes sense.
-        stream::write(&self.world, &self.object, position, bytes).map_err(|_| Closed)
+        patiently(|| stream::write(&self.world, &self.object, position, bytes))
     }
 
     fn close(&mut self, position: u64) {
@@ -56,13 +57,25 @@ impl RemoteSource {
 impl Source for RemoteSource {
     fn read(&mut self, position: u64) -> Result<(Vec<u8>, bool), Closed> {
         let size = u32::try_from(PIECE_SIZE_MAX).expect("a piece is small");
-        let reply = stream::read(&self.world, &self.object, position, size).map_err(|_| Closed)?;
+        let reply = patiently(|| stream::read(&self.world, &self.object, position, size))?;
         Ok((reply.data, reply.end))
     }
 
     fn close(&mut self, position: u64) {
         let _ = stream::close(&self.world, &self.object, position);
     }
+}
+
+/// Positions make every request harmless when it is repeated, so a caller that cannot be reached for a moment loses
+/// nothing. One that answers with an error takes no more.
+fn patiently<T>(mut request: impl FnMut() -> Result<T, Error>) -> Result<T, Closed> {
+    for _ in 1..ATTEMPTS_MAX {
+        match request() {
+            Err(Error::NotSent(_) | Error::MaybeExecuted(_)) => {}
+            result => return result.map_err(|_| Closed),
+        }
+    }
+    request().map_err(|_| Closed)
 }
 
 /// Copies a program out of its Bullet server.

@@ -112,7 +112,10 @@ pub(super) fn kill_all(reach: Reach) {
 /// Sends SIGKILL to every process of the guest, without waiting or reaping.
 pub(super) fn kill_now(reach: Reach) {
     match reach {
-        Reach::Namespace => send(-1, libc::SIGKILL),
+        Reach::Namespace => {
+            assert_eq!(std::process::id(), 1, "only PID 1 of a namespace may kill everybody in it");
+            send(-1, libc::SIGKILL);
+        }
         Reach::Descendants => {
             for (pid, process) in processes(reach) {
                 if !process.is_dead() {

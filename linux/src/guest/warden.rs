@@ -33,6 +33,8 @@ use super::tree::{self, Frozen, Reach};
 
 /// How long a killed guest's last output may take to reach its caller.
 const KILLED_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often we look whether it was killed while its output is being delivered.
+const KILLED_LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the descendants are killed when there is no namespace that dies with us: one may be forking meanwhile.
 const KILL_ROUNDS: usize = 20;
 /// Bytes we ask for in a pipe, so that a guest and its pump work at the same time.
@@ -118,8 +120,7 @@ fn run_guest(start: &Start, shared: &Arc<Shared>) -> Result<Exit, Refusal> {
     tree::kill_all(shared.reach);
     // Nobody is left who could write, so every pump reaches the end of what was written.
     shared.state().terminal = None;
-    let killed = shared.state().killed;
-    drain(&drained, killed);
+    drain(&drained, shared);
     Ok(exit_of(status))
 }
 
@@ -336,12 +337,18 @@ fn start_pumps(
     drained
 }
 
-fn drain(drained: &[mpsc::Receiver<()>], killed: bool) {
+/// Waits until the output was delivered: as long as the caller takes it, and once the process is killed not much
+/// longer.
+fn drain(drained: &[mpsc::Receiver<()>], shared: &Shared) {
+    let mut patience = KILLED_DRAIN_TIMEOUT;
     for told in drained {
-        if killed {
-            let _ = told.recv_timeout(KILLED_DRAIN_TIMEOUT);
-        } else {
-            let _ = told.recv();
+        while told.recv_timeout(KILLED_LOOK_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if shared.state().killed {
+                patience = patience.saturating_sub(KILLED_LOOK_INTERVAL);
+            }
+            if patience.is_zero() {
+                return;
+            }
         }
     }
 }
