@@ -228,7 +228,9 @@ impl State {
         while let Some(event) = self.host(host).kernel.as_mut().and_then(Kernel::poll_event) {
             self.deliver(host, event);
         }
-        while let Some(transmit) = self.host(host).kernel.as_mut().and_then(Kernel::poll_transmit) {
+        let now = self.now;
+        let next = |kernel: &mut Kernel| kernel.poll_transmit(now);
+        while let Some(transmit) = self.host(host).kernel.as_mut().and_then(next) {
             let size = transmit.packet.len();
             assert!(
                 size <= self.config.packet_size_max,

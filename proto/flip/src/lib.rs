@@ -7,8 +7,8 @@
 //! Sans I/O: time and packets in, packets and events out. This box is an end point; it does not yet forward between
 //! two links of its host.
 //!
-//! Modules: [`routes`](RouteTable) what is known of addresses, `reassembly` fragments to messages, `seen` which
-//! broadcasts were seen already.
+//! Modules: [`routes`](RouteTable) what is known of addresses, `reassembly` fragments to messages, `sending` messages to
+//! fragments, `seen` which broadcasts were seen already.
 //!
 //! # Source
 //! Kaashoek, van Renesse, van Staveren, Tanenbaum: FLIP, ACM TOCS 11(1), 1993; Amoeba 5.3.
@@ -17,16 +17,20 @@
 mod reassembly;
 mod routes;
 mod seen;
+mod sending;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use amoeba_threads::Instant;
-use amoeba_wire::packet::{Address, FLIP_HEADER_SIZE, FlipHeader, PacketKind, flip_flag};
+use amoeba_wire::packet::{
+    Address, ETHERNET_PAYLOAD_MAX, FLIP_HEADER_SIZE, FlipHeader, PacketKind, flip_flag,
+};
 
 use reassembly::{Progress, Reassembly};
 pub use routes::{Route, RouteTable};
 use seen::Seen;
+use sending::{Outbox, Sending};
 
 /// The longest a packet may live in the network. A box that has just started answers no NOTHERE for as long, so that a
 /// packet to an address of its earlier life cannot make anybody believe that it was never received.
@@ -72,6 +76,9 @@ pub struct Transmit {
     pub to: Option<Location>,
     /// A whole FLIP packet.
     pub packet: Vec<u8>,
+    /// It is part of a message too large for one Ethernet frame: a link should neither lose it to its own haste nor let
+    /// small packets wait for it.
+    pub bulk: bool,
 }
 
 /// Why a message came back.
@@ -145,6 +152,7 @@ pub struct FlipBox {
     locating: BTreeMap<Address, Locating>,
     seen: Seen,
     reassembly: Reassembly,
+    outbox: Outbox,
     silent_until: Instant,
     message_id: u32,
     events: VecDeque<Event>,
@@ -184,6 +192,7 @@ impl FlipBox {
             locating: BTreeMap::new(),
             seen: Seen::default(),
             reassembly: Reassembly::default(),
+            outbox: Outbox::default(),
             silent_until: now + PACKET_LIFE_MAX,
             message_id,
             events: VecDeque::new(),
@@ -241,7 +250,7 @@ impl FlipBox {
         match self.routes.best(to, secure) {
             Some(route) => {
                 let route = route.clone();
-                self.send_fragments(&route, &message);
+                self.send_message(now, &route, message);
             }
             None if self.routes.knows(to) => self.undelivered(message, Undelivered::Untrusted),
             None => self.locate(now, message, locate_timeout),
@@ -319,9 +328,44 @@ impl FlipBox {
         [searches, self.reassembly.next_timeout(), self.routes.next_timeout()].into_iter().flatten().min()
     }
 
-    /// The next packet to send.
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+    /// The next packet to send, over links that take everything.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.poll_transmit_where(now, |_, _| true)
+    }
+
+    /// The next packet to send; bulk only to locations that are `ready` for it.
+    pub fn poll_transmit_where(
+        &mut self,
+        now: Instant,
+        ready: impl FnMut(LinkId, &Location) -> bool,
+    ) -> Option<Transmit> {
+        let transmit = self.transmits.pop_front().or_else(|| self.outbox.next(now, ready))?;
+        self.counters.packets_out += 1;
+        Some(transmit)
+    }
+
+    /// Whether a message between these addresses is still leaving: `matches` is given what it begins with.
+    pub fn leaving(&self, from: Address, to: Address, matches: impl FnMut(&[u8]) -> bool) -> bool {
+        self.outbox.has(from, to, matches)
+    }
+
+    /// Whether a message between these addresses is arriving, fragment by fragment: `matches` is given what it begins
+    /// with.
+    pub fn arriving(
+        &self,
+        now: Instant,
+        from: Address,
+        to: Address,
+        matches: impl FnMut(&[u8]) -> bool,
+    ) -> bool {
+        self.reassembly.arriving(now, from, to, matches)
+    }
+
+    /// Nobody is at this location any more: drops what was to be sent there, and forgets every way through it.
+    /// Returns the addresses to which no way is left.
+    pub fn location_lost(&mut self, link: LinkId, location: &Location) -> Vec<Address> {
+        self.counters.dropped += self.outbox.forget(link, location) as u64;
+        self.routes.forget_location(link, location)
     }
 
     /// The next event.
@@ -408,7 +452,8 @@ impl FlipBox {
     }
 
     fn not_here(&mut self, arrival: &Arrival<'_>, header: &FlipHeader, payload: &[u8]) {
-        if arrival.now < self.silent_until || header.to.is_null() {
+        // Of a large message the first fragment, which names the transaction, tells enough.
+        if arrival.now < self.silent_until || header.to.is_null() || header.offset != 0 {
             return self.drop_packet();
         }
         let answer = FlipHeader {
@@ -465,25 +510,28 @@ impl FlipBox {
         self.events.push_back(Event::Message { to, from, payload, total, whole: true });
     }
 
-    fn send_fragments(&mut self, route: &Route, message: &Outgoing) {
+    fn send_message(&mut self, now: Instant, route: &Route, message: Outgoing) {
         let Some(link) = self.links.get(usize::from(route.link.0)).copied() else { return };
-        let message_id = self.next_message_id();
         let total = u32::try_from(message.payload.len()).expect("a message is at most 1 GiB and its headers");
+        let header = FlipHeader {
+            kind: PacketKind::Unidata,
+            flags: if message.secure { flip_flag::SECURITY } else { 0 },
+            hops: link.weight,
+            hops_max: route.hops.max(link.weight),
+            to: message.to,
+            from: message.from,
+            message_id: self.next_message_id(),
+            length: total,
+            offset: 0,
+            total,
+        };
         let step = link.packet_size_max - FLIP_HEADER_SIZE;
-        for (index, fragment) in message.payload.chunks(step).enumerate() {
-            let header = FlipHeader {
-                kind: PacketKind::Unidata,
-                flags: if message.secure { flip_flag::SECURITY } else { 0 },
-                hops: link.weight,
-                hops_max: route.hops.max(link.weight),
-                to: message.to,
-                from: message.from,
-                message_id,
-                length: fragment.len() as u32,
-                offset: (index * step) as u32,
-                total,
-            };
-            self.transmit(route.link, Some(route.location.clone()), &header, fragment);
+        if message.payload.len() <= step.min(ETHERNET_PAYLOAD_MAX) {
+            return self.transmit(route.link, Some(route.location.clone()), &header, &message.payload);
+        }
+        let sending = Sending { header, payload: message.payload, step, offset: 0, since: now };
+        if !self.outbox.push(route.link, &route.location, sending) {
+            self.drop_packet();
         }
     }
 
@@ -559,8 +607,7 @@ impl FlipBox {
         let mut packet = Vec::with_capacity(FLIP_HEADER_SIZE + payload.len());
         packet.extend_from_slice(&header.to_bytes());
         packet.extend_from_slice(payload);
-        self.counters.packets_out += 1;
-        self.transmits.push_back(Transmit { link, to, packet });
+        self.transmits.push_back(Transmit { link, to, packet, bulk: false });
     }
 
     fn next_message_id(&mut self) -> u32 {

@@ -8,8 +8,10 @@ use amoeba_wire::packet::{Address, FlipHeader};
 
 /// An unfinished message that got no fragment for so long is given up.
 pub(crate) const REASSEMBLY_LIFE: Duration = Duration::from_secs(4);
+/// A message of which a fragment came within this time is arriving.
+pub(crate) const ARRIVING_LIFE: Duration = Duration::from_millis(500);
 /// Messages being put together at once; past it the one that waits longest is given up.
-pub(crate) const REASSEMBLIES_MAX: usize = 256;
+pub(crate) const REASSEMBLIES_MAX: usize = 1024;
 /// Bytes of fragments that may lie ahead of a gap in one message.
 pub(crate) const AHEAD_SIZE_MAX: usize = 4 << 20;
 /// Bytes of unfinished messages in all.
@@ -83,6 +85,18 @@ impl Reassembly {
         let partial = self.partials.remove(&key).expect("found just now");
         self.size -= partial.size();
         Progress::Complete(partial.front)
+    }
+
+    /// Whether a message of which `matches` accepts the beginning is arriving.
+    pub(crate) fn arriving(
+        &self,
+        now: Instant,
+        from: Address,
+        to: Address,
+        mut matches: impl FnMut(&[u8]) -> bool,
+    ) -> bool {
+        let mut partials = self.partials.range((from, to, 0)..=(from, to, u32::MAX));
+        partials.any(|(_, partial)| now.since(partial.touched) < ARRIVING_LIFE && matches(&partial.front))
     }
 
     /// Gives up everything for an address that is no longer here.

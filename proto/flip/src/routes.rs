@@ -113,6 +113,19 @@ impl RouteTable {
         self.entries.remove(&address);
     }
 
+    /// Forgets every way through a location; the addresses to which none is left.
+    pub(crate) fn forget_location(&mut self, link: LinkId, location: &Location) -> Vec<Address> {
+        let mut lost = Vec::new();
+        self.entries.retain(|address, entry| {
+            entry.routes.retain(|route| route.link != link || route.location != *location);
+            if entry.routes.is_empty() {
+                lost.push(*address);
+            }
+            !entry.routes.is_empty()
+        });
+        lost
+    }
+
     pub(crate) fn expire(&mut self, now: Instant) {
         if self.sweep.is_some_and(|sweep| sweep <= now) {
             self.entries.retain(|_, entry| now.since(entry.confirmed) < ROUTE_LIFE);

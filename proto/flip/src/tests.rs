@@ -27,7 +27,7 @@ impl Wire {
         loop {
             let mut idle = true;
             for from in 0..self.boxes.len() {
-                while let Some(transmit) = self.boxes[from].poll_transmit() {
+                while let Some(transmit) = self.boxes[from].poll_transmit(now) {
                     idle = false;
                     self.packets += 1;
                     for to in 0..self.boxes.len() {
@@ -119,14 +119,14 @@ fn a_secure_message_does_not_leave_over_an_untrusted_link() {
     let mut other = FlipBox::new(vec![LinkConfig { trusted: false, ..LINK }], 0, at(0));
     other.register(B, 1000);
     other.unicast(at(1), B, A, b"x".to_vec(), false, Duration::from_secs(1));
-    let locate = other.poll_transmit().expect("a search begins");
+    let locate = other.poll_transmit(at(1)).expect("a search begins");
     flip.handle_packet(at(1), LinkId(0), &Location(vec![1]), &locate.packet);
-    flip.poll_transmit();
+    flip.poll_transmit(at(2));
     flip.unicast(at(2), A, B, b"secret".to_vec(), true, Duration::from_secs(1));
     let event = flip.poll_event();
     assert!(matches!(event, Some(Event::Undelivered { reason: Undelivered::Untrusted, .. })), "{event:?}");
     flip.unicast(at(2), A, B, b"public".to_vec(), false, Duration::from_secs(1));
-    assert!(flip.poll_transmit().is_some());
+    assert!(flip.poll_transmit(at(2)).is_some());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn fragments_in_any_order_with_copies_make_the_message() {
         Route { link: LinkId(0), location: Location(vec![1]), hops: 3, trusted: true },
     );
     sender.unicast(at(0), A, B, message.clone(), false, Duration::ZERO);
-    let mut packets: Vec<_> = std::iter::from_fn(|| sender.poll_transmit()).collect();
+    let mut packets: Vec<_> = std::iter::from_fn(|| sender.poll_transmit(at(0))).collect();
     packets.reverse();
     let copies = packets.clone();
     let mut receiver = FlipBox::new(vec![LINK], 0, at(0));
@@ -173,6 +173,6 @@ fn no_packets_panic_and_memory_stays_bounded() {
             flip.handle_packet(at(step as u64), LinkId(0), &Location(vec![3]), &packet);
             flip.handle_timeout(at(step as u64));
         }
-        while flip.poll_event().is_some() || flip.poll_transmit().is_some() {}
+        while flip.poll_event().is_some() || flip.poll_transmit(at(9)).is_some() {}
     });
 }

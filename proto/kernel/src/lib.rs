@@ -10,10 +10,12 @@
 //! through the state machines of `amoeba-rpc` (`transact`, `network`). Both have the same semantics.
 //!
 //! Modules: this one holds the types and the table of processes, [`transact`] the client side, [`serve`] the server
-//! side, [`network`] what comes from and goes to the FLIP box, [`ports`] who listens where.
+//! side, [`network`] what comes from and goes to the FLIP box, [`peers`] hosts that are gone and messages that take
+//! long, [`ports`] who listens where.
 #![forbid(unsafe_code)]
 
 mod network;
+mod peers;
 mod ports;
 mod serve;
 mod transact;
@@ -277,9 +279,18 @@ impl Kernel {
         [timer, self.flip.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// The next packet to send.
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.flip.poll_transmit()
+    /// The next packet to send, over links that take everything.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.flip.poll_transmit(now)
+    }
+
+    /// The next packet to send; [`Transmit::bulk`] only to locations that are `ready` for it.
+    pub fn poll_transmit_where(
+        &mut self,
+        now: Instant,
+        ready: impl FnMut(LinkId, &Location) -> bool,
+    ) -> Option<Transmit> {
+        self.flip.poll_transmit_where(now, ready)
     }
 
     /// The next event for a process.

@@ -90,7 +90,9 @@ impl Kernel {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.clients_timer = None;
         for (to, packet) in process.clients.handle_timeout(now) {
-            self.send(now, id, to, packet);
+            if !self.still_leaving(now, id, to, &packet) {
+                self.send(now, id, to, packet);
+            }
         }
         self.rearm_clients(id);
     }
@@ -113,9 +115,13 @@ impl Kernel {
             RpcKind::Request => self.handle_request(now, id, from, &header, message, how),
             RpcKind::Received if about_reply => self.reply_received(now, id, from, &header),
             RpcKind::Reply => self.handle_reply(now, id, from, &header, message, how),
-            RpcKind::Fail | RpcKind::Alive => self.client_packet(now, id, from, &header, None),
+            RpcKind::Fail => self.client_packet(now, id, from, &header, None),
+            RpcKind::Alive if !about_reply => self.client_packet(now, id, from, &header, None),
+            RpcKind::Received | RpcKind::Enquire if self.is_under_way(now, id, from, &header) => {
+                self.answer_alive(now, id, from, &header, 0);
+            }
             RpcKind::Ack | RpcKind::Nak if !about_reply => self.client_packet(now, id, from, &header, None),
-            RpcKind::Ack | RpcKind::Nak | RpcKind::Received | RpcKind::Enquire => {
+            RpcKind::Ack | RpcKind::Nak | RpcKind::Alive | RpcKind::Received | RpcKind::Enquire => {
                 let Some(process) = self.processes.get_mut(&id) else { return };
                 if let Some((to, packet)) = process.clients.handle_control(now, from, &header) {
                     self.send(now, id, to, packet);
@@ -163,6 +169,9 @@ impl Kernel {
         let slot = self.processes.get(&id).and_then(|process| process.slots.get(&Slot(header.dest)));
         let waits =
             matches!(slot, Some(ClientSlot::Remote { trans, .. }) if trans.waits_for(from, header.tid));
+        if waits && self.is_arriving(now, id, from, RpcKind::Reply, header) {
+            return self.answer_alive(now, id, from, header, rpc_flag::REPLY);
+        }
         let kind = if waits { RpcKind::Nak } else { RpcKind::Ack };
         self.acknowledge_reply(now, id, from, header, kind);
     }

@@ -71,7 +71,7 @@ impl Net {
         loop {
             let mut idle = true;
             for from in 0..self.kernels.len() {
-                while let Some(transmit) = self.kernels[from].poll_transmit() {
+                while let Some(transmit) = self.kernels[from].poll_transmit(self.now) {
                     idle = false;
                     if !carry(&transmit) {
                         continue;
@@ -356,7 +356,21 @@ fn a_dead_host_fails_its_transactions_within_five_seconds() {
     net.trans(0, client, port, Vec::new());
     net.run(2000, |_| true);
     net.request(1);
-    net.run(6000, |_| false);
+    net.run(5000, |_| false);
+    assert_eq!(net.reply(0), LOST);
+}
+
+#[test]
+fn a_host_that_dies_before_its_first_word_fails_the_transaction_within_five_seconds() {
+    let mut net = Net::new(2);
+    let (_, port) = net.serve(1);
+    let client = net.attach(0);
+    net.trans(0, client, port, Vec::new());
+    let mut requested = false;
+    net.run(5000, |transmit| {
+        requested |= rpc_kind(transmit) == 3;
+        !requested
+    });
     assert_eq!(net.reply(0), LOST);
 }
 

@@ -66,6 +66,8 @@ impl Kernel {
         *timer = None;
         if trans.is_locating() && now < trans.locate_deadline() {
             self.find_server(now, process, slot);
+        } else if self.slot_under_way(now, process, slot) {
+            self.with_remote(now, process, slot, |trans| trans.still_under_way(now));
         } else {
             self.with_remote(now, process, slot, |trans| trans.handle_timeout(now));
         }

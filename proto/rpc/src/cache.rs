@@ -19,6 +19,8 @@ pub struct Server {
 #[derive(Debug)]
 struct Entry {
     servers: Vec<Server>,
+    /// Requests that were given to these servers.
+    turn: usize,
     used: u64,
 }
 
@@ -30,12 +32,18 @@ pub struct PortCache {
 }
 
 impl PortCache {
-    /// The first server that answered for the port and is not known to be gone.
+    /// The server that the next request for the port should go to: of those that are not known to be gone the nearest,
+    /// and of several that are about as near (their round trips differ by a factor of less than two) each in turn.
     pub fn lookup(&mut self, port: PutPort) -> Option<Server> {
         self.clock += 1;
         let entry = self.entries.get_mut(&port)?;
         entry.used = self.clock;
-        entry.servers.first().copied()
+        let nearest = entry.servers.iter().map(|server| server.round_trip).min()?;
+        let near = |server: &&Server| server.round_trip / 2 < nearest.max(1);
+        let count = entry.servers.iter().filter(near).count();
+        let chosen = entry.servers.iter().filter(near).nth(entry.turn % count).copied();
+        entry.turn = entry.turn.wrapping_add(1);
+        chosen
     }
 
     /// A server answered.
@@ -48,7 +56,7 @@ impl PortCache {
         }
         self.clock += 1;
         let used = self.clock;
-        let entry = self.entries.entry(port).or_insert_with(|| Entry { servers: Vec::new(), used });
+        let entry = self.entries.entry(port).or_insert_with(|| Entry { servers: Vec::new(), turn: 0, used });
         if let Some(known) = entry.servers.iter_mut().find(|known| known.address == server.address) {
             known.round_trip = server.round_trip;
         } else if entry.servers.len() < SERVERS_PER_PORT_MAX {
@@ -64,6 +72,14 @@ impl PortCache {
                 self.entries.remove(&port);
             }
         }
+    }
+
+    /// This process is gone.
+    pub fn forget(&mut self, address: Address) {
+        self.entries.retain(|_, entry| {
+            entry.servers.retain(|server| server.address != address);
+            !entry.servers.is_empty()
+        });
     }
 
     /// Ports known now.

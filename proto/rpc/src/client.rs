@@ -98,6 +98,14 @@ impl RemoteTrans {
         }
     }
 
+    /// The server it was sent to, and its identifier there.
+    pub fn server(&self) -> Option<(Address, u32)> {
+        match self.phase {
+            Phase::Locating => None,
+            Phase::Sent { server, tid, .. } | Phase::Working { server, tid, .. } => Some((server, tid)),
+        }
+    }
+
     /// When [`RemoteTrans::handle_timeout`] is to be called: while locating, when to look (again) for a server.
     pub fn timeout(&self) -> Instant {
         self.timeout
@@ -192,6 +200,24 @@ impl RemoteTrans {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// The host of its server is gone.
+    pub fn server_lost(&mut self) -> Vec<Action> {
+        self.server().map(|(server, _)| self.lost(server)).unwrap_or_default()
+    }
+
+    /// The request is still leaving, or the reply is arriving: silence means nothing.
+    pub fn still_under_way(&mut self, now: Instant) -> Vec<Action> {
+        match &mut self.phase {
+            Phase::Locating => {}
+            Phase::Sent { .. } => self.timeout = now + SERVE_TIMEOUT,
+            Phase::Working { enquiries, .. } => {
+                *enquiries = 0;
+                self.timeout = now + ENQUIRE_INTERVAL;
+            }
+        }
+        Vec::new()
     }
 
     /// Time has passed.

@@ -94,7 +94,7 @@ impl Clients {
         (key.0, control(RpcKind::Nak, rpc_flag::REQUEST, &key, tid))
     }
 
-    /// A packet about a request or a reply arrived: RECEIVED or ENQUIRE of a client, ACK or NAK of a reply.
+    /// A packet about a request or a reply arrived: RECEIVED or ENQUIRE of a client, ACK, NAK or ALIVE of a reply.
     pub fn handle_control(&mut self, now: Instant, from: Address, header: &RpcHeader) -> Option<Answer> {
         let key = (from, header.from);
         match header.kind {
@@ -104,6 +104,10 @@ impl Clients {
                 None
             }
             RpcKind::Nak => self.send_again(now, key, header.tid),
+            RpcKind::Alive => {
+                self.still_leaving(now, key, header.tid);
+                None
+            }
             _ => None,
         }
     }
@@ -138,6 +142,34 @@ impl Clients {
             if matches!(record.state, State::Replied { .. }) {
                 self.put(touched, key, tid, State::Over);
             }
+        }
+    }
+
+    /// Everything about this process is to be forgotten that only serves to reach it: its host is gone.
+    pub fn host_lost(&mut self, client: Address) {
+        let replied: Vec<_> = self
+            .records
+            .range((client, 0)..=(client, u16::MAX))
+            .filter(|(_, record)| is_replied(&record.state))
+            .map(|(key, record)| (*key, record.tid))
+            .collect();
+        for (key, tid) in replied {
+            self.client_gone(key, tid);
+        }
+    }
+
+    /// Whether nothing is known of this transaction of the client slot: it is later than any that came.
+    pub fn is_new(&self, key: ClientKey, tid: u32) -> bool {
+        self.records.get(&key).is_none_or(|record| is_newer(tid, record.tid))
+    }
+
+    /// The reply is on its way but not there yet: the client is asked for it later.
+    pub fn still_leaving(&mut self, now: Instant, key: ClientKey, tid: u32) {
+        let Some(record) = self.records.get_mut(&key).filter(|record| record.tid == tid) else { return };
+        if let State::Replied { tries, next, .. } = &mut record.state {
+            self.unacknowledged.remove(&(*next, key));
+            (*tries, *next) = (0, now + REPLY_TIMEOUT);
+            self.unacknowledged.insert((*next, key));
         }
     }
 

@@ -9,6 +9,8 @@
 //! - a request is executed only if its transaction identifier is newer than every other from the same client slot;
 //! - whoever answers NAK remembers the identifier as refused, so that a late copy of the request is dropped: NAK means
 //!   certainly not executed, and the client tries again under a *new* identifier;
+//! - an entry of the port cache only says whom to ask: a server that does not listen (any more) answers NAK, a process
+//!   that is gone NOTHERE, and each host says that only of what it certainly never gave to a thread;
 //! - a client that cannot prove that its request was not executed says MaybeExecuted.
 //!
 //! # Source
@@ -34,12 +36,12 @@ pub const HEADERS_SIZE: usize = 56;
 pub const SERVE_TIMEOUT: Duration = Duration::from_millis(200);
 /// The longest wait between two RECEIVEDs.
 pub const SERVE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
-/// RECEIVEDs that may stay unanswered before a transaction fails.
-pub const RECEIVED_MAX: u32 = 10;
+/// RECEIVEDs that may stay unanswered before a transaction fails: after 3.6 s and a round trip of at most a second.
+pub const RECEIVED_MAX: u32 = 5;
 /// Time between two ENQUIREs while a server works.
 pub const ENQUIRE_INTERVAL: Duration = Duration::from_millis(600);
 /// ENQUIREs that may stay unanswered: a dead host fails its transactions within 5 s.
-pub const ENQUIRES_MAX: u32 = 8;
+pub const ENQUIRES_MAX: u32 = 7;
 /// How long a client waits after a first refusal; doubles to at most [`REFUSED_WAIT_MAX`].
 pub const REFUSED_WAIT: Duration = Duration::from_millis(5);
 /// The longest wait after a refusal.
