@@ -1,10 +1,13 @@
 //! Disks that lose what was not flushed: at a crash every sector written since the last flush is there in one of its
 //! versions or not at all, and one is torn.
 //!
-//! Operations never park, so that code under foreign locks (redb) may use them.
+//! Operations of a plain disk never park, so that code under foreign locks (redb) may use it. Those of a slow one do:
+//! others run in the middle of a write or a flush, and a crash may come there. What is written while a flush runs is
+//! not made durable by it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use amoeba_world::{Disk, DiskError};
 
@@ -14,11 +17,19 @@ use crate::random::Prng;
 
 /// What a disk writes at once.
 pub const SECTOR_SIZE: u64 = 512;
+/// The longest that one operation of a slow disk takes.
+const SLOW_MAX: Duration = Duration::from_millis(4);
 /// Versions of an unflushed sector that a crash chooses from; of more, the middle ones are forgotten.
 const VERSIONS_MAX: usize = 4;
 
 type Sector = [u8; SECTOR_SIZE as usize];
 const ZEROS: Sector = [0; SECTOR_SIZE as usize];
+
+/// What a sector was made by write number `write`.
+struct Version {
+    write: u64,
+    sector: Box<Sector>,
+}
 
 /// The medium: it outlives the host that it is in.
 #[derive(Clone)]
@@ -29,7 +40,9 @@ struct Platter {
     size_durable: u64,
     durable: BTreeMap<u64, Box<Sector>>,
     /// Versions of sectors written since the last flush, oldest first, never empty.
-    pending: BTreeMap<u64, Vec<Box<Sector>>>,
+    pending: BTreeMap<u64, Vec<Version>>,
+    /// Counts writes.
+    written: u64,
     random: Prng,
     /// Counts the host's lives: a handle of an earlier life is dead.
     life: u32,
@@ -43,6 +56,7 @@ impl Medium {
             size_durable: size,
             durable: BTreeMap::new(),
             pending: BTreeMap::new(),
+            written: 0,
             random,
             life: 0,
             flushes_to_fail: 0,
@@ -66,16 +80,19 @@ impl Medium {
     }
 
     /// A handle for the life the host has now.
-    pub(crate) fn open(&self, core: &Arc<Core>, host: HostId) -> Arc<dyn Disk> {
+    pub(crate) fn open(&self, core: &Arc<Core>, host: HostId, slow: bool) -> Arc<dyn Disk> {
         let life = self.platter().life;
-        Arc::new(OpenDisk { medium: self.clone(), life, core: Arc::downgrade(core), host })
+        Arc::new(OpenDisk { medium: self.clone(), life, core: Arc::downgrade(core), host, slow })
     }
 }
 
 impl Platter {
     fn sector(&self, index: u64) -> &Sector {
         let written = self.pending.get(&index).and_then(|versions| versions.last());
-        written.or_else(|| self.durable.get(&index)).map_or(&ZEROS, |sector| sector)
+        written
+            .map(|version| &version.sector)
+            .or_else(|| self.durable.get(&index))
+            .map_or(&ZEROS, |sector| sector)
     }
 
     fn put(&mut self, index: u64, sector: Sector) {
@@ -83,10 +100,11 @@ impl Platter {
         if versions.len() == VERSIONS_MAX {
             versions.remove(VERSIONS_MAX / 2);
         }
-        versions.push(Box::new(sector));
+        versions.push(Version { write: self.written, sector: Box::new(sector) });
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) {
+        self.written += 1;
         let mut at = 0;
         while at < bytes.len() {
             let place = offset + at as u64;
@@ -112,6 +130,7 @@ impl Platter {
 
     /// What lies beyond the end reads as zeros when the disk grows again.
     fn set_size(&mut self, size: u64) {
+        self.written += 1;
         if size < self.size {
             let first = size.div_ceil(SECTOR_SIZE);
             let beyond: Vec<u64> = self
@@ -133,16 +152,27 @@ impl Platter {
         self.size = size;
     }
 
-    fn flush(&mut self) {
-        for (index, mut versions) in std::mem::take(&mut self.pending) {
-            let sector = versions.pop().expect("pending sectors have a version");
-            if *sector == ZEROS {
-                self.durable.remove(&index); // what is not there reads as zeros
-            } else {
-                self.durable.insert(index, sector);
+    /// Makes the writes up to number `last` durable.
+    fn flush(&mut self, last: u64) {
+        for (index, versions) in std::mem::take(&mut self.pending) {
+            let (flushed, later): (Vec<_>, Vec<_>) =
+                versions.into_iter().partition(|version| version.write <= last);
+            if let Some(newest) = flushed.into_iter().next_back() {
+                self.settle(index, newest.sector);
+            }
+            if !later.is_empty() {
+                self.pending.insert(index, later);
             }
         }
         self.size_durable = self.size;
+    }
+
+    fn settle(&mut self, index: u64, sector: Box<Sector>) {
+        if *sector == ZEROS {
+            self.durable.remove(&index); // what is not there reads as zeros
+        } else {
+            self.durable.insert(index, sector);
+        }
     }
 
     fn lose_pending(&mut self) {
@@ -159,13 +189,14 @@ impl Platter {
             if !keep && torn != Some(position) {
                 continue;
             }
-            let mut sector = versions.swap_remove(self.random.below(versions.len() as u64) as usize);
+            let choice = self.random.below(versions.len() as u64) as usize;
+            let mut sector = versions.swap_remove(choice).sector;
             if torn == Some(position) {
                 let cut = self.random.between(0, SECTOR_SIZE) as usize;
                 let old = self.durable.get(&index).map_or(&ZEROS, |sector| sector);
                 sector[cut..].copy_from_slice(&old[cut..]);
             }
-            self.durable.insert(index, sector);
+            self.settle(index, sector);
         }
         if self.random.chance(500) {
             self.size_durable = self.size;
@@ -182,6 +213,7 @@ struct OpenDisk {
     life: u32,
     core: Weak<Core>,
     host: HostId,
+    slow: bool,
 }
 
 impl OpenDisk {
@@ -193,9 +225,23 @@ impl OpenDisk {
         size: u64,
     ) -> Result<std::sync::MutexGuard<'_, Platter>, DiskError> {
         let core = self.core.upgrade().ok_or(DiskError::Failed)?;
+        self.wait(&core);
         core.disk_operation(self.host, operation, offset, size);
         let platter = self.medium.platter();
         if platter.life == self.life { Ok(platter) } else { Err(DiskError::Failed) }
+    }
+}
+
+impl OpenDisk {
+    /// Lets others run for as long as a slow disk may take.
+    fn wait(&self, core: &Core) {
+        if self.slow && core.check_alive() {
+            let time = self.medium.platter().random.between(0, SLOW_MAX.as_nanos() as u64);
+            let deadline = core.state().now + Duration::from_nanos(time);
+            while core.state().now < deadline {
+                core.park(Some(deadline));
+            }
+        }
     }
 }
 
@@ -231,13 +277,14 @@ impl Disk for OpenDisk {
     }
 
     fn flush(&self) -> Result<(), DiskError> {
+        let last = self.medium.platter().written;
         let mut platter = self.operate("flush", 0, 0)?;
         if platter.flushes_to_fail > 0 {
             platter.flushes_to_fail -= 1;
             platter.lose_pending();
             return Err(DiskError::Failed);
         }
-        platter.flush();
+        platter.flush(last);
         Ok(())
     }
 }
@@ -255,7 +302,7 @@ mod tests {
         for seed in 0..200 {
             let medium = Medium::new(1 << 20, Prng::new(seed, "disk", 0));
             platter(&medium).write(100, &[1; 5000]);
-            platter(&medium).flush();
+            platter(&medium).flush(1);
             platter(&medium).write(3000, &[2; 4000]);
             platter(&medium).write(3000, &[3; 4000]);
             medium.crash();

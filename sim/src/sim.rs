@@ -36,8 +36,13 @@ impl Place {
     /// The disk `name` of this host: made with `size` bytes of zeros when the host has none of that name. It survives
     /// crashes as far as it was flushed; this handle dies with the host.
     pub fn disk(&self, name: &str, size: u64) -> Arc<dyn Disk> {
-        let medium = self.sim.medium(self.host, name, size);
-        medium.open(&self.sim.0, self.host)
+        self.sim.medium(self.host, name, size).open(&self.sim.0, self.host, false)
+    }
+
+    /// As [`Place::disk`], but every operation parks for a while, as no code under a foreign lock may. Others run in
+    /// the middle of a commit, and crashes come there.
+    pub fn slow_disk(&self, name: &str, size: u64) -> Arc<dyn Disk> {
+        self.sim.medium(self.host, name, size).open(&self.sim.0, self.host, true)
     }
 }
 

@@ -19,6 +19,7 @@ fn disks() {
         sim.run(move |sim| {
             let done = sim.spawn(host, "owner", |place| {
                 contract::a_disk_keeps_its_bytes(&*place.disk("one", 1 << 16));
+                contract::a_disk_keeps_its_bytes(&*place.slow_disk("three", 1 << 16));
                 contract::a_disk_refuses_what_lies_beyond_its_end(&*place.disk("two", 1 << 20));
             });
             assert_eq!(done.join(), Some(()));

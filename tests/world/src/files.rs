@@ -38,14 +38,12 @@ pub struct Files {
     server: Capability,
     random: Prng,
     files: Vec<File>,
-    /// Updates whose outcome was lost: each may have left a file that nobody knows.
-    pub unknown: usize,
 }
 
 impl Files {
     /// A client of the Bullet server `server`.
     pub fn new(server: Capability, random: Prng) -> Files {
-        Files { server, random, files: Vec::new(), unknown: 0 }
+        Files { server, random, files: Vec::new() }
     }
 
     /// A random operation, checked.
@@ -76,16 +74,13 @@ impl Files {
         self.random.bytes(size as usize)
     }
 
-    /// The capability of a new file, unless it was refused for a reason that a server may have, or lost.
-    fn made(&mut self, result: Result<Capability, Error>) -> Option<Capability> {
+    /// The capability of a new file, unless it was refused for a reason that a server may have, or lost on the way.
+    fn made(&self, result: Result<Capability, Error>) -> Option<Capability> {
         match outcome(result) {
             Outcome::Done(capability) => Some(capability),
             Outcome::NotDone(None | Some(Status::STD_NOSPACE | Status::STD_NOMEM)) => None,
             Outcome::NotDone(Some(status)) => panic!("no reason to refuse a file: {status}"),
-            Outcome::Unknown => {
-                self.unknown += 1;
-                None
-            }
+            Outcome::Unknown => None, // perhaps there is now a file that nobody knows
         }
     }
 
@@ -125,11 +120,7 @@ impl Files {
             let flags = if last { bullet::COMMIT | bullet::SAFETY } else { 0 };
             match outcome(bullet::modify(world, &draft, flags, content.len() as u64, piece.clone())) {
                 Outcome::Done(same) => draft = same,
-                Outcome::NotDone(_) => return,
-                Outcome::Unknown => {
-                    self.unknown += 1;
-                    return;
-                }
+                Outcome::NotDone(_) | Outcome::Unknown => return,
             }
             content.extend_from_slice(piece);
         }
@@ -227,9 +218,8 @@ impl Files {
         }
     }
 
-    /// When every harm has ended: everything acknowledged is there, and nothing else of ours. Counts files that are
-    /// there, at least and at most.
-    pub fn check_all(&self, place: &Place) -> (usize, usize) {
+    /// When every harm has ended: everything acknowledged is there, and nothing destroyed. Counts what is there.
+    pub fn check_all(&self, place: &Place) -> usize {
         let mut there = 0;
         for file in &self.files {
             let result = bullet_stream::read_whole(&place.world, &file.capability, READ_MAX);
@@ -238,7 +228,7 @@ impl Files {
             check(file, &result);
             there += usize::from(result.is_ok());
         }
-        (there, there + self.unknown)
+        there
     }
 
     /// Files ever acknowledged.

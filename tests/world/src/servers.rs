@@ -62,7 +62,7 @@ fn format_bullet(place: Place) -> Capability {
 }
 
 fn serve_bullet(place: Place) {
-    let disk = place.disk("bullet", BULLET_DISK_SIZE);
+    let disk = place.slow_disk("bullet", BULLET_DISK_SIZE);
     let settings = Settings {
         cache_size: 1 << 20,
         sweep_interval: Duration::from_secs(5),
