@@ -15,14 +15,15 @@ use crate::graph::{Graph, Kind};
 
 /// Makes a file, committed and on disk, of everything `from` gives.
 pub(crate) fn write(graph: &Graph, server: &Capability, from: &mut dyn Read) -> anyhow::Result<Capability> {
-    bullet_stream::write_file(graph.world(), server, COMMIT | SAFETY, from).map_err(unwrapped)
+    bullet_stream::write_file(graph.world(), server, COMMIT | SAFETY, from)
+        .map_err(|error| unwrapped(error, "cannot be read"))
 }
 
 /// Writes a file to `to`, and gives its size.
 pub(crate) fn read(graph: &Graph, file: &Capability, to: &mut dyn Write) -> anyhow::Result<u64> {
     bullet_stream::read_file(graph.world(), file, to).map_err(|error| match error {
         StreamError::Server(Refusal::Refused(Status::STD_COMBAD)) => no_file(graph, file),
-        error => unwrapped(error),
+        error => unwrapped(error, "cannot be written here"),
     })
 }
 
@@ -41,11 +42,11 @@ fn no_file(graph: &Graph, object: &Capability) -> anyhow::Error {
     }
 }
 
-/// The error inside, so that what it is can be told.
-fn unwrapped(error: StreamError) -> anyhow::Error {
+/// The error inside, so that what it is can be told; `local` says what failed on this side.
+fn unwrapped(error: StreamError, local: &'static str) -> anyhow::Error {
     match error {
         StreamError::Server(refusal) => refusal.into(),
-        StreamError::Local(error) => error.into(),
+        StreamError::Local(error) => anyhow::Error::from(error).context(local),
         error => error.into(),
     }
 }

@@ -146,12 +146,12 @@ impl Graph {
     }
 
     /// The capability under a path from the user's root.
-    pub(crate) fn from_root(&self, path: &[u8]) -> anyhow::Result<Capability> {
+    pub(crate) fn at_root(&self, path: &[u8]) -> anyhow::Result<Capability> {
         Ok(self.lookup(&Place::Path(path.to_vec()))?.capability)
     }
 
     /// A capability of this host's own directory.
-    pub(crate) fn from_host(&self, name: &str) -> anyhow::Result<Capability> {
+    pub(crate) fn at_host(&self, name: &str) -> anyhow::Result<Capability> {
         Ok(self.lookup(&Place::Capability(self.session.host, name.into()))?.capability)
     }
 
@@ -163,7 +163,7 @@ impl Graph {
 
     /// The server that new files are made on.
     pub(crate) fn file_server(&self) -> anyhow::Result<Capability> {
-        self.from_root(FILE_SERVER).context("no file server").hint("see `amoeba status`")
+        self.at_root(FILE_SERVER).context("no file server").hint("see `amoeba status`")
     }
 
     /// The information line of an object.

@@ -16,7 +16,7 @@ const SERVER: &str = "proc";
 
 /// The process server of this host.
 pub(super) fn server(graph: &Graph) -> anyhow::Result<Capability> {
-    graph.from_host(SERVER).context("the process server of this host")
+    graph.at_host(SERVER).context("the process server of this host")
 }
 
 /// The process that an argument names: its number, as `amoeba ps` shows it, or a place.

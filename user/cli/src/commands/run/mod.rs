@@ -20,12 +20,12 @@ use amoeba_process::{ProcessDescriptor, WindowSize};
 use amoeba_stubs::process;
 use amoeba_wire::Status;
 use amoeba_world::Error as Refusal;
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde::Serialize;
 
 use super::processes;
-use crate::failure::{Advise, MAY_HAVE_RUN};
+use crate::failure::{Advise, Code, Hint, MAY_HAVE_RUN};
 use crate::graph::{self, Graph};
 use crate::{Context, Standard, Start, duration};
 use control::Job;
@@ -80,7 +80,7 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "detach")]
     json: bool,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -158,7 +158,7 @@ impl Arguments {
         streams.start(world)?;
         let ended = job.wait();
         // Also without the process server's word: what has come is shown.
-        streams.finish();
+        let delivered = streams.finish();
         drop(keys);
         let exit = ended
             .context("the system failed while the command ran")
@@ -170,6 +170,7 @@ impl Arguments {
             let why = if why.is_empty() { Status(exit.status).to_string() } else { why };
             return Err(self.failed(why, exit.code));
         }
+        delivered.context("output of the command is lost")?;
         Ok(ExitCode::from(if job.timed_out() { TIMEOUT } else { exit.code }))
     }
 
@@ -189,7 +190,7 @@ impl Arguments {
             }
             Refusal::Refused(process::NOWORK) => {
                 let directory = String::from_utf8_lossy(&descriptor.working_directory);
-                self.failed(format!("the working directory {directory} cannot be entered"), CANNOT_EXECUTE)
+                anyhow!("the working directory {directory} cannot be entered").context(Code(CANNOT_EXECUTE))
             }
             error => anyhow::Error::from(error).context(self.shown()),
         }
@@ -222,10 +223,7 @@ impl Arguments {
             NOT_FOUND => "`amoeba put FILE /bin/NAME` stores a program; one of the host must be on PATH",
             _ => "a program is executable (chmod +x), for this processor, or begins with #!",
         };
-        anyhow::Error::msg(why.into())
-            .context(crate::Code(code))
-            .context(crate::Hint(hint.into()))
-            .context(self.shown())
+        anyhow::Error::msg(why.into()).context(Code(code)).context(Hint(hint.into())).context(self.shown())
     }
 }
 
@@ -235,7 +233,7 @@ fn capabilities(graph: &Graph) -> anyhow::Result<Vec<(Vec<u8>, Capability)>> {
     let mut entries = vec![entry(Environment::ROOT, graph.session().root)];
     let work = [b"/", &Graph::work_path()?[..]].concat();
     for (name, path) in [(Environment::HOME, graph::HOME), (Environment::WORK, &work[..])] {
-        if let Ok(capability) = graph.from_root(path) {
+        if let Ok(capability) = graph.at_root(path) {
             entries.push(entry(name, capability));
         }
     }

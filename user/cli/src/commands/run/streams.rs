@@ -23,7 +23,7 @@ pub(super) struct Streams {
     input: (Capability, Source),
     output: (Capability, Sink),
     errors: (Capability, Sink),
-    writers: Mutex<Vec<JoinHandle<()>>>,
+    writers: Mutex<Vec<JoinHandle<io::Result<()>>>>,
 }
 
 impl Streams {
@@ -73,14 +73,17 @@ impl Streams {
     }
 
     /// The process has ended: writes what it has left, and returns when that is done.
-    pub(super) fn finish(&self) {
+    ///
+    /// # Errors
+    /// Output could not be written, and not because nobody reads it any more.
+    pub(super) fn finish(&self) -> io::Result<()> {
         self.input.1.close();
         self.output.1.end();
         self.errors.1.end();
         let writers = std::mem::take(&mut *self.writers.lock().expect("no holder of this lock panics"));
-        for writer in writers {
-            writer.join();
-        }
+        // All are waited for, whatever the first one says.
+        let written: Vec<io::Result<()>> = writers.into_iter().filter_map(JoinHandle::join).collect();
+        written.into_iter().collect()
     }
 }
 
@@ -107,12 +110,13 @@ fn bring(mut from: impl Read, source: &Source) {
     source.end();
 }
 
-fn take(sink: &Sink, mut to: impl Write) {
+fn take(sink: &Sink, mut to: impl Write) -> io::Result<()> {
     while let Some(piece) = sink.take() {
-        if to.write_all(&piece).is_err() {
+        if let Err(error) = to.write_all(&piece) {
             // The process hears of a broken pipe at its next write, as it would here.
             sink.refuse();
-            return;
+            return if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) };
         }
     }
+    Ok(())
 }
