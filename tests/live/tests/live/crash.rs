@@ -1,8 +1,6 @@
 //! Daemons are killed without warning; every file and name that was acknowledged is there afterwards.
 
-use rustix::process::Signal;
-
-use crate::system::{Daemon, System, kill, random};
+use crate::system::{Daemon, System, kill_daemon, random};
 
 /// Files that were acknowledged, to be looked for later.
 struct Kept(Vec<(String, Vec<u8>)>);
@@ -54,7 +52,7 @@ fn each_daemon_may_be_killed_in_turn() {
     for Daemon { role, .. } in &before {
         let current = system.daemons();
         let Some(victim) = current.iter().find(|daemon| daemon.role == *role) else { continue };
-        kill(victim.pid, Signal::KILL);
+        kill_daemon(victim);
         if role == "supervisor" {
             // Nobody restarts the one who restarts: the next command or `up` does.
             system.amoeba(&["up"]).ok();
@@ -78,7 +76,7 @@ fn all_daemons_may_be_killed_at_once() {
         // The supervisor first, so that it can restart nothing.
         let first = |daemon: &&Daemon| daemon.role == "supervisor";
         for daemon in daemons.iter().filter(first).chain(daemons.iter().filter(|daemon| !first(daemon))) {
-            kill(daemon.pid, Signal::KILL);
+            kill_daemon(daemon);
         }
         system.amoeba(&["up"]).ok();
         kept.check(&system, &format!("kill -9 of all, round {round}"));
@@ -102,8 +100,8 @@ fn a_command_whose_system_dies_ends_with_75_or_its_own_code() {
     system.wait_for("the command to run", || {
         system.amoeba(&["ps"]).ok().text().contains("sleep 1000").then_some(())
     });
-    for daemon in system.daemons() {
-        kill(daemon.pid, Signal::KILL);
+    for daemon in &system.daemons() {
+        kill_daemon(daemon);
     }
     let status = crate::system::wait(&mut child, std::time::Duration::from_secs(60));
     let code = status.and_then(|status| status.code());
@@ -121,7 +119,7 @@ fn files_stored_while_servers_are_killed_are_whole_or_refused() {
             let put = scope.spawn(|| system.amoeba_with(&["put", "-", &name], &bytes));
             if index % 4 == 1 {
                 let victim = if index % 8 == 1 { "bullet" } else { "directory" };
-                system.daemons().iter().filter(|d| d.role == victim).for_each(|d| kill(d.pid, Signal::KILL));
+                system.daemons().iter().filter(|d| d.role == victim).for_each(kill_daemon);
             }
             put.join().unwrap()
         });

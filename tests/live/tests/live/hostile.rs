@@ -41,7 +41,12 @@ fn a_restricted_capability_gives_exactly_what_it_says() {
     let reader = system.amoeba(&["cap", "restrict", "shared", "read"]).ok().text();
     system.write("reader", reader.as_bytes());
     system.amoeba(&["ls", "@reader"]).ok().printed("thing\n");
-    system.amoeba(&["rm", "@reader/thing"]).exit(1).complained("denied");
+    system.amoeba(&["rm", &format!("cap:{reader}/thing")]).exit(1).complained("right");
+    // Whoever enters it in a directory of his own cannot do more with it there.
+    system.amoeba(&["ln", "@reader", "theirs"]).ok();
+    system.amoeba(&["cat", "theirs/thing"]).ok().printed("mine");
+    system.amoeba(&["rm", "theirs/thing"]).exit(1).complained("right");
+    system.amoeba_with(&["put", "-", "theirs/more"], b"x").exit(1).complained("right");
     system.amoeba(&["cat", "shared/thing"]).ok().printed("mine");
 }
 

@@ -5,6 +5,7 @@
 //! - [`jobs`]: detached processes: `ps`, `wait`, `logs`, `kill`.
 //! - [`files`]: names and files through the command line.
 //! - [`crash`]: daemons are killed, and nothing acknowledged is lost.
+//! - [`unprivileged`]: all of it without root.
 //! - [`hostile`]: bad names, forged capabilities, garbage on the socket.
 #![forbid(unsafe_code)]
 
@@ -14,3 +15,4 @@ mod hostile;
 mod jobs;
 mod run;
 mod system;
+mod unprivileged;

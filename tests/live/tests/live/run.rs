@@ -64,6 +64,23 @@ fn arguments_environment_and_working_directory_are_the_callers() {
 }
 
 #[test]
+fn options_are_before_the_command_and_never_taken_from_it() {
+    let system = System::up();
+    system.amoeba(&["run", "printf", "%s|", "-d", "--json", "--", "x"]).ok().printed("-d|--json|--|x|");
+    system.amoeba(&["run", "--", "-d"]).exit(127).complained("-d");
+    system.amoeba(&["run", "--timeout", "0.2", "sleep", "1000"]).exit(124).printed("");
+    system.amoeba(&["run", "--env", "A=1", "--", "sh", "-c", "echo $A"]).ok().printed("1\n");
+    system.amoeba(&["run", "--workdir", "/", "pwd"]).ok().printed("/\n");
+}
+
+#[test]
+fn a_terminal_is_a_terminal_there_too() {
+    let system = System::up();
+    system.amoeba(&["run", "--", "sh", "-c", "test -t 0 || test -t 1"]).exit(1);
+    system.amoeba(&["run", "-t", "--", "sh", "-c", "test -t 0 && test -t 1 && test -t 2"]).exit(0);
+}
+
+#[test]
 fn the_end_of_input_reaches_the_command() {
     let system = System::up();
     system.amoeba_with(&["run", "--", "wc", "-c"], b"12345").ok().printed("5\n");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +21,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// One private system and the folder it lives in.
 pub(crate) struct System {
     folder: PathBuf,
+    binary: PathBuf,
+    /// As whom the commands run; `None` for whoever runs the tests.
+    user: Option<u32>,
 }
 
 /// What a command did.
@@ -52,7 +56,24 @@ impl System {
         for part in ["state", "home", "work"] {
             std::fs::create_dir_all(folder.join(part)).expect("the temporary folder is ours");
         }
-        System { folder }
+        System { folder, binary: binary(), user: None }
+    }
+
+    /// A folder for a system of somebody who is not root, whoever runs the tests.
+    pub(crate) fn unprivileged() -> System {
+        const NOBODY: u32 = 65534;
+        let mut system = System::named("-nobody");
+        if rustix::process::geteuid().is_root() {
+            // The folder of the build may be closed to others.
+            let binary = system.folder.join("amoeba");
+            std::fs::copy(&system.binary, &binary).expect("the temporary folder has room");
+            for part in ["", "state", "home", "work"] {
+                let part = system.folder.join(part);
+                std::os::unix::fs::chown(part, Some(NOBODY), Some(NOBODY)).expect("root may chown");
+            }
+            (system.binary, system.user) = (binary, Some(NOBODY));
+        }
+        system
     }
 
     /// A system that runs.
@@ -81,7 +102,10 @@ impl System {
 
     /// `amoeba` with these arguments, nothing in its environment but what every login has, and the state of this test.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command.args(arguments).current_dir(self.work()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
         command.env("HOME", self.folder.join("home")).env("AMOEBA_STATE", self.state());
@@ -225,6 +249,24 @@ impl std::fmt::Debug for Outcome {
 pub(crate) fn kill(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, signal);
+    }
+}
+
+/// Kills a daemon and returns when it holds no file and no lock any more.
+pub(crate) fn kill_daemon(daemon: &Daemon) {
+    kill(daemon.pid, Signal::KILL);
+    let folder = PathBuf::from(format!("/proc/{}", daemon.pid));
+    let start = Instant::now();
+    let gone = || {
+        // Where nobody waits for orphans they stay as zombies, whose threads are what has to be gone.
+        let threads = std::fs::read_dir(folder.join("task")).map_or(0, |threads| threads.count());
+        let stat = std::fs::read_to_string(folder.join("stat")).unwrap_or_default();
+        stat.is_empty()
+            || (threads <= 1 && stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+    };
+    while !gone() {
+        assert!(start.elapsed() < HANG, "{daemon:?} does not die");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
