@@ -13,6 +13,8 @@ pub mod directory;
 pub mod hostdir;
 /// Hears when its process has stopped or ended.
 pub mod owner;
+/// Chooses the hosts of a pool that processes are to run on, and remembers why.
+pub mod pool;
 /// Starts, watches, stops and ends the processes of one host.
 pub mod process;
 /// Random bytes fit for keys.
