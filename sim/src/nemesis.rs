@@ -44,7 +44,7 @@ impl Nemesis {
             0 | 1 if !self.programs.is_empty() => self.kill(sim, random),
             2 if !self.hosts.is_empty() => self.crash(sim, random),
             3 if self.partitions => {
-                let sides = random.next();
+                let sides = random.word();
                 sim.partition(|host| (sides >> (host.0 % 64) & 1) as u32);
                 sim.sleep(Duration::from_millis(random.between(10, 3000)));
                 sim.heal();
@@ -64,10 +64,19 @@ impl Nemesis {
             let process = *random.pick(&living);
             sim.crash_process(process, Duration::from_millis(random.between(0, 1000)));
         }
+        // What a killed server wrote and did not flush is still with its host; a crash after its restart takes it.
+        if self.hosts.contains(host) && random.chance(250) {
+            sim.sleep(Duration::from_millis(random.between(0, 1200)));
+            self.crash_one(sim, random, *host);
+        }
     }
 
     fn crash(&self, sim: &Sim, random: &mut Prng) {
         let host = *random.pick(&self.hosts);
+        self.crash_one(sim, random, host);
+    }
+
+    fn crash_one(&self, sim: &Sim, random: &mut Prng, host: HostId) {
         if random.chance(500) {
             sim.crash_host_at_disk_operation(host, random.between(0, 40));
             sim.sleep(Duration::from_millis(random.between(0, 500)));

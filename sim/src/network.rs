@@ -179,12 +179,13 @@ impl Network {
                 // The headers are where lies are worth telling.
                 let reach = if random.chance(800) { last.min(95) } else { last };
                 let index = random.between(0, reach as u64) as usize;
-                packet[index] = *random.pick(&[0, 1, 0x7F, 0x80, 0xFF, random.clone().next() as u8]);
+                let noise = random.word() as u8;
+                packet[index] = *random.pick(&[0, 1, 0x7F, 0x80, 0xFF, noise]);
             }
         }
         match random.below(8) {
             0 => packet.truncate(random.between(0, packet.len() as u64) as usize),
-            1 => packet.extend(random.clone().bytes(32)),
+            1 => packet.extend(random.bytes(32)),
             _ => {}
         }
         packet.truncate(size_max);

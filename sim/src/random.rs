@@ -29,7 +29,7 @@ impl Prng {
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.0;
         let result = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let shifted = *b << 17;
@@ -45,7 +45,7 @@ impl Prng {
     /// A number below `bound`, which is not zero.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "nothing is below zero");
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.word()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number from `low` to `high`, both included.
@@ -53,7 +53,7 @@ impl Prng {
         assert!(low <= high, "an empty range");
         match (high - low).checked_add(1) {
             Some(bound) => low + self.below(bound),
-            None => self.next(),
+            None => self.word(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Prng {
     /// Fills `bytes`.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
-            let word = self.next().to_le_bytes();
+            let word = self.word().to_le_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
     }
@@ -106,7 +106,7 @@ mod tests {
     fn labels_are_independent_and_repeatable() {
         let draws = |label, index| {
             let mut random = Prng::new(7, label, index);
-            [random.next(), random.next(), random.next()]
+            [random.word(), random.word(), random.word()]
         };
         assert_eq!(draws("network", 0), draws("network", 0));
         assert_ne!(draws("network", 0), draws("network", 1));

@@ -223,7 +223,7 @@ fn claim_of(number: u64, result: &Result<Message, Error>) -> Claim {
 }
 
 fn reply_to(number: u64) -> Message {
-    let size = if number % 10 == 0 { 5000 } else { (number % 64) as usize };
+    let size = if number.is_multiple_of(10) { 5000 } else { (number % 64) as usize };
     let mut data = number.to_be_bytes().to_vec();
     data.extend(filler(!number, size));
     Message { header: Header::reply(Status::STD_OK), data }

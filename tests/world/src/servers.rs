@@ -86,7 +86,8 @@ fn format_directory(place: Place) -> Capability {
 }
 
 fn serve_directory(place: Place) {
-    let (tables, log) = (place.disk("tables", 0), place.disk("log", 0));
+    // redb reads its tables under locks of its own, so they are on a disk that never parks.
+    let (tables, log) = (place.disk("tables", 0), place.slow_disk("log", 0));
     // Few entries a checkpoint, so that crashes meet checkpoints.
     let options = Options { cache_size: 1 << 20, checkpoint_entries: 12 };
     let running = amoeba_directory::start(&place.world, tables, log, options, THREADS);
