@@ -62,13 +62,16 @@ pub(crate) struct Daemon {
     pub(crate) restarts: u32,
 }
 
-/// The report of the supervisor that runs now, if one does.
+/// The report of the supervisor that runs now, if one does. One that has just begun has nothing to say yet.
 pub(crate) fn running(state: &State) -> Result<Option<Report>> {
     if !state.has("run/boot.lock") || state.lock("run/boot.lock")?.is_some() {
         return Ok(None);
     }
     let report = fs::read(state.path("run/boot.json")).unwrap_or_default();
-    Ok(Some(serde_json::from_slice(&report).unwrap_or_default()))
+    let report: Report = serde_json::from_slice(&report).unwrap_or_default();
+    // A supervisor that was killed leaves its last report behind for the next one to replace.
+    let is_its_own = host::runs(report.pid);
+    Ok(Some(if is_its_own { report } else { Report::default() }))
 }
 
 enum Event {
@@ -101,6 +104,7 @@ pub(crate) fn main(state: &State) -> Result<()> {
     let Some(_lock) = take_lock(state)? else {
         bail!("another supervisor runs in {}", state.dir().display())
     };
+    let _ = fs::remove_file(state.path("run/boot.json"));
     setup::ensure(state)?;
     let (events, incoming) = mpsc::channel();
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
