@@ -325,7 +325,7 @@ impl Switch {
                 }
             }
         }
-        while self.kernel.poll_transmit().is_some() {} // there are no links yet
+        while self.kernel.poll_transmit(now).is_some() {} // there are no links yet
     }
 
     fn reply(&mut self, process: ProcessId, slot: Slot, result: Result<Message, Error>) {
