@@ -237,6 +237,17 @@ impl Graph {
         }
     }
 
+    /// Whether two places are one row, by whatever way they lead to it.
+    pub(crate) fn is_same_row(&self, one: &Place, other: &Place) -> anyhow::Result<bool> {
+        let (directory, name) = self.on(one, |names, path| names.traverse(path))?;
+        let (other_directory, other_name) = self.on(other, |names, path| names.traverse(path))?;
+        let same = directory
+            .first()
+            .zip(other_directory.first())
+            .is_some_and(|(one, other)| same_object(one, other));
+        Ok(same && name == other_name)
+    }
+
     /// Moves a row to another place, at once where one server keeps both directories.
     pub(crate) fn rename(&self, from: &Place, to: &Place, replace: bool) -> anyhow::Result<()> {
         let (start, from_path) = self.start(from)?;

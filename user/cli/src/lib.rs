@@ -19,6 +19,8 @@ mod progress;
 mod rights;
 mod shown;
 mod system;
+#[cfg(test)]
+mod testing;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -67,7 +69,16 @@ impl Context<'_> {
 
 /// Runs one subcommand: `args` as a program gets them, its own name first. Prints what goes wrong.
 pub fn main(args: impl Iterator<Item = OsString>, system: &dyn System) -> ExitCode {
-    let cli = match Cli::try_parse_from(commands::kill::signal_as_option(args.collect())) {
+    execute(args.collect(), system, &mut io::stdout().lock(), &mut io::stderr())
+}
+
+fn execute(
+    args: Vec<OsString>,
+    system: &dyn System,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> ExitCode {
+    let cli = match Cli::try_parse_from(commands::kill::signal_as_option(args)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are data; if even they cannot be written there is nobody to tell.
@@ -76,7 +87,7 @@ pub fn main(args: impl Iterator<Item = OsString>, system: &dyn System) -> ExitCo
         }
     };
     let otherwise = cli.command.failure_code();
-    let mut context = Context { system, out: Out::new(io::stdout().lock()) };
+    let mut context = Context { system, out: Out::new(stdout) };
     let result = cli.command.run(&mut context).and_then(|code| {
         context.out.flush()?;
         Ok(code)
@@ -85,8 +96,32 @@ pub fn main(args: impl Iterator<Item = OsString>, system: &dyn System) -> ExitCo
         let report = failure::report(&error, otherwise);
         if let Some(text) = report.text {
             // Standard error may be closed; the exit code still tells.
-            let _ = io::stderr().write_all(text.as_bytes());
+            let _ = stderr.write_all(text.as_bytes());
         }
         ExitCode::from(report.code)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_in_the_book() {
+        let chapter = include_str!("../../../docs/commands.md");
+        for command in Cli::command().get_subcommands() {
+            let heading = match command.get_subcommands().next() {
+                Some(inner) => format!("`amoeba {} {}", command.get_name(), inner.get_name()),
+                None => format!("**`amoeba {}", command.get_name()),
+            };
+            assert!(chapter.contains(&heading), "docs/commands.md has no {heading}");
+            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+        }
+    }
 }

@@ -105,3 +105,43 @@ fn print(
         rights: rights::shown(capability.rights(), kind),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::TestSystem;
+
+    #[test]
+    fn a_reader_of_a_directory_reads_and_changes_nothing() {
+        let system = TestSystem::new();
+        system.run(&["mkdir", "-p", "shared/inner"]).printed("");
+        system.run(&["put", "/dev/null", "shared/inner/file"]).printed("");
+        let ran = system.run(&["cap", "restrict", "shared", "read"]);
+        let reader = ran.text();
+        system.run(&["ls", reader]).printed("inner\n");
+        system.run(&["cat", &format!("{reader}/inner/file")]).printed("");
+        for line in [
+            &["rm", "inner/file"][..],
+            &["rm", "--destroy", "inner/file"],
+            &["mkdir", "new"],
+            &["mkdir", "inner/new"],
+            &["put", "/dev/null", "inner/new"],
+        ] {
+            let (path, command) = line.split_last().expect("each has a path");
+            let path = format!("{reader}/{path}");
+            let ran = system.run(&[command, &[path.as_str()]].concat());
+            assert!(format!("{ran:?}").contains("STD_DENIED"), "{ran:?}");
+        }
+    }
+
+    #[test]
+    fn programs_are_told_kind_and_rights() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        let ran = system.run(&["cap", "restrict", "--json", "a", "read,destroy"]);
+        let value: serde_json::Value = serde_json::from_str(ran.text()).expect("--json prints JSON");
+        assert_eq!((value["kind"].as_str(), value["rights"].as_str()), (Some("file"), Some("read,destroy")));
+        let capability: amoeba_cap::Capability =
+            value["capability"].as_str().expect("a text").parse().expect("a capability");
+        assert_eq!(capability.rights().bits(), 0x0A);
+    }
+}

@@ -27,3 +27,39 @@ impl Arguments {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::TestSystem;
+
+    #[test]
+    fn files_come_one_after_the_other_and_nothing_else_comes() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        system.file("/home/b", b"beta");
+        system.run(&["cat", "a", "/home/b", "../home/a"]).printed("alphabetaalpha");
+        system
+            .run(&["cat", "/home"])
+            .failed(1, "amoeba: /home: is a directory\nhint: `amoeba ls` lists it\n");
+        system.run(&["cat", "a/b"]).failed(1, "amoeba: a/b: not a directory\n");
+        let long = "n".repeat(256);
+        system.run(&["cat", &long]).failed(1, &format!("amoeba: {long}: a name has at most 255 bytes\n"));
+    }
+
+    #[test]
+    fn a_forged_capability_opens_nothing_and_is_not_repeated() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        let ran = system.run(&["cap", "show", "a"]);
+        let text = ran.text();
+        system.run(&["cat", text]).printed("alpha");
+        let (known, check) = text.rsplit_once('/').expect("a capability has three parts");
+        let forged =
+            format!("{known}/{}", if check == "1:2:3:4:5:6" { "6:5:4:3:2:1" } else { "1:2:3:4:5:6" });
+        let refused = format!(
+            "amoeba: {known}: no such object, or a forged or revoked capability (STD_CAPBAD)\n\
+             hint: the object was destroyed, or the capability was revoked, is expired or is mistyped\n"
+        );
+        system.run(&["cat", &forged]).failed(1, &refused);
+    }
+}

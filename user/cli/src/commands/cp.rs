@@ -125,3 +125,34 @@ impl Copier<'_> {
         rows.iter().try_for_each(|row| self.copy(&from.child(&row.name), &to.child(&row.name), depth + 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::TestSystem;
+
+    #[test]
+    fn copies_are_files_of_their_own() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        system.run(&["cp", "a", "b"]).printed("");
+        system.run(&["rm", "--destroy", "a"]).printed("");
+        system.run(&["cat", "b"]).printed("alpha");
+        system.run(&["cp", "b", "./b"]).failed(1, "amoeba: b and ./b are the same file\n");
+        let refused = "amoeba: /home is a directory\nhint: -r copies it with what is in it\n";
+        system.run(&["cp", "/home", "/bin"]).failed(1, refused);
+    }
+
+    #[test]
+    fn a_directory_is_copied_with_what_is_in_it_once() {
+        let system = TestSystem::new();
+        system.run(&["mkdir", "-p", "d/e"]).printed("");
+        system.file("/home/d/e/f", b"deep");
+        system.run(&["cp", "-r", "d", "/bin/d2"]).printed("");
+        system.run(&["cat", "/bin/d2/e/f"]).printed("deep");
+        system.run(&["cp", "-r", "d", "d/copy"]).printed("");
+        system.run(&["ls", "d", "d/copy"]).printed("d:\ncopy\ne\n\nd/copy:\ne\n");
+        system.run(&["ln", "d", "d/circle"]).printed("");
+        let ran = system.run(&["cp", "-r", "d/circle", "again"]);
+        assert!(format!("{ran:?}").contains("perhaps in a circle"), "{ran:?}");
+    }
+}

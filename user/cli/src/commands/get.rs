@@ -92,6 +92,7 @@ impl Drop for Unfinished {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::TestSystem;
 
     #[test]
     fn a_file_keeps_its_name_where_none_is_given() {
@@ -99,5 +100,27 @@ mod tests {
         assert_eq!(target(Some("/".into()), b"a").unwrap(), Path::new("/a"));
         assert_eq!(target(Some("/no/such/b".into()), b"a").unwrap(), Path::new("/no/such/b"));
         assert!(target(None, b"").is_err());
+    }
+
+    #[test]
+    fn a_file_is_fetched_whole_or_not_at_all() {
+        let system = TestSystem::new();
+        let folder = std::env::temp_dir().join(format!("amoeba-cli-get-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("the temporary folder is ours");
+        let local = folder.join("b");
+        let local_text = local.to_str().expect("the temporary folder is named in UTF-8");
+        system.file("/home/a", b"alpha");
+        system.run(&["get", "a", local_text]).printed("");
+        assert_eq!(std::fs::read(&local).expect("it was fetched"), b"alpha");
+        system.run(&["get", "a", "-"]).printed("alpha");
+        system.run(&["get", "a", folder.to_str().expect("as above")]).printed("");
+        let refused = "amoeba: /home: is a directory\nhint: `amoeba ls` lists it\n";
+        system.run(&["get", "/home", local_text]).failed(1, refused);
+        let mut left: Vec<_> =
+            std::fs::read_dir(&folder).expect("it is ours").flatten().map(|e| e.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a", "b"]);
+        assert_eq!(std::fs::read(&local).expect("a failed fetch changes nothing"), b"alpha");
+        std::fs::remove_dir_all(&folder).expect("it is ours");
     }
 }

@@ -46,3 +46,36 @@ fn destination(graph: &Graph, from: &Place, target: &Place) -> anyhow::Result<Pl
         graph.destination(target, from.last_name(), false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::TestSystem;
+
+    #[test]
+    fn a_second_name_is_as_good_as_the_first() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        system.run(&["ln", "a", "b"]).printed("");
+        system.run(&["ln", "a", "/bin"]).printed("");
+        system.run(&["cat", "b", "/bin/a"]).printed("alphaalpha");
+        system.run(&["ln", "a", "b"]).failed(1, "amoeba: b exists already\nhint: -f replaces it\n");
+        system.run(&["ln", "-f", "a", "b"]).printed("");
+        system.run(&["ln", "a", "."]).failed(1, "amoeba: ./a exists already\nhint: -f replaces it\n");
+    }
+
+    #[test]
+    fn a_capability_gets_a_name() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        let ran = system.run(&["cap", "restrict", "a", "read"]);
+        system.run(&["ln", ran.text(), "mine"]).printed("");
+        system.run(&["cat", "mine"]).printed("alpha");
+        let denied = "amoeba: mine: the capability lacks a right (STD_DENIED)\n\
+                      hint: permission denied: ask the owner for a capability with more rights\n";
+        system.run(&["rm", "--destroy", "mine"]).failed(1, denied);
+        let refused = "amoeba: . is a directory\nhint: say the new name too\n";
+        system.run(&["ln", ran.text(), "."]).failed(1, "amoeba: . exists already\nhint: -f replaces it\n");
+        system.run(&["ln", "/", "."]).failed(1, "amoeba: . exists already\nhint: -f replaces it\n");
+        system.run(&["put", "-", "."]).failed(1, refused);
+    }
+}

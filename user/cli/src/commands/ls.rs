@@ -171,6 +171,7 @@ fn print_long(out: &mut Out<'_>, entries: &[Entry]) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use crate::out::printed;
+    use crate::testing::TestSystem;
 
     fn listed(path: &str, names: &[&str]) -> Listed {
         let entry = |name: &&str| Entry {
@@ -205,5 +206,23 @@ mod tests {
         assert_eq!(value["columns"][0], "owner");
         assert_eq!(value["entries"][0]["name"], "x");
         assert_eq!(value["entries"][0]["masks"], "ff:f:2");
+    }
+
+    #[test]
+    fn directories_and_files_are_listed_without_secrets() {
+        let system = TestSystem::new();
+        system.file("/home/b", b"beta");
+        system.file("/home/a", b"alpha");
+        system.file("/home/.hidden", b"");
+        system.run(&["ls"]).printed("a\nb\n");
+        system.run(&["ls", "-a", "."]).printed(".hidden\na\nb\n");
+        system.run(&["ls", "a"]).printed("a\n");
+        system.run(&["ls", "nothing"]).failed(1, "amoeba: nothing: no such name (STD_NOTFOUND)\n");
+        let shown = system.run(&["cap", "show", "a"]);
+        let check = shown.text().rsplit('/').next().expect("a split has a last part").to_owned();
+        for line in [&["ls", "-l"][..], &["ls", "-l", "--json"], &["stat", "a"], &["stat", "--json", "a"]] {
+            let ran = system.run(line);
+            assert!(ran.text().contains("5 bytes") && !ran.text().contains(&check), "{ran:?}");
+        }
     }
 }

@@ -50,3 +50,26 @@ fn make_if_missing(graph: &Graph, place: &Place) -> anyhow::Result<()> {
         Some(_) => Err(anyhow!("{}: not a directory", place.shown())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::TestSystem;
+
+    #[test]
+    fn directories_are_made_once() {
+        let system = TestSystem::new();
+        system.run(&["mkdir", "a"]).printed("");
+        system
+            .run(&["mkdir", "a"])
+            .failed(1, "amoeba: a exists already\nhint: -p leaves alone what is there\n");
+        system.run(&["mkdir", "-p", "a", "b/c/d/"]).printed("");
+        system.run(&["ls", "b/c"]).printed("d\n");
+        system.run(&["mkdir", "x/y"]).failed(1, "amoeba: x/y: no such name (STD_NOTFOUND)\n");
+        system.file("/home/f", b"");
+        system.run(&["mkdir", "-p", "f/g"]).failed(1, "amoeba: f: not a directory\n");
+        system.run(&["mkdir", "f/g"]).failed(1, "amoeba: f/g: not a directory\n");
+        system
+            .run(&["mkdir", "/"])
+            .failed(1, "amoeba: / exists already\nhint: -p leaves alone what is there\n");
+    }
+}

@@ -43,11 +43,14 @@ impl Arguments {
 fn rename(graph: &Graph, from: &Place, to: &Place, replace: bool) -> anyhow::Result<()> {
     let moved = graph.lookup(from)?.capability;
     if let Some(there) = graph.lookup_if_there(to)? {
+        if graph.is_same_row(from, to)? {
+            return Ok(());
+        }
         if graph.kind(&there.capability).is_ok_and(|kind| kind == Kind::Directory) {
             bail!("{} is a directory already", to.shown());
         }
-        if same_object(&there.capability, &moved) && from != to {
-            // Both names of one object: the old one goes, as POSIX's does not.
+        if same_object(&there.capability, &moved) {
+            // Two names of one object: one is left, though POSIX would keep both.
             return graph.delete(from);
         }
     }
@@ -65,4 +68,56 @@ fn leads_through(graph: &Graph, place: &Place, directory: &amoeba_cap::Capabilit
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::TestSystem;
+
+    #[test]
+    fn things_move_and_nothing_is_lost() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        system.file("/home/b", b"beta");
+        system.run(&["mkdir", "d", "d/inner"]).printed("");
+        system.run(&["mv", "a", "c"]).printed("");
+        system.run(&["mv", "c", "b", "d"]).printed("");
+        system.run(&["ls", "d"]).printed("b\nc\ninner\n");
+        system
+            .run(&["mv", "-n", "d/c", "d/b"])
+            .failed(1, "amoeba: d/c to d/b: exists already (STD_EXISTS)\n");
+        system.run(&["mv", "d/c", "d/b"]).printed("");
+        system.run(&["cat", "d/b"]).printed("alpha");
+        system.run(&["mv", "d", "d/inner/deep"]).failed(1, "amoeba: d cannot be moved into itself\n");
+        system.run(&["mv", "d", "/bin"]).printed("");
+        system.run(&["mv", "/bin/d/b", "/bin/d/b"]).printed("");
+        system.run(&["cat", "/bin/d/b"]).printed("alpha");
+        system.run(&["mv", "nothing", "x"]).failed(1, "amoeba: nothing: no such name (STD_NOTFOUND)\n");
+    }
+
+    #[test]
+    fn two_names_of_one_object_become_one() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        system.run(&["ln", "a", "b"]).printed("");
+        system.run(&["mv", "a", "./b"]).printed("");
+        system.run(&["ls"]).printed("b\n");
+        system.run(&["mv", "b", "./b"]).printed("");
+        system.run(&["mv", "b", "/home/b"]).printed("");
+        system.run(&["ln", "/home", "/bin/alias"]).printed("");
+        system.run(&["mv", "b", "/bin/alias/b"]).printed("");
+        system.run(&["cat", "b"]).printed("alpha");
+    }
+
+    #[test]
+    fn a_capability_is_where_things_move_from_and_to() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        system.run(&["mkdir", "/bin/d"]).printed("");
+        let ran = system.run(&["cap", "show", "/bin/d"]);
+        let inside = format!("{}/x", ran.text());
+        system.run(&["mv", "a", &inside]).printed("");
+        system.run(&["mv", &inside, "back"]).printed("");
+        system.run(&["cat", "back"]).printed("alpha");
+    }
 }

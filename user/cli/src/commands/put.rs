@@ -103,3 +103,32 @@ impl Local {
         Ok(Local { from: Box::new(file), size, name, shown })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::TestSystem;
+
+    #[test]
+    fn a_name_that_is_there_is_replaced_only_when_asked() {
+        let system = TestSystem::new();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        system.file("/home/taken", b"old");
+        let hint = "amoeba: taken exists already\nhint: -f replaces it\n";
+        system.run(&["put", "/dev/null", "taken"]).failed(1, hint);
+        system.run(&["cat", "taken"]).printed("old");
+        system.run(&["put", "-f", "/dev/null", "taken"]).printed("");
+        system.run(&["cat", "taken"]).printed("");
+        system.run(&["put", file, "/dev/null", "/bin"]).printed("");
+        system.run(&["ls", "/bin"]).printed("Cargo.toml\nnull\n");
+        system.run(&["put", "-f", "/dev/null", "/home"]).printed("");
+        system
+            .run(&["put", "-f", "/dev/null", "/home/none/x"])
+            .failed(1, "amoeba: /home/none/x: no such name (STD_NOTFOUND)\n");
+        let no_directory = "amoeba: taken: not a directory\nhint: make it first: `amoeba mkdir`\n";
+        system.run(&["put", "/dev/null", "/dev/null", "taken"]).failed(1, no_directory);
+        system
+            .run(&["put", "/no/such/file", "x"])
+            .failed(1, "amoeba: /no/such/file: No such file or directory (os error 2)\n");
+        system.run(&["put", "-", "-"]).failed(1, "amoeba: `-` can stand for standard input only once\n");
+    }
+}

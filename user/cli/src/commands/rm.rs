@@ -116,3 +116,46 @@ fn identity(capability: &Capability) -> [u8; 9] {
     identity.copy_from_slice(&capability.to_bytes()[..9]);
     identity
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::TestSystem;
+
+    #[test]
+    fn a_name_goes_and_the_object_stays_unless_it_is_destroyed() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        system.run(&["ln", "a", "b"]).printed("");
+        system.run(&["rm", "a"]).printed("");
+        system.run(&["cat", "b"]).printed("alpha");
+        system.run(&["ln", "b", "a"]).printed("");
+        system.run(&["rm", "--destroy", "a"]).printed("");
+        let text = system.run(&["cat", "b"]);
+        assert!(format!("{text:?}").contains("no such object"), "{text:?}");
+        // The name that is left leads nowhere and can be removed all the same.
+        system.run(&["rm", "b"]).printed("");
+        system.run(&["rm", "b"]).failed(1, "amoeba: b: no such name\n");
+        system.run(&["rm", "-f", "b"]).printed("");
+        system.run(&["rm", "-f", "no/b"]).printed("");
+    }
+
+    #[test]
+    fn directories_go_with_what_is_in_them_circles_too() {
+        let system = TestSystem::new();
+        system.run(&["mkdir", "-p", "d/e"]).printed("");
+        system.file("/home/d/e/f", b"deep");
+        system.run(&["ln", "d", "d/e/circle"]).printed("");
+        let refused = "amoeba: d is a directory\nhint: -r removes directories too\n";
+        system.run(&["rm", "d"]).failed(1, refused);
+        system.run(&["rm", "-r", "--destroy", "d"]).printed("");
+        system.run(&["ls"]).printed("");
+    }
+
+    #[test]
+    fn the_root_has_no_name() {
+        let system = TestSystem::new();
+        let refused =
+            "amoeba: / has no name that could be removed\nhint: --destroy destroys the object itself\n";
+        system.run(&["rm", "-r", "/"]).failed(1, refused);
+    }
+}

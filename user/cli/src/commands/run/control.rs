@@ -103,7 +103,7 @@ impl<'a> Job<'a> {
             match self.next() {
                 Some(Event::Started(Ok(process))) => {
                     self.process = Some(process);
-                    std::mem::take(&mut self.early).into_iter().for_each(|signal| self.send(signal));
+                    std::mem::take(&mut self.early).into_iter().for_each(|signal| self.handle(signal));
                     return Ok(Ok(()));
                 }
                 Some(Event::Started(Err(error))) => return Ok(Err(error)),
@@ -165,6 +165,7 @@ impl<'a> Job<'a> {
 
     fn handle(&mut self, signal: u8) {
         match signal {
+            _ if self.process.is_none() => self.keep(signal),
             SIGWINCH => self.resize(),
             SIGTSTP => {
                 // Nobody's foreground there, so the process would ignore what a terminal sends.
@@ -180,12 +181,17 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn send(&mut self, signal: u8) {
-        match &self.process {
+    /// A signal for a process that does not run yet.
+    fn keep(&mut self, signal: u8) {
+        if self.early.len() < EARLY_MAX {
+            self.early.push(signal);
+        }
+    }
+
+    fn send(&self, signal: u8) {
+        if let Some(process) = &self.process {
             // A process that has just ended hears nothing, as with any signal.
-            Some(process) => drop(process::signal(&self.world, process, signal)),
-            None if self.early.len() < EARLY_MAX => self.early.push(signal),
-            None => {}
+            let _ = process::signal(&self.world, process, signal);
         }
     }
 
