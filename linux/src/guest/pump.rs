@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn three_megabytes_pass_unchanged() {
-        let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n * 2_654_435_761).to_le_bytes()[3]).collect();
+        let bytes: Vec<u8> =
+            (0..3_000_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
         let (input, to_guest) = pipe();
         let (from_guest, mut output) = pipe();
         let pieces = bytes.chunks(77_777).map(<[u8]>::to_vec).collect();

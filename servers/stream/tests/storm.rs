@@ -50,7 +50,7 @@ fn no_byte_is_lost_or_doubled_in_a_storm() {
                 let (input, source) = server.source().unwrap();
                 let (output, sink) = server.sink().unwrap();
                 drop(guest_sim.spawn(other, "guest", move |place| cat(&place.world, input, output)));
-                let bytes: Vec<u8> = (0..SIZE).map(|n| (n * 31 >> 3) as u8).collect();
+                let bytes: Vec<u8> = (0..SIZE).map(|n| ((n * 31) >> 3) as u8).collect();
                 let brought = bytes.clone();
                 let feeder = world.threads.spawn("feeder", move || {
                     for piece in brought.chunks(33_333) {
