@@ -16,8 +16,8 @@ pub(crate) const MAY_HAVE_RUN: u8 = 75;
 /// The reader of our output has gone: what a shell shows for SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
 
-/// A signal ended the work: what a shell shows for SIGINT.
-const INTERRUPTED: u8 = 130;
+/// A signal ended the work: its number is added, as a shell does.
+const INTERRUPTED: u8 = 128;
 
 /// The next step, to be put into an `anyhow::Error` as context. It is printed apart from the error itself.
 ///
@@ -72,8 +72,9 @@ pub(crate) fn report(error: &anyhow::Error, otherwise: u8) -> Report {
     if error.chain().any(broken) {
         return Report { text: None, code: BROKEN_PIPE };
     }
-    if error.chain().any(is_interrupt) {
-        return Report { text: Some("amoeba: interrupted\n".into()), code: INTERRUPTED };
+    if let Some(signal) = error.chain().find_map(interrupt_in) {
+        let code = INTERRUPTED + u8::try_from(signal).unwrap_or(0);
+        return Report { text: Some("amoeba: interrupted\n".into()), code };
     }
     let causes: Vec<String> =
         error.chain().map(ToString::to_string).filter(|text| !text.is_empty()).collect();
@@ -91,9 +92,9 @@ pub(crate) fn report(error: &anyhow::Error, otherwise: u8) -> Report {
     Report { text: Some(text), code: code.unwrap_or(if may_have_run { MAY_HAVE_RUN } else { otherwise }) }
 }
 
-fn is_interrupt(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let error = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is_some_and(|error| error.is::<Interrupted>())
+fn interrupt_in(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let error = cause.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(error.downcast_ref::<Interrupted>()?.0)
 }
 
 /// The transaction that failed, if that is what failed.
@@ -178,6 +179,12 @@ mod tests {
         let refusal = Refusal::MaybeExecuted(Status::RPC_FAILURE);
         assert_eq!(told(refusal.into()).1, 75);
         assert_eq!(told(io::Error::other(refusal).into()).1, 75);
+    }
+
+    #[test]
+    fn an_interrupt_has_the_code_of_its_signal() {
+        let error = anyhow::Error::from(io::Error::other(Interrupted(15))).context("big");
+        assert_eq!(told(error), ("amoeba: interrupted\n".into(), 143));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use amoeba_threads::Threads;
@@ -20,12 +20,12 @@ const SIGTERM: i32 = 15;
 
 /// Notices SIGINT, SIGTERM and SIGHUP, so that what was half done can be undone.
 #[derive(Clone)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt(Arc<AtomicI32>);
 
-/// The person wants no more.
+/// The person wants no more: the signal that said so.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("interrupted")]
-pub(crate) struct Interrupted;
+pub(crate) struct Interrupted(pub(crate) i32);
 
 impl Interrupt {
     /// From now on a signal is noticed; when the work does not end soon after it, the program ends.
@@ -35,9 +35,10 @@ impl Interrupt {
         let (flag, sleeper) = (interrupt.0.clone(), threads.clone());
         threads.spawn("signals", move || {
             if let Some(signal) = signals.next() {
-                flag.store(true, Ordering::SeqCst);
+                flag.store(signal, Ordering::SeqCst);
                 sleeper.sleep(GRACE);
                 // The reader hangs in input that does not come. Uncommitted files go by themselves.
+                eprintln!("amoeba: interrupted");
                 std::process::exit(128 + signal);
             }
         })?;
@@ -46,7 +47,10 @@ impl Interrupt {
 
     /// An error once a signal has come.
     pub(crate) fn check(&self) -> io::Result<()> {
-        if self.0.load(Ordering::SeqCst) { Err(io::Error::other(Interrupted)) } else { Ok(()) }
+        match self.0.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            signal => Err(io::Error::other(Interrupted(signal))),
+        }
     }
 }
 
