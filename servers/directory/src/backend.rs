@@ -5,7 +5,7 @@
 //! in their order, with a flush after each: at every moment the disk is as redb's own file could be, the disk lags
 //! behind, and a flush never makes a lookup wait. What is lost in a crash is in the log.
 //!
-//! It expects of the disk that `read`, `size` and `write` do not park.
+//! It expects of the disk that `read` and `size` do not park; whatever [`Pages::drain`] does may.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
