@@ -37,8 +37,11 @@ use sending::{Outbox, Sending};
 pub const PACKET_LIFE_MAX: Duration = Duration::from_millis(500);
 /// The largest hop count of a route.
 pub const HOPS_MAX: u16 = 25;
-/// Time between two LOCATEs for one address; doubles once the ring has reached [`HOPS_MAX`].
+/// Time between two LOCATEs for one address; doubles once the ring has reached [`HOPS_MAX`], up to
+/// [`LOCATE_INTERVAL_MAX`].
 pub const LOCATE_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest time between two LOCATEs: a search that new messages keep alive must not fall asleep.
+pub const LOCATE_INTERVAL_MAX: Duration = Duration::from_millis(800);
 /// Messages that may wait for one address to be located.
 pub const LOCATE_QUEUE_MAX: usize = 64;
 /// Addresses that may be searched for at once.
@@ -570,7 +573,7 @@ impl FlipBox {
             return;
         }
         if search.hops >= HOPS_MAX {
-            search.interval = search.interval.saturating_mul(2);
+            search.interval = (search.interval * 2).min(LOCATE_INTERVAL_MAX);
         }
         search.hops = (search.hops + 1).max(nearest).min(HOPS_MAX);
         search.next = (now + search.interval).min(search.deadline);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amoeba_cap::PutPort;
-use amoeba_flip::{self as flip, HOPS_MAX, LOCATE_INTERVAL, Undelivered};
+use amoeba_flip::{self as flip, HOPS_MAX, LOCATE_INTERVAL, LOCATE_INTERVAL_MAX, Undelivered};
 use amoeba_rpc::{LOCATE_HEADER, Packet, Server, Verdict, emit, locate};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
@@ -79,7 +79,7 @@ impl Kernel {
         if search.ring + 1 < RINGS.len() {
             search.ring += 1;
         } else {
-            search.interval = search.interval.saturating_mul(2);
+            search.interval = (search.interval * 2).min(LOCATE_INTERVAL_MAX);
         }
         search.next = now + search.interval;
         let next = search.next;

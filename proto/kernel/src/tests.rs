@@ -456,6 +456,27 @@ fn a_busy_server_is_waited_for_and_then_named_busy() {
     let _ = now;
 }
 
+/// A search that one transaction after another keeps alive once fell asleep for ever longer.
+#[test]
+fn a_search_that_is_kept_alive_goes_on_at_its_pace() {
+    let mut net = Net::new(2);
+    let client = net.attach(0);
+    let port = net.kernels[0].put_port(&GetPort::from_bytes(GET));
+    net.trans(0, client, port, Vec::new());
+    let other = net.attach(0);
+    for round in 0..40 {
+        let slot = if round % 2 == 0 { other } else { client };
+        net.run(3000, |_| false);
+        net.trans(0, slot, port, Vec::new());
+    }
+    let mut locates = 0;
+    net.run(3000, |_| {
+        locates += 1;
+        true
+    });
+    assert!(locates >= 3, "{locates} packets in three seconds");
+}
+
 #[test]
 fn no_packets_panic() {
     bolero::check!().with_iterations(2000).for_each(|bytes: &[u8]| {
