@@ -67,8 +67,6 @@ fn no_byte_is_lost_or_doubled_in_a_storm() {
             sim.partition(|host| u32::from(host == caller));
             sim.sleep(Duration::from_secs(2));
             sim.heal();
-            sim.sleep(Duration::from_secs(20));
-            sim.set_faults(Faults::NONE);
             task.join().expect("the caller ends");
         });
     });
