@@ -1,14 +1,19 @@
 //! Rights by name, for `cap restrict`, `stat` and `ls -l`: their bits mean what the object's class says.
 
 use amoeba_cap::Rights;
-use amoeba_stubs::{directory, process};
+use amoeba_stubs::{bullet, directory, process};
 use anyhow::anyhow;
 
 use crate::failure::Advise;
 use crate::graph::Kind;
 
-const FILE: [(&str, u8); 5] =
-    [("create", 0x01), ("read", 0x02), ("modify", 0x04), ("destroy", 0x08), ("admin", 0x80)];
+const FILE: [(&str, u8); 5] = [
+    ("create", bullet::CREATE.bits()),
+    ("read", bullet::READ.bits()),
+    ("modify", bullet::MODIFY.bits()),
+    ("destroy", bullet::DESTROY.bits()),
+    ("admin", bullet::ADMIN.bits()),
+];
 
 const DIRECTORY: [(&str, u8); 6] = [
     ("owner", directory::COLUMN_1.bits()),

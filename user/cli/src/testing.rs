@@ -12,6 +12,7 @@ use amoeba_name::Names;
 use amoeba_world::{Disk, DiskError, World};
 use anyhow::bail;
 
+use crate::graph::Graph;
 use crate::{Console, Session, Signals, Standard, Start, System, SystemStatus, UpOptions};
 
 const VOLUME_SIZE: u64 = 16 << 20;
@@ -50,6 +51,11 @@ impl TestSystem {
     /// The name space of the system.
     pub(crate) fn names(&self) -> Names {
         Names::new(&self.world, self.root)
+    }
+
+    /// The graph as commands see it.
+    pub(crate) fn graph(&self) -> Graph {
+        Graph::new(self.connect(Start::Never).expect("it always runs"))
     }
 
     /// A file with these contents under a path from the root.

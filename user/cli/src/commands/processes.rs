@@ -1,6 +1,6 @@
 //! What the commands on processes have in common: from a number or a place to a process, and its states.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
 use amoeba_cap::Capability;
 use amoeba_stubs::process::{self, STATE_EXITED, STATE_RUNNING, STATE_STARTING, STATE_STUNNED};
@@ -8,7 +8,7 @@ use amoeba_wire::Status;
 use amoeba_world::Error as Refusal;
 use anyhow::{Context, anyhow};
 
-use crate::failure::Advise;
+use crate::failure::{Advise, FAILED, report};
 use crate::graph::Graph;
 
 /// The entry of a host's directory that is its process server.
@@ -46,23 +46,24 @@ pub(super) fn state_name(state: u8) -> &'static str {
     }
 }
 
-/// Does something to each process that `arguments` name; goes on after an error, and gives the first one.
+/// Does something to each process that `arguments` name; goes on after an error. All errors but the last are told here,
+/// the last one is the result.
 pub(super) fn for_each(
     graph: &Graph,
-    arguments: &[std::ffi::OsString],
+    arguments: &[OsString],
     operation: impl Fn(&Capability) -> Result<(), Refusal>,
 ) -> anyhow::Result<()> {
-    let mut first = Ok(());
+    let mut result = Ok(());
     for argument in arguments {
         let done = find(graph, argument)
             .and_then(|process| operation(&process).map_err(ended).with_context(|| shown(argument)));
-        match (&first, done) {
-            (Ok(()), done) => first = done,
-            (Err(_), Err(error)) => eprint!("{}", crate::failure::report(&error, 1).text.unwrap_or_default()),
-            _ => {}
+        if let Err(error) = done
+            && let Err(earlier) = std::mem::replace(&mut result, Err(error))
+        {
+            eprint!("{}", report(&earlier, FAILED).text.unwrap_or_default());
         }
     }
-    first
+    result
 }
 
 /// An argument for people: what may be a secret is not repeated.

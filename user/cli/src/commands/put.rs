@@ -68,7 +68,7 @@ pub(super) fn refuse_taken(graph: &Graph, to: &Place, replace: bool) -> anyhow::
 pub(super) fn enter(graph: &Graph, to: &Place, file: CapabilitySet, replace: bool) -> anyhow::Result<()> {
     let entered = graph.enter(to, &file, masks::of_object()?, replace);
     if let Err(error) = &entered
-        && !matches!(refusal(error), Some(Refusal::MaybeExecuted(_)))
+        && !matches!(refusal(error), Some(Refusal::MaybeExecuted(_) | Refusal::BadReply))
         && let Some(file) = file.first()
     {
         files::discard(graph, file);

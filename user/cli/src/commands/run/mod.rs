@@ -100,7 +100,10 @@ impl Arguments {
             Found::Nothing => return Err(self.failed("not found", NOT_FOUND)),
             Found::NoProgram(why) => return Err(self.failed(why, CANNOT_EXECUTE)),
         };
-        let arguments = self.command.iter().map(|argument| argument.as_bytes().to_vec()).collect();
+        // The name a program is told it has is seen by everybody on its host.
+        let name = program::told_name(&self.command[0]);
+        let rest = self.command[1..].iter().map(|argument| argument.as_bytes().to_vec());
+        let arguments = std::iter::once(name).chain(rest).collect();
         let mut descriptor = ProcessDescriptor::new("", program, arguments);
         descriptor.environment = self.environment();
         descriptor.working_directory = directory.into_os_string().as_bytes().to_vec();
@@ -161,7 +164,8 @@ impl Arguments {
         let delivered = streams.finish();
         drop(keys);
         let exit = ended
-            .context("the system failed while the command ran")
+            .map_err(lost)
+            .with_context(|| self.shown())
             .hint("it may have run to its end, or not: see `amoeba status`")
             .code(MAY_HAVE_RUN)?;
         owner.wait_until_told();
@@ -224,6 +228,16 @@ impl Arguments {
             _ => "a program is executable (chmod +x), for this processor, or begins with #!",
         };
         anyhow::Error::msg(why.into()).context(Code(code)).context(Hint(hint.into())).context(self.shown())
+    }
+}
+
+/// What it means that nobody can say how a process ended.
+fn lost(error: Refusal) -> anyhow::Error {
+    match error {
+        Refusal::Refused(Status::STD_CAPBAD) => {
+            anyhow!("the process server was started again while the command ran")
+        }
+        _ => anyhow!("the process server stopped answering while the command ran"),
     }
 }
 

@@ -62,3 +62,56 @@ fn in_graph(graph: &Graph, place: &Place) -> anyhow::Result<Found> {
 pub(super) fn shown(word: &OsStr) -> String {
     Place::parse_without_reading(word).map_or_else(|_| "the command".into(), |place| place.shown())
 }
+
+/// The name a program is told it has: the word, unless that is a secret.
+pub(super) fn told_name(word: &OsStr) -> Vec<u8> {
+    match Place::parse_without_reading(word) {
+        Ok(Place::Path(path)) => path,
+        _ => shown(word).into_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestSystem;
+
+    const TEXT: &str = "1:2:3:4:5:6/7(FF)/A:B:C:D:E:F";
+
+    fn found(system: &TestSystem, word: &str) -> String {
+        match find(&system.graph(), OsStr::new(word), Path::new("/")).expect("the system answers") {
+            Found::Program(Program::HostPath(path)) => format!("host {}", String::from_utf8_lossy(&path)),
+            Found::Program(Program::File(_)) => "file".into(),
+            Found::Program(_) => "another".into(),
+            Found::Nothing => "nothing".into(),
+            Found::NoProgram(why) => why.into(),
+        }
+    }
+
+    #[test]
+    fn the_graph_comes_before_the_path_and_the_host_before_the_graph() {
+        let system = TestSystem::new();
+        system.file("/bin/stored", b"#!/bin/sh");
+        system.run(&["mkdir", "bin", "bin/folder"]).printed("");
+        system.file("/home/bin/mine", b"#!/bin/sh");
+        assert_eq!(found(&system, "sh"), "host sh");
+        assert_eq!(found(&system, "stored"), "file");
+        assert_eq!(found(&system, "mine"), "file");
+        assert_eq!(found(&system, "folder"), "is a directory");
+        assert_eq!(found(&system, "/bin/stored"), "file");
+        assert_eq!(found(&system, "./dev/null"), "host /./dev/null");
+        assert_eq!(found(&system, "/dev"), "is a directory");
+        assert_eq!(found(&system, "no/such/program"), "nothing");
+        assert_eq!(found(&system, "bin/mine/inside"), "nothing");
+        let capability = system.run(&["cap", "show", "bin/mine"]);
+        assert_eq!(found(&system, capability.text()), "file");
+        assert_eq!(found(&system, &format!("cap:{}", capability.text())), "file");
+    }
+
+    #[test]
+    fn a_program_is_told_its_name_but_no_secret() {
+        assert_eq!(told_name(OsStr::from_bytes(b"a\xFF\n")), b"a\xFF\n");
+        assert_eq!(told_name(OsStr::new(TEXT)), b"1:2:3:4:5:6/7(FF)");
+        assert_eq!(told_name(OsStr::new("cap:nonsense")), b"the command");
+    }
+}
