@@ -240,7 +240,7 @@ impl rt::Marshal for HostRecord {
 pub struct FindHostReply {
     /// Its number, for `why` and `note`.
     pub decision: u64,
-    /// One for each process; none when no host can take it.
+    /// One for each process; fewer when the pool has no memory for more, none when no host can take any.
     pub places: Vec<Place>,
     /// Why there are none.
     pub refusal: Vec<u8>,
