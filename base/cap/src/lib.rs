@@ -17,7 +17,7 @@ mod text;
 pub use port::{CheckField, GetPort, PORT_SIZE, PutPort};
 pub use secret::{ServerSecret, SystemSecret};
 pub use set::{CapabilitySet, SET_MEMBERS_MAX, SetFull, Suite};
-pub use text::ParseError;
+pub use text::{ParseError, without_secrets};
 
 /// Bytes of a capability.
 pub const CAPABILITY_SIZE: usize = 16;

@@ -53,6 +53,14 @@ impl SystemSecret {
         }
         public
     }
+
+    /// 128 bits over `bytes` that only who has the secret can make; tags for different purposes have nothing in common.
+    pub fn tag(&self, purpose: &[u8; 8], bytes: &[u8]) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(b"tag").update(purpose).update(bytes);
+        let hash = hasher.finalize();
+        std::array::from_fn(|index| hash.as_bytes()[index])
+    }
 }
 
 /// The key of one server: makes and verifies the check fields of its objects.

@@ -178,10 +178,7 @@ impl ProcessDescriptor {
             if !line.is_empty() {
                 line.push(' ');
             }
-            let mut text = String::from_utf8_lossy(argument);
-            if let Ok(capability) = text.trim().parse::<Capability>() {
-                text = format!("{capability:?}").into();
-            }
+            let text = amoeba_cap::without_secrets(&String::from_utf8_lossy(argument));
             line.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
             if line.len() > size_max {
                 break;
@@ -444,8 +441,8 @@ mod tests {
         assert_eq!(descriptor.variable(b"PATH"), Some(&b"/bin"[..]));
         assert_eq!(descriptor.variable(b"HOME"), None);
         let secret = Capability::from_bytes([0xAB; 16]);
-        descriptor.arguments.push(secret.to_text().into());
-        assert_eq!(descriptor.command_line(100), format!("echo hello {secret:?}"));
+        descriptor.arguments.push(format!("cap:{}/etc", secret.to_text()).into());
+        assert_eq!(descriptor.command_line(100), format!("echo hello cap:{secret:?}/*/etc"));
         descriptor.arguments.pop();
         descriptor.arguments.push("größer\n".into());
         assert_eq!(descriptor.command_line(100), "echo hello größer ");
