@@ -135,7 +135,10 @@ impl State {
         let size = usize::try_from(size).unwrap_or(usize::MAX).min(PIECE_SIZE_MAX);
         if self.given.is_empty() {
             let count = size.min(self.ahead.len());
-            self.given.extend(self.ahead.drain(..count));
+            let (first, second) = self.ahead.as_slices();
+            self.given.extend_from_slice(&first[..count.min(first.len())]);
+            self.given.extend_from_slice(&second[..count.saturating_sub(first.len())]);
+            self.ahead.drain(..count);
         }
         if self.given.is_empty() && !self.ended && !self.closed {
             self.waiting = Some((u32::try_from(size).unwrap_or(u32::MAX), pending));
