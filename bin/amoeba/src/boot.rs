@@ -43,6 +43,8 @@ const DAEMONS: [(&str, &str); 3] =
 pub(crate) struct Report {
     /// The supervisor.
     pub(crate) pid: u32,
+    /// When it was started, in seconds since 1970.
+    pub(crate) since: u64,
     /// Whether every daemon has answered and the names are published.
     pub(crate) ready: bool,
     /// The daemons.
@@ -92,6 +94,7 @@ struct Supervisor<'a> {
     state: &'a State,
     events: Sender<Event>,
     daemons: Vec<Running>,
+    since: u64,
     ready: bool,
 }
 
@@ -110,7 +113,8 @@ pub(crate) fn main(state: &State) -> Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let stop = events.clone();
     std::thread::spawn(move || signals.forever().try_for_each(|_| stop.send(Event::Stop)));
-    let mut supervisor = Supervisor { state, events, daemons: Vec::new(), ready: false };
+    let mut supervisor =
+        Supervisor { state, events, daemons: Vec::new(), since: unix_seconds(), ready: false };
     let result = supervisor.start_all().and_then(|()| supervisor.watch(&incoming));
     supervisor.stop_all(&incoming);
     let _ = fs::remove_file(state.path("run/boot.json"));
@@ -191,7 +195,7 @@ impl Supervisor<'_> {
         let daemon = &mut self.daemons[index];
         daemon.pid = child.id();
         daemon.started = Instant::now();
-        daemon.since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        daemon.since = unix_seconds();
         tracing::info!(role, pid = daemon.pid, "started");
         let events = self.events.clone();
         std::thread::spawn(move || {
@@ -243,7 +247,12 @@ impl Supervisor<'_> {
             since: daemon.since,
             restarts: daemon.restarts,
         });
-        let report = Report { pid: std::process::id(), ready: self.ready, daemons: daemons.collect() };
+        let report = Report {
+            pid: std::process::id(),
+            since: self.since,
+            ready: self.ready,
+            daemons: daemons.collect(),
+        };
         self.state.write("run/boot.json", &serde_json::to_vec_pretty(&report)?)
     }
 }
@@ -259,6 +268,10 @@ fn wait_for(incoming: &Receiver<Event>, daemons: &mut [Running], index: usize, t
         }
     }
     true
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn spawn(state: &State, role: &str) -> Result<Child> {

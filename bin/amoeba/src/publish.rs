@@ -2,7 +2,7 @@
 
 use amoeba_cap::{Capability, Rights};
 use amoeba_host::HostSeed;
-use amoeba_name::{NameError, Names};
+use amoeba_name::{Masks, NameError, Names};
 use amoeba_stubs::{bullet, standard};
 use amoeba_wire::Status;
 use amoeba_world::World;
@@ -23,9 +23,13 @@ const DIRECTORIES: [&str; 9] = [
     "/profile/cap/randomsvr",
 ];
 
+/// What the columns of a new directory let through: all to its owner, looking and changing to the group, looking to
+/// others.
+const MASKS: Masks = [0xFF, 0x06, 0x04, 0];
+
 /// Makes what is missing of the graph.
 pub(crate) fn ensure(world: &World, state: &State) -> Result<()> {
-    let names = Names::new(world, state.capability("root.cap")?);
+    let names = Names::new(world, state.capability("root.cap")?).with_masks(MASKS);
     for path in DIRECTORIES {
         match names.mkdir(path.as_bytes()) {
             Ok(_) => {}

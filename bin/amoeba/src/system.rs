@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use amoeba_cli::{Console, DaemonStatus, Session, Start, SystemKind, SystemStatus, UpOptions};
+use amoeba_cli::{Console, DaemonStatus, Hint, Session, Start, SystemKind, SystemStatus, UpOptions};
 use anyhow::{Context, Result, bail};
 
 use crate::boot::{self, Report};
@@ -39,7 +39,8 @@ impl amoeba_cli::System for Local {
         if boot::running(&state)?.is_none_or(|report| !report.ready) {
             match start {
                 Start::Never => {
-                    bail!("no system runs in {}; start one with `amoeba up`", state.dir().display())
+                    return Err(anyhow::anyhow!("no system runs in {}", state.dir().display())
+                        .context(Hint("start one with `amoeba up`".to_owned())));
                 }
                 Start::IfNeeded => start_detached(&state)?,
             }

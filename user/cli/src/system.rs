@@ -26,8 +26,6 @@ pub enum Start {
 pub struct UpOptions {
     /// Stay, supervise, and end with the first SIGINT or SIGTERM, instead of leaving a supervisor behind.
     pub foreground: bool,
-    /// Print the status as JSON once everything runs.
-    pub json: bool,
 }
 
 /// A connection to a running system, with the capabilities that everything else is reached by.

@@ -23,15 +23,21 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
-        let status = context.system.status()?;
-        if self.json {
-            context.out.json(&status)?;
-        } else {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            print(&mut context.out, &status, now.as_secs())?;
-        }
-        Ok(if status.running { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
+        let running = show(context, self.json)?;
+        Ok(if running { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
     }
+}
+
+/// Prints the status; whether the system runs.
+pub(super) fn show(context: &mut Context<'_>, json: bool) -> anyhow::Result<bool> {
+    let status = context.system.status()?;
+    if json {
+        context.out.json(&status)?;
+    } else {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        print(&mut context.out, &status, now.as_secs())?;
+    }
+    Ok(status.running)
 }
 
 fn print(out: &mut Out<'_>, status: &SystemStatus, now: u64) -> anyhow::Result<()> {

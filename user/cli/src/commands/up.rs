@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::commands::status;
 use crate::{Context, UpOptions};
 
 /// Start the system on this host
@@ -22,6 +23,10 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
-        context.system.up(&UpOptions { foreground: self.foreground, json: self.json })
+        let code = context.system.up(&UpOptions { foreground: self.foreground })?;
+        if !self.foreground {
+            status::show(context, self.json)?;
+        }
+        Ok(code)
     }
 }
