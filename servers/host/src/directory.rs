@@ -79,7 +79,7 @@ impl hostdir::Serve for HostDirectory {
         let mut at = directory.number();
         let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
         let mut found = None;
-        while let Some(name) = names.next() {
+        for name in names.by_ref() {
             let capability = *self.rows(at).get(name).ok_or(Status::STD_NOTFOUND)?;
             found = Some(capability);
             if capability != self.ps {

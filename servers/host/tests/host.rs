@@ -1,0 +1,96 @@
+//! The host's servers as their clients see them.
+
+use std::sync::Arc;
+
+use amoeba_cap::{Capability, ObjectNumber, Rights, SystemSecret};
+use amoeba_host::{HOST, HostDirectory, HostSeed, Processes, Random, System, Tod};
+use amoeba_stubs::{directory, hostdir, random, standard, system, tod};
+use amoeba_wire::Status;
+use amoeba_world::{Error, World};
+
+struct Two(Capability);
+
+impl Processes for Two {
+    fn processes(&self) -> Vec<(u32, Capability)> {
+        vec![(7, self.0), (12, self.0)]
+    }
+}
+
+fn process() -> Capability {
+    Capability::from_bytes([9; 16])
+}
+
+/// The host directory of a world of one process, with a clock in it.
+fn host(world: &World) -> Capability {
+    let seed = HostSeed::from_bytes([3; 32]);
+    let listen = |name: &str| world.transactions.listen(&seed.keys(name).get_port, 1 << 16).unwrap();
+    let (directory, clock) = (listen("host"), listen("tod"));
+    let tod = seed.keys("tod").capability(clock.put_port(), ObjectNumber::SUPER);
+    let keys = seed.keys("host");
+    let capability = keys.capability(directory.put_port(), HOST);
+    let server = HostDirectory::new(keys, directory.put_port(), [("tod", tod)], Arc::new(Two(process())));
+    hostdir::start(world, directory, Arc::new(server), 2).unwrap();
+    tod::start(world, clock, Tod::server(seed.keys("tod").secret, world.clock.clone()), 2).unwrap();
+    capability
+}
+
+#[test]
+fn the_directory_is_walked_like_any_other() {
+    let world = amoeba_loopback::world();
+    let host = host(&world);
+    let clock = directory::lookup(&world, &host, b"tod").unwrap().set;
+    assert!(tod::get_time(&world, clock.first().unwrap()).is_ok());
+    let found = directory::lookup(&world, &host, b"ps/12").unwrap();
+    assert_eq!((found.set.first(), found.tail.len()), (Some(&process()), 0));
+    let beyond = directory::lookup(&world, &host, b"tod/more/of/it").unwrap();
+    assert_eq!(beyond.tail, b"more/of/it");
+    for missing in [&b"nothing"[..], b"ps/8", b"ps/x"] {
+        let error = directory::lookup(&world, &host, missing).unwrap_err();
+        assert_eq!(error, Error::Refused(Status::STD_NOTFOUND));
+    }
+}
+
+#[test]
+fn its_rows_come_in_pages() {
+    let world = amoeba_loopback::world();
+    let host = host(&world);
+    let names =
+        |page: directory::ListReply| -> Vec<Vec<u8>> { page.rows.into_iter().map(|row| row.name).collect() };
+    let first = directory::list(&world, &host, b"", 1).unwrap();
+    assert!(first.more);
+    assert_eq!(names(first), [b"ps"]);
+    let second = directory::list(&world, &host, b"ps", 10).unwrap();
+    assert!(!second.more);
+    assert_eq!(names(second), [b"tod"]);
+}
+
+#[test]
+fn nobody_changes_it_and_nobody_looks_without_the_right() {
+    let world = amoeba_loopback::world();
+    let host = host(&world);
+    let error = directory::delete(&world, &host, b"tod").unwrap_err();
+    assert_eq!(error, Error::Refused(Status::STD_COMBAD));
+    let blind = standard::restrict(&world, &host, 0).unwrap();
+    let error = directory::lookup(&world, &blind, b"tod").unwrap_err();
+    assert_eq!(error, Error::Refused(Status::STD_DENIED));
+}
+
+#[test]
+fn random_bytes_are_counted_and_statistics_need_their_right() {
+    let world = amoeba_loopback::world();
+    let seed = HostSeed::from_bytes([4; 32]);
+    let secret = SystemSecret::from_bytes([5; 32]);
+    assert_ne!(seed.capability(&secret, "random"), seed.capability(&secret, "sys"));
+    let listen = |name: &str| world.transactions.listen(&seed.keys(name).get_port, 1 << 16).unwrap();
+    let (entropy, sys) = (listen("random"), listen("sys"));
+    let whole = |name: &str, port| seed.keys(name).capability(port, ObjectNumber::SUPER);
+    let (random, statistics) = (whole("random", entropy.put_port()), whole("sys", sys.put_port()));
+    random::start(&world, entropy, Random::server(seed.keys("random").secret, world.entropy.clone()), 2)
+        .unwrap();
+    system::start(&world, sys, System::server(seed.keys("sys").secret, || "packets 3\n".into()), 2).unwrap();
+    assert_eq!(random::get_random(&world, &random, 1024).unwrap().len(), 1024);
+    assert_eq!(random::get_random(&world, &random, 1025), Err(Error::Refused(Status::STD_ARGBAD)));
+    assert_eq!(system::statistics(&world, &statistics).unwrap(), b"packets 3\n");
+    let less = standard::restrict(&world, &statistics, Rights::NONE.bits().into()).unwrap();
+    assert_eq!(system::statistics(&world, &less), Err(Error::Refused(Status::STD_DENIED)));
+}
