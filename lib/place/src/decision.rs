@@ -342,7 +342,7 @@ refused:
             chosen(candidates, need, count).decision.to_string().lines().next().unwrap().to_owned()
         };
         assert_eq!(head(&[], &any, 1), "the pool has no hosts");
-        assert_eq!(head(&[a.clone()], &any, 1), "a: the only host that can take it");
+        assert_eq!(head(std::slice::from_ref(&a), &any, 1), "a: the only host that can take it");
         assert_eq!(head(&[slow.clone(), b.clone()], &any, 1), "b: the best of 2 hosts");
         let three = [a, b, slow];
         assert_eq!(head(&three, &any, 1), "a: drawn from 2 of 3 hosts within 5% of the best");
