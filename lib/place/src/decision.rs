@@ -123,7 +123,8 @@ fn scored(able: &[Candidate], need: &Need, parameters: &Parameters) -> Vec<Score
 /// The least value that is as good as the best.
 fn equivalence_bound(values: impl Iterator<Item = Option<f64>>, parameters: &Parameters) -> f64 {
     let best = values.flatten().fold(0.0, f64::max);
-    best * (100 - parameters.equivalent_percent.min(100)) as f64 / 100.0
+    // The part first: it is exactly 1 for 0 percent, and no rounding puts the bound above the best itself.
+    best * ((100 - parameters.equivalent_percent.min(100)) as f64 / 100.0)
 }
 
 /// Places one process after the other; `able` and `scored` are of the same hosts in the same order.
@@ -298,6 +299,17 @@ mod tests {
     }
 
     #[test]
+    fn the_best_is_as_good_as_itself() {
+        // With these the product of value, 100 and 1/100 was above the value, and nobody was good enough.
+        let parameters = Parameters { equivalent_percent: 0, ..Parameters::default() };
+        for placed in 0..1000 {
+            let candidate = Candidate { placed: placed.into(), ..Candidate::idle("a") };
+            let choice = choose(&[candidate], &Need::default(), 1, &parameters, &mut first());
+            assert_eq!(choice.hosts.len(), 1, "{placed}");
+        }
+    }
+
+    #[test]
     fn a_full_explanation() {
         let candidates = [
             Candidate { load: 0.25, ..Candidate::idle("anvil") },
@@ -409,7 +421,7 @@ refused:
             if let Some(host) = hosts.first() {
                 let first = decision.scored.iter().find(|scored| scored.name == *host).unwrap();
                 prop_assert!(first.equivalent);
-                prop_assert!(first.factors.value >= decision.scored[0].factors.value * (100 - percent) as f64 / 100.0);
+                prop_assert!(first.factors.value >= decision.scored[0].factors.value * ((100 - percent) as f64 / 100.0));
             }
             for scored in &decision.scored {
                 prop_assert!(u64::from(scored.chosen) * memory <= scored.memory_free);
