@@ -56,6 +56,12 @@ impl Waiter {
     }
 }
 
+/// Takes a waiter whose deadline has passed out of its queue; whether it was still there.
+pub(crate) fn withdraw(queue: &mut VecDeque<Arc<Waiter>>, waiter: &Arc<Waiter>) -> bool {
+    let place = queue.iter().position(|other| Arc::ptr_eq(other, waiter));
+    place.and_then(|place| queue.remove(place)).is_some()
+}
+
 /// The contents of a short critical section, whatever happened to its last holder.
 pub(crate) fn held<T>(mutex: &sync::Mutex<T>) -> sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -171,8 +177,8 @@ impl Condition {
         drop(guard);
         let mut notified = waiter.wait(&self.threads, deadline);
         if !notified {
-            held(&self.waiters).retain(|other| !Arc::ptr_eq(other, &waiter));
-            notified = waiter.is_granted(); // it may have come between the deadline and the removal
+            // Whoever is no longer in the queue was taken out of it to be woken, even if it was not told so yet.
+            notified = !withdraw(&mut held(&self.waiters), &waiter);
         }
         (mutex.lock(), notified)
     }
@@ -191,5 +197,11 @@ impl Condition {
         for waiter in all {
             waiter.grant();
         }
+    }
+
+    /// What `notify_one` does before it wakes the thread.
+    #[cfg(test)]
+    pub(crate) fn forget_first(&self) {
+        held(&self.waiters).pop_front();
     }
 }
