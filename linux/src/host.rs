@@ -11,6 +11,11 @@ pub fn name() -> String {
     if short.is_empty() { "localhost".to_owned() } else { short.to_owned() }
 }
 
+/// Whether this process may do everything on the host that root may.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Asks a process to end. It may have ended already.
 pub fn terminate(pid: u32) {
     send(pid, Signal::TERM);

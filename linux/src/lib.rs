@@ -8,13 +8,16 @@
 //! - [`FileDisk`] is a [`amoeba_world::Disk`] in a file or on a block device.
 //! - [`socket`] describes the bytes between a process and its kernel, [`client`] is the process's end,
 //!   [`kernel`] the daemon's.
+//! - [`netns`] and [`family`] are for throw-away hosts: a network of their own, and no process that stays behind.
 
 pub mod client;
 mod clock;
 mod disk;
+pub mod family;
 pub mod guest;
 pub mod host;
 pub mod kernel;
+pub mod netns;
 mod place;
 pub mod socket;
 pub mod terminal;

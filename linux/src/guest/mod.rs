@@ -13,7 +13,7 @@ mod program;
 mod pump;
 mod remote;
 pub mod shepherd;
-mod tree;
+pub(crate) mod tree;
 mod warden;
 
 use std::collections::BTreeSet;

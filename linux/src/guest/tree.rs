@@ -14,7 +14,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How the shepherd knows its guest's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// The shepherd is PID 1 of a PID namespace: everybody else in it.
     Namespace,
     /// The shepherd is a subreaper: all its descendants.
@@ -99,7 +99,7 @@ pub(super) fn thaw(frozen: Frozen) {
 }
 
 /// Kills every process of the guest and reaps it. Returns when none is left.
-pub(super) fn kill_all(reach: Reach) {
+pub(crate) fn kill_all(reach: Reach) {
     loop {
         kill_now(reach);
         if !reap_some() {
