@@ -347,9 +347,12 @@ impl FlipBox {
         Some(transmit)
     }
 
-    /// Whether a message between these addresses is still leaving: `matches` is given what it begins with.
-    pub fn leaving(&self, from: Address, to: Address, matches: impl FnMut(&[u8]) -> bool) -> bool {
-        self.outbox.has(from, to, matches)
+    /// Whether a message between these addresses is still leaving, or waits until its address is found: `matches` is
+    /// given what it begins with.
+    pub fn leaving(&self, from: Address, to: Address, mut matches: impl FnMut(&[u8]) -> bool) -> bool {
+        let mut waiting = self.locating.get(&to).into_iter().flat_map(|search| &search.waiting);
+        waiting.any(|message| message.from == from && matches(&message.payload))
+            || self.outbox.has(from, to, matches)
     }
 
     /// Whether a message between these addresses is arriving, fragment by fragment: `matches` is given what it begins

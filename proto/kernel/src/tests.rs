@@ -348,6 +348,30 @@ fn a_server_that_moved_is_found_again_without_the_client_noticing() {
     }
 }
 
+/// The route to the old server is forgotten before the port is: while the address is searched for, nothing was sent.
+#[test]
+fn a_server_that_moved_long_ago_is_found_again_too() {
+    let mut net = Net::new(3);
+    let (first, port) = net.serve(1);
+    let client = net.attach(0);
+    net.trans(0, client, port, Vec::new());
+    net.run(100, |_| true);
+    let (request, _) = net.request(1);
+    net.answer(1, first, request, Vec::new());
+    net.run(10, |_| true);
+    assert_eq!(net.reply(0), Ok(Vec::new()));
+    let now = net.now;
+    net.kernels[1].detach(now, first);
+    let (second, _) = net.serve(2);
+    net.run(300_000, |_| true);
+    net.trans(0, client, port, b"again".to_vec());
+    net.run(4000, |_| true);
+    let (request, _) = net.request(2);
+    net.answer(2, second, request, b"here".to_vec());
+    net.run(10, |_| true);
+    assert_eq!(net.reply(0), Ok(b"here".to_vec()));
+}
+
 #[test]
 fn a_dead_host_fails_its_transactions_within_five_seconds() {
     let mut net = Net::new(2);
