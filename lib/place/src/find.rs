@@ -96,7 +96,8 @@ pub fn find(
         match ask(world, server, need, count) {
             Ok(reply) => return taken(server, reply),
             Err(Error::Refused(Status::STD_NOTNOW)) => return Err(FindError::SwitchedOff),
-            // A run server is a hint-giver: whatever ails it, the hosts are still there.
+            // A run server is a hint-giver: whatever ails it, the hosts are still there. One that died while it was asked
+            // has cost seconds already; nobody is asked again.
             Err(_) => {}
         }
     }

@@ -21,9 +21,9 @@ const NAMES: [&str; 3] = ["anvil", "bolt", "cask"];
 const HARM: Duration = Duration::from_secs(20);
 /// Within this every host has been asked again after the harm, whatever happened to it.
 const HEALED: Duration = Duration::from_secs(30);
-/// Within this a client has its answer, or knows that there is none: three attempts at a transaction with a server that
-/// dies, and as many lookups.
-const FIND_MAX: Duration = Duration::from_secs(60);
+/// Within this a client has its answer, or knows that there is none: a run server or a directory server that dies while it
+/// is asked is noticed within five seconds.
+const FIND_MAX: Duration = Duration::from_secs(10);
 
 fn for_ever(world: &World) -> ! {
     loop {

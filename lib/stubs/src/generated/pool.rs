@@ -266,7 +266,7 @@ pub fn find_host<'t>(
     writer_.put_u32(count);
     let data_ = buffer_.finish();
     header_.size = rt::header_size(&data_);
-    let (_, data_) = t.into().trans(header_, data_, 409613, true)?;
+    let (_, data_) = t.into().trans(header_, data_, 409613, false)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let decision = reader_.get_u64()?;
