@@ -48,13 +48,22 @@ impl<'t> Client<'t> {
         let mut options = self.options.cloned().unwrap_or_default();
         options.reply_size_max = options.reply_size_max.min(reply_size_max);
         let request = Message { header, data };
+        let mut maybe_executed = false;
         for _ in 1..if idempotent { ATTEMPTS_MAX } else { 1 } {
             match self.transactions.trans(request.clone(), &options) {
-                Err(Error::MaybeExecuted(_)) => {}
-                result => return result,
+                Err(Error::MaybeExecuted(_)) => maybe_executed = true,
+                result => return honest(result, maybe_executed),
             }
         }
-        self.transactions.trans(request, &options)
+        honest(self.transactions.trans(request, &options), maybe_executed)
+    }
+}
+
+/// That the last attempt was not executed says nothing of the ones before it.
+fn honest(result: Result<Message, Error>, maybe_executed: bool) -> Result<Message, Error> {
+    match result {
+        Err(Error::NotSent(status)) if maybe_executed => Err(Error::MaybeExecuted(status)),
+        result => result,
     }
 }
 
@@ -90,5 +99,64 @@ impl<'t> From<&'t World> for Client<'t> {
 impl<'t> From<&Client<'t>> for Client<'t> {
     fn from(client: &Client<'t>) -> Client<'t> {
         *client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use amoeba_cap::{GetPort, PutPort};
+    use amoeba_world::Listener;
+
+    use super::*;
+
+    /// Ends every transaction as it was told, the last one first.
+    struct Ending(Mutex<Vec<Result<Message, Error>>>);
+
+    impl Transactions for Ending {
+        fn trans(&self, _: Message, _: &TransOptions) -> Result<Message, Error> {
+            self.0.lock().unwrap().pop().expect("no more attempts than the test has answers")
+        }
+
+        fn listen(&self, _: &GetPort, _: usize) -> Result<Listener, Error> {
+            Err(Error::NotSent(Status::RPC_TRYAGAIN))
+        }
+
+        fn put_port(&self, _: &GetPort) -> Result<PutPort, Error> {
+            Err(Error::NotSent(Status::RPC_TRYAGAIN))
+        }
+    }
+
+    fn attempts(mut answers: Vec<Result<Message, Error>>, idempotent: bool) -> Result<Message, Error> {
+        answers.reverse();
+        let transactions = Ending(Mutex::new(answers));
+        let result = Client::from(&transactions as &dyn Transactions).reply(
+            Header::NULL,
+            Vec::new(),
+            usize::MAX,
+            idempotent,
+        );
+        assert!(transactions.0.lock().unwrap().is_empty(), "every answer was wanted");
+        result
+    }
+
+    const LOST: Result<Message, Error> = Err(Error::MaybeExecuted(Status::RPC_FAILURE));
+    const NOBODY: Result<Message, Error> = Err(Error::NotSent(Status::RPC_NOTFOUND));
+
+    #[test]
+    fn only_what_is_idempotent_is_tried_again() {
+        assert_eq!(attempts(vec![LOST], false), LOST);
+        assert_eq!(attempts(vec![LOST, LOST, LOST], true), LOST);
+        let reply = || Ok(Message::status(Status::STD_OK));
+        assert_eq!(attempts(vec![LOST, reply()], true), reply());
+        assert_eq!(attempts(vec![NOBODY], true), NOBODY);
+    }
+
+    #[test]
+    fn an_earlier_attempt_that_may_have_been_executed_is_not_forgotten() {
+        let maybe = Err(Error::MaybeExecuted(Status::RPC_NOTFOUND));
+        assert_eq!(attempts(vec![LOST, NOBODY], true), maybe);
+        assert_eq!(attempts(vec![LOST, LOST, NOBODY], true), maybe);
     }
 }
