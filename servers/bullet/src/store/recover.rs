@@ -246,9 +246,12 @@ fn clear(volume: &Volume, numbers: &[u32]) {
 }
 
 /// The free space between the files. Of two files that overlap the later one counts; the blocks of both stay taken,
-/// so that nothing more is lost before somebody has looked.
+/// so that nothing more is lost before somebody has looked. So do those of a file that could not be read: it may be
+/// there again after the next start.
 fn map_space(superblock: &Superblock, entries: &mut [Entry]) -> Space {
-    let placed = |entry: &Entry| entry.state == FileState::Stored && entry.size > 0;
+    let blocks = superblock.data_start..superblock.block_count;
+    let unread = |entry: &Entry| entry.state == FileState::Damaged && lies_inside(blocks.clone(), entry);
+    let placed = |entry: &Entry| entry.size > 0 && (entry.state == FileState::Stored || unread(entry));
     let mut order: Vec<u32> =
         (0..entries.len() as u32).filter(|&number| placed(&entries[number as usize])).collect();
     order.sort_unstable_by_key(|&number| entries[number as usize].first);
@@ -261,6 +264,9 @@ fn map_space(superblock: &Superblock, entries: &mut [Entry]) -> Space {
             space.release(Extent { first: end, blocks: extent.first - end });
         }
         end = end.max(extent.end());
+        if entries[number as usize].state == FileState::Damaged {
+            continue;
+        }
         if let Some(before) = last.map(|before| before as usize)
             && entries[before].extent().end() > extent.first
         {

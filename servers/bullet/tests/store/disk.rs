@@ -22,6 +22,7 @@ struct Inner {
     full_behind: Option<u64>,
     flush_fails: bool,
     read_fails: bool,
+    bad_sector: Option<u64>,
     flush_time: Duration,
     flushes: usize,
     writes: usize,
@@ -42,6 +43,7 @@ impl CrashDisk {
                 full_behind: None,
                 flush_fails: false,
                 read_fails: false,
+                bad_sector: None,
                 flush_time: Duration::ZERO,
                 flushes: 0,
                 writes: 0,
@@ -65,6 +67,11 @@ impl CrashDisk {
 
     pub(crate) fn fail_reads(&self, fail: bool) {
         self.inner.lock().unwrap().read_fails = fail;
+    }
+
+    /// Reads that touch this offset fail.
+    pub(crate) fn bad_sector(&self, offset: Option<u64>) {
+        self.inner.lock().unwrap().bad_sector = offset;
     }
 
     /// Makes a flush take so long that others come while it runs.
@@ -138,6 +145,9 @@ impl Disk for CrashDisk {
     fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
         let inner = self.inner.lock().unwrap();
         if inner.read_fails || inner.writes_left == Some(0) {
+            return Err(DiskError::Failed);
+        }
+        if inner.bad_sector.is_some_and(|bad| (offset..offset + bytes.len() as u64).contains(&bad)) {
             return Err(DiskError::Failed);
         }
         let start = usize::try_from(offset).map_err(|_| DiskError::Full)?;

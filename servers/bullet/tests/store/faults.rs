@@ -108,6 +108,28 @@ fn a_failed_read_is_an_error_of_that_read_alone() {
     assert!(store.create(b"more".to_vec(), Commit::Disk, None, 0).is_ok());
 }
 
+/// What cannot be read at one start may be read at the next: its blocks must not become another file's meanwhile.
+#[test]
+fn a_file_that_could_not_be_read_at_the_start_keeps_its_blocks() {
+    let disk = CrashDisk::new(8 << 20);
+    format_small(&*disk, 64);
+    let store = open(disk.clone(), 1).unwrap();
+    let bytes = vec![7; 10_000];
+    let Ok(Outcome::New(file)) = store.create(bytes.clone(), Commit::Disk, None, 0) else { panic!() };
+    let place = disk.image().windows(10_000).position(|window| window == bytes).unwrap();
+    disk.bad_sector(Some(place as u64 + 5000));
+    let store = open(disk.clone(), 2).unwrap();
+    assert_eq!(store.read(file, 0, 10), Err(StoreError::Damaged));
+    for _ in 0..20 {
+        store.create(vec![8; 10_000], Commit::Disk, None, 0).unwrap();
+    }
+    store.close().unwrap();
+    disk.bad_sector(None);
+    let store = open(disk, 3).unwrap();
+    assert!(store.read(file, 0, usize::MAX) == Ok(bytes));
+    assert_eq!(store.check(false).unwrap().problems, Vec::<String>::new());
+}
+
 #[test]
 fn memory_for_uncommitted_files_is_bounded() {
     let disk = CrashDisk::new(8 << 20);
