@@ -7,7 +7,7 @@
 //! - [`connect`] gives a program its [`World`]; [`threads`], [`clock`], [`entropy`] give the parts that need no kernel.
 //! - [`FileDisk`] is a [`amoeba_world::Disk`] in a file or on a block device.
 //! - [`socket`] describes the bytes between a process and its kernel, [`client`] is the process's end,
-//!   [`kernel`] the daemon's.
+//!   [`kernel`] the daemon's; [`link`] is what carries packets between daemons.
 //! - [`netns`] and [`family`] are for throw-away hosts: a network of their own, and no process that stays behind.
 
 pub mod client;
@@ -17,6 +17,7 @@ pub mod family;
 pub mod guest;
 pub mod host;
 pub mod kernel;
+pub mod link;
 pub mod netns;
 mod place;
 pub mod socket;

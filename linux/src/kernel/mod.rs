@@ -1,6 +1,7 @@
 //! The kernel daemon: one thread and one epoll around [`amoeba_kernel::Kernel`].
 //!
-//! The daemon moves bytes and nothing else: the switch says what a frame means, the kernel what a transaction is. No
+//! The daemon moves bytes and nothing else: the switch says what a frame means, the kernel what a transaction is, a link
+//! who else is there. No
 //! peer makes it wait: sockets do not block, a peer that does not read has its answers queued, within bounds, and
 //! one that says what the protocol forbids loses its connection and a line in the log. With nothing to do it sleeps.
 
@@ -23,6 +24,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, sockopt};
 
+use crate::link::Link;
 use crate::socket::{Bad, ToProcess, prepare, send_some};
 use crate::threads::now;
 pub use home::BindError;
@@ -54,6 +56,10 @@ const BACKLOG: i32 = 256;
 
 const LISTENING: u64 = u64::MAX;
 const STOPPING: u64 = u64::MAX - 1;
+/// Links have the numbers from here down.
+const LINKS: u64 = u64::MAX - 2;
+/// Links that a daemon may have.
+pub const LINKS_MAX: usize = 16;
 
 /// How a daemon is made.
 pub struct Config {
@@ -61,6 +67,8 @@ pub struct Config {
     pub secret: SystemSecret,
     /// Identifiers, addresses, cookies.
     pub entropy: Arc<dyn Entropy>,
+    /// The networks of this host; past [`LINKS_MAX`] they are not used.
+    pub links: Vec<Box<dyn Link>>,
     /// The most connections; past it a process hears RPC_TRYAGAIN.
     pub connections_max: usize,
     /// The most bytes of data on their way through this daemon; past it large requests hear RPC_TRYAGAIN.
@@ -68,14 +76,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with the usual bounds: data take at most half the memory of the host, at least enough for
+    /// A configuration without links and with the usual bounds: data take at most half the memory of the host, at least enough for
     /// one transaction of the largest size both ways.
     pub fn new(secret: SystemSecret, entropy: Arc<dyn Entropy>) -> Config {
         let system = rustix::system::sysinfo();
         let memory = system.totalram.saturating_mul(system.mem_unit.into());
         let buffered_max = usize::try_from(memory / 2).unwrap_or(usize::MAX);
         let buffered_max = buffered_max.clamp(3 * amoeba_wire::DATA_SIZE_MAX, 8 * amoeba_wire::DATA_SIZE_MAX);
-        Config { secret, entropy, connections_max: CONNECTIONS_MAX, buffered_max }
+        Config { secret, entropy, links: Vec::new(), connections_max: CONNECTIONS_MAX, buffered_max }
     }
 }
 
@@ -106,13 +114,18 @@ impl Daemon {
     /// Takes the socket `path`: makes its directory (mode 0700) where it is missing, replaces a socket that a dead
     /// daemon left, and keeps `path` with `.lock` appended locked. Raises the process's limit of open descriptors
     /// to what it may have.
-    pub fn bind(path: &Path, config: Config) -> Result<Daemon, BindError> {
+    pub fn bind(path: &Path, mut config: Config) -> Result<Daemon, BindError> {
         let home = Home::take(path, BACKLOG)?;
         let failed = |source: Errno| BindError::Io { path: path.into(), source: source.into() };
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         epoll::add(&epoll, &home.socket, EventData::new_u64(LISTENING), EventFlags::IN).map_err(failed)?;
         epoll::add(&epoll, &stop, EventData::new_u64(STOPPING), EventFlags::IN).map_err(failed)?;
+        config.links.truncate(LINKS_MAX);
+        for (index, link) in config.links.iter().enumerate() {
+            epoll::add(&epoll, link.fd(), EventData::new_u64(LINKS - index as u64), EventFlags::IN)
+                .map_err(failed)?;
+        }
         let connections_max = config.connections_max.min(raise_descriptors());
         Ok(Daemon {
             home,
@@ -148,16 +161,22 @@ impl Daemon {
                 match event.data.u64() {
                     STOPPING => return Ok(()),
                     LISTENING => self.accept(now),
+                    token if token > LINKS - LINKS_MAX as u64 => {
+                        self.link_ready(now, LINKS - token, event.flags)
+                    }
                     token => self.ready(now, Token::from_u64(token), event.flags),
                 }
                 self.settle(now);
             }
             self.tick(now);
+            self.transmit(now);
         }
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        let next = [self.switch.poll_timeout(), self.accept_again].into_iter().flatten().min()?;
+        let links = self.switch.links.iter().filter_map(|link| link.poll_timeout());
+        let next =
+            [self.switch.poll_timeout(), self.accept_again].into_iter().flatten().chain(links).min()?;
         let left = next.since(now());
         Some(Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
@@ -170,6 +189,12 @@ impl Daemon {
             self.switch.handle_timeout(now);
             self.settle(now);
         }
+        for index in 0..self.switch.links.len() {
+            if self.switch.links[index].poll_timeout().is_some_and(|at| at <= now) {
+                self.switch.link_work(now, index, |link, events| link.handle_timeout(now, events));
+                self.settle(now);
+            }
+        }
         if self.accept_again.is_some_and(|at| at <= now) {
             self.accept_again = None;
             self.watch_socket(EventFlags::IN);
@@ -179,6 +204,28 @@ impl Daemon {
     fn watch_socket(&self, flags: EventFlags) {
         epoll::modify(&self.epoll, &self.home.socket, EventData::new_u64(LISTENING), flags)
             .expect("the listening socket stays registered");
+    }
+
+    fn link_ready(&mut self, now: Instant, index: u64, flags: EventFlags) {
+        let index = usize::try_from(index).expect("links are few");
+        if flags.intersects(EventFlags::IN | EventFlags::ERR) {
+            self.switch.link_work(now, index, |link, events| link.receive(now, events));
+        }
+    }
+
+    /// Gives the links what they take, and lets them send.
+    fn transmit(&mut self, now: Instant) {
+        self.switch.transmit(now);
+        for (index, link) in self.switch.links.iter_mut().enumerate() {
+            let waited = link.wants_write();
+            link.flush(now);
+            if link.wants_write() != waited {
+                let mut flags = EventFlags::IN;
+                flags.set(EventFlags::OUT, link.wants_write());
+                let data = EventData::new_u64(LINKS - index as u64);
+                epoll::modify(&self.epoll, link.fd(), data, flags).expect("links stay registered");
+            }
+        }
     }
 
     fn accept(&mut self, now: Instant) {

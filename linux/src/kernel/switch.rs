@@ -1,17 +1,19 @@
-//! What frames mean: between the connections' queues and the transaction kernel. No system call is made here.
+//! What frames and packets mean: between the connections' queues, the links and the transaction kernel. No system call
+//! is made here.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use amoeba_cap::PutPort;
-use amoeba_kernel::{Event, GetreqId, Kernel, ProcessId, RequestId, Slot};
+use amoeba_kernel::{Event, GetreqId, Kernel, LinkId, ProcessId, RequestId, Slot};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
 use amoeba_world::{Entropy, Error, Message, TransOptions, random};
 
 use super::table::{Connection, Member, Outgoing, Table, Token};
 use super::{CONNECTIONS_PER_PROCESS_MAX, Config, EXECUTING_MAX, OUTGOING_FRAMES_MAX, STALL_TIME};
+use crate::link::{Link, LinkEvent};
 use crate::socket::{Assembled, Bad, Cookie, ToKernel, ToProcess, VERSION};
 
 /// A process that has attached.
@@ -26,6 +28,8 @@ struct Process {
 pub(super) struct Switch {
     kernel: Kernel,
     entropy: Arc<dyn Entropy>,
+    /// The networks of this host, by their [`LinkId`]s.
+    pub(super) links: Vec<Box<dyn Link>>,
     pub(super) table: Table,
     processes: BTreeMap<ProcessId, Process>,
     cookies: BTreeMap<Cookie, ProcessId>,
@@ -44,11 +48,12 @@ impl Switch {
         let kernel = amoeba_kernel::Config {
             secret: config.secret,
             entropy: config.entropy.clone(),
-            links: Vec::new(), // one host: nothing leaves it yet
+            links: config.links.iter().map(|link| link.config()).collect(),
         };
         Switch {
             kernel: Kernel::new(kernel, now),
             entropy: config.entropy,
+            links: config.links,
             table: Table::default(),
             processes: BTreeMap::new(),
             cookies: BTreeMap::new(),
@@ -229,7 +234,7 @@ impl Switch {
                 self.send(token, ToProcess::Port { port });
             }
             ToKernel::Status => {
-                let text = self.status().into_bytes();
+                let text = self.status(now).into_bytes();
                 self.send(token, ToProcess::Text { text });
             }
         }
@@ -325,7 +330,33 @@ impl Switch {
                 }
             }
         }
-        while self.kernel.poll_transmit(now).is_some() {} // there are no links yet
+    }
+
+    /// Lets a link work, and hands what it has to say to the kernel.
+    pub(super) fn link_work(
+        &mut self,
+        now: Instant,
+        index: usize,
+        work: impl FnOnce(&mut dyn Link, &mut dyn FnMut(LinkEvent<'_>)),
+    ) {
+        let (kernel, id) = (&mut self.kernel, LinkId(index as u16));
+        work(&mut *self.links[index], &mut |event| match event {
+            LinkEvent::Packet { from, packet } => kernel.handle_packet(now, id, from, packet),
+            LinkEvent::Lost { peer } => kernel.peer_lost(now, id, peer),
+        });
+    }
+
+    /// Hands the kernel's packets to the links, as far as they take them.
+    pub(super) fn transmit(&mut self, now: Instant) {
+        loop {
+            let links = &mut self.links;
+            let link_of = |id: LinkId| usize::from(id.0);
+            let ready = |id: LinkId, peer: &_| links.get(link_of(id)).is_none_or(|link| link.is_ready(peer));
+            let Some(transmit) = self.kernel.poll_transmit_where(now, ready) else { return };
+            if let Some(link) = links.get_mut(link_of(transmit.link)) {
+                link.send(now, transmit.to.as_ref(), transmit.packet, transmit.bulk);
+            }
+        }
     }
 
     fn reply(&mut self, process: ProcessId, slot: Slot, result: Result<Message, Error>) {
@@ -374,7 +405,7 @@ impl Switch {
     }
 
     /// Counters and tables, a line each.
-    fn status(&self) -> String {
+    fn status(&self, now: Instant) -> String {
         use std::fmt::Write;
         let mut text = self.kernel.status();
         if !text.is_empty() && !text.ends_with('\n') {
@@ -385,6 +416,9 @@ impl Switch {
         };
         line("connections", self.table.len(), self.connections_max);
         line("bytes buffered", self.buffered, self.buffered_max);
+        for link in &self.links {
+            link.status(now, &mut text);
+        }
         for (id, process) in &self.processes {
             let connections = process.slots.iter().flatten().count();
             let _ = writeln!(text, "process {} pid {} connections {connections}", id.0, process.pid);
