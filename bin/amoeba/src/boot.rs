@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use amoeba_linux::host;
+use amoeba_linux::{host, netns};
 use amoeba_stubs::standard;
 use amoeba_world::{TransOptions, World};
 use anyhow::{Context, Result, bail};
@@ -32,6 +32,9 @@ const RESTART_WAIT_MAX: Duration = Duration::from_secs(5);
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 /// A log larger than this is moved aside when its daemon starts.
 const LOG_SIZE_MAX: u64 = 8 << 20;
+
+/// Where a throw-away host has links to its namespaces of network (`net`) and host name (`uts`).
+pub(crate) const NAMESPACES: &str = "namespaces";
 
 /// The daemons of a host, in the order they are started: the name of the role, and the capability that answers when
 /// it is ready.
@@ -103,6 +106,8 @@ pub(crate) fn main(state: &State) -> Result<()> {
     if std::env::var_os("AMOEBA_DETACHED").is_some() {
         host::leave_session().context("cannot leave the session")?;
     }
+    end_with_supervisor()?; // only throw-away hosts have somebody above them
+    enter_namespaces(state)?;
     state.create()?;
     let Some(_lock) = take_lock(state)? else {
         bail!("another supervisor runs in {}", state.dir().display())
@@ -119,6 +124,17 @@ pub(crate) fn main(state: &State) -> Result<()> {
     supervisor.stop_all(&incoming);
     let _ = fs::remove_file(state.path("run/boot.json"));
     result
+}
+
+/// Goes where this host is, if it is one that has a network of its own.
+fn enter_namespaces(state: &State) -> Result<()> {
+    for kind in ["net", "uts"] {
+        let namespace = state.path(NAMESPACES).join(kind);
+        if namespace.is_symlink() {
+            netns::enter(&namespace).context("this throw-away host is gone: cannot enter its namespaces")?;
+        }
+    }
+    Ok(())
 }
 
 /// The supervisor's lock; somebody who only looks whether it is held may hold it for a moment.

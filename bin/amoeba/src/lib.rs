@@ -3,12 +3,14 @@
 //!
 //! - [`boot`] supervises, [`setup`] and [`publish`] make what a new system needs, [`roles`] are the daemons.
 //! - [`system`] and [`console`] are what the subcommands (`amoeba-cli`) see of this host.
+//! - [`dev`] has throw-away hosts.
 //! - [`state`] is the state directory, [`config`] what its owner wrote into it.
 #![forbid(unsafe_code)]
 
 mod boot;
 mod config;
 mod console;
+mod dev;
 mod publish;
 mod roles;
 mod setup;
@@ -33,6 +35,7 @@ pub fn main() -> ExitCode {
             let code = amoeba_linux::guest::shepherd::main();
             return ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX));
         }
+        Some("dev-keeper") => return dev::keeper::main(std::env::args_os().skip(2)),
         _ => {
             let arguments: Vec<OsString> = std::env::args_os().collect();
             return amoeba_cli::main(arguments.into_iter(), &system::Local::new());

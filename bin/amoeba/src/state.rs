@@ -10,6 +10,7 @@
 //! directory/      log and tables of the directory server
 //! guests/         output of detached processes
 //! log/            what the daemons have to say
+//! namespaces/     links to the namespaces of a throw-away host
 //! run/            the kernel's socket, the supervisor's lock and report
 //! ```
 
@@ -36,6 +37,11 @@ impl State {
             "neither HOME nor XDG_STATE_HOME nor AMOEBA_STATE is set: there is no place for state",
         )?;
         Ok(State { place })
+    }
+
+    /// A state directory by its path.
+    pub(crate) fn at(directory: PathBuf) -> State {
+        State { place: Place { directory, of_host: false } }
     }
 
     /// The directory itself.

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use amoeba_cli::{Console, DaemonStatus, Hint, Session, Start, SystemKind, SystemStatus, UpOptions};
+use amoeba_cli::{
+    Console, DaemonStatus, DevOptions, Hint, Session, Start, SystemKind, SystemStatus, UpOptions,
+};
 use anyhow::{Context, Result, bail};
 
 use crate::boot::{self, Report};
 use crate::console::Terminal;
+use crate::dev;
 use crate::state::State;
 
 /// How long a system may take to start.
@@ -86,6 +89,10 @@ impl amoeba_cli::System for Local {
         Ok(SystemStatus { running, kind, state_directory: state.dir().to_owned(), host, daemons, attention })
     }
 
+    fn dev(&self, options: &DevOptions) -> Result<ExitCode> {
+        dev::main(options)
+    }
+
     fn console(&self) -> &dyn Console {
         &self.console
     }
@@ -122,11 +129,20 @@ fn describe(report: &Report) -> (Vec<DaemonStatus>, Vec<String>) {
     (daemons, attention)
 }
 
+/// A supervisor in the background, not started yet.
+pub(crate) fn supervisor(state: &State) -> Result<Command> {
+    let log = boot::open_log(state, "boot")?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut command = Command::new(program);
+    command.arg("boot").env("AMOEBA_STATE", state.dir()).env("AMOEBA_DETACHED", "1").current_dir("/");
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Ok(command)
+}
+
 /// Starts the supervisor in the background, unless one runs, and waits until everything answers.
 fn start_detached(state: &State) -> Result<()> {
     state.create()?;
-    let log = boot::open_log(state, "boot")?;
-    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut command = self::supervisor(state)?;
     let mut supervisor = None;
     let deadline = Instant::now() + UP_TIMEOUT;
     loop {
@@ -134,16 +150,7 @@ fn start_detached(state: &State) -> Result<()> {
             Some(report) if report.ready => return Ok(()),
             Some(_) => {}
             None if supervisor.is_none() => {
-                let child = Command::new(&program)
-                    .arg("boot")
-                    .env("AMOEBA_STATE", state.dir())
-                    .env("AMOEBA_DETACHED", "1")
-                    .current_dir("/")
-                    .stdin(Stdio::null())
-                    .stdout(log.try_clone()?)
-                    .stderr(log.try_clone()?)
-                    .spawn();
-                supervisor = Some(child.context("cannot start the supervisor")?);
+                supervisor = Some(command.spawn().context("cannot start the supervisor")?);
             }
             None => {}
         }
@@ -164,7 +171,7 @@ fn start_detached(state: &State) -> Result<()> {
 }
 
 /// The end of a log.
-fn tail(path: &Path) -> String {
+pub(crate) fn tail(path: &Path) -> String {
     let read = || -> std::io::Result<String> {
         let mut file = std::fs::File::open(path)?;
         let size = file.seek(SeekFrom::End(0))?;

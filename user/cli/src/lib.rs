@@ -30,7 +30,7 @@ use clap::Parser;
 
 pub use failure::{Code, Hint};
 pub use system::{
-    Console, DaemonStatus, Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
+    Console, DaemonStatus, DevOptions, Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
 };
 
 use commands::Command;

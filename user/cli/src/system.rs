@@ -4,6 +4,7 @@
 //! system call of their own but through `std::fs`, `std::io` and `std::env`.
 
 use std::any::Any;
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +27,17 @@ pub enum Start {
 pub struct UpOptions {
     /// Stay, supervise, and end with the first SIGINT or SIGTERM, instead of leaving a supervisor behind.
     pub foreground: bool,
+}
+
+/// What `amoeba dev` is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevOptions {
+    /// How many hosts, at least one.
+    pub hosts: usize,
+    /// On the loopback interface, also where network namespaces are possible.
+    pub loopback: bool,
+    /// The command and its arguments; empty for the user's shell.
+    pub command: Vec<OsString>,
 }
 
 /// A connection to a running system, with the capabilities that everything else is reached by.
@@ -62,6 +74,11 @@ pub trait System {
     /// # Errors
     /// The state cannot be read. A system that does not run is no error.
     fn status(&self) -> anyhow::Result<SystemStatus>;
+    /// Makes throw-away hosts, runs a command among them, and returns its exit code when nothing of them is left.
+    ///
+    /// # Errors
+    /// A host does not start, or something is left.
+    fn dev(&self, options: &DevOptions) -> anyhow::Result<ExitCode>;
     /// The terminal, if there is one, and the signals.
     fn console(&self) -> &dyn Console;
 }

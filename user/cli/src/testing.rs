@@ -13,7 +13,7 @@ use amoeba_world::{Disk, DiskError, World};
 use anyhow::bail;
 
 use crate::graph::Graph;
-use crate::{Console, Session, Signals, Standard, Start, System, SystemStatus, UpOptions};
+use crate::{Console, DevOptions, Session, Signals, Standard, Start, System, SystemStatus, UpOptions};
 
 const VOLUME_SIZE: u64 = 16 << 20;
 const THREADS: usize = 4;
@@ -117,6 +117,10 @@ impl System for TestSystem {
 
     fn status(&self) -> anyhow::Result<SystemStatus> {
         bail!("the state cannot be read")
+    }
+
+    fn dev(&self, _: &DevOptions) -> anyhow::Result<ExitCode> {
+        bail!("a host does not start")
     }
 
     fn console(&self) -> &dyn Console {

@@ -3,6 +3,7 @@
 mod cap;
 mod cat;
 mod cp;
+mod dev;
 mod down;
 mod get;
 pub(crate) mod kill;
@@ -54,13 +55,14 @@ pub(crate) enum Command {
     Up(up::Arguments),
     Down(down::Arguments),
     Status(status::Arguments),
+    Dev(dev::Arguments),
 }
 
 impl Command {
     /// The exit code of a failure that asks for no other.
     pub(crate) fn failure_code(&self) -> u8 {
         match self {
-            Command::Run(_) => run::OUR_FAULT,
+            Command::Run(_) | Command::Dev(_) => run::OUR_FAULT,
             _ => FAILED,
         }
     }
@@ -70,6 +72,7 @@ impl Command {
         match self {
             Command::Run(arguments) => return arguments.run(context),
             Command::Wait(arguments) => return arguments.run(context),
+            Command::Dev(arguments) => return arguments.run(context),
             Command::Up(arguments) => return arguments.run(context),
             Command::Status(arguments) => return arguments.run(context),
             Command::Ps(arguments) => arguments.run(context)?,
