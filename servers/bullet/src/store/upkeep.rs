@@ -231,16 +231,15 @@ impl Store {
             }
             number += 1;
         }
-        if repair && !lost.is_empty() {
-            for &number in &lost {
-                self.volume.clear_record(number)?;
+        if repair {
+            // Claimed first: to another repair at the same time the number may already be a new file's.
+            lost.retain(|&number| self.with(|state| state.condemn_lost(number)));
+            lost.iter().try_for_each(|&number| self.volume.clear_record(number))?;
+            if !lost.is_empty() {
+                self.volume.flush()?;
             }
-            self.volume.flush()?;
             for number in lost {
-                self.with(|state| {
-                    state.damaged.remove(&number);
-                    state.table.release(number);
-                });
+                self.with(|state| state.table.release(number));
             }
         }
         Ok(check)
@@ -293,6 +292,16 @@ impl State {
 
     fn is_behind(&self) -> bool {
         self.durable_sequence() > self.checkpoint
+    }
+
+    /// Takes a lost record for repair; whether it was still there.
+    fn condemn_lost(&mut self, number: u32) -> bool {
+        let lost = self.table.get(number).is_some_and(|entry| entry.state == FileState::Lost);
+        if lost {
+            self.table.get_mut(number).state = FileState::Condemned;
+            self.damaged.remove(&number);
+        }
+        lost
     }
 
     /// A file that was written has been flushed: its bytes may leave the memory.

@@ -1,6 +1,9 @@
 //! Damaged images: never a panic, never wrong bytes, and the damage is named.
 
-use amoeba_bullet::store::{Commit, FileId, Outcome, StoreError, VolumeError};
+use std::sync::{Arc, Mutex};
+
+use amoeba_bullet::store::{Commit, FileId, Outcome, Store, StoreError, VolumeError};
+use amoeba_world::{Disk, DiskError};
 
 use super::disk::CrashDisk;
 use super::world::{Random, format_small, open};
@@ -64,6 +67,64 @@ fn a_damaged_file_can_be_destroyed_and_a_lost_record_repaired() {
     assert_eq!(store.check(true).unwrap().problem_count, 2);
     store.destroy(files[3].0).unwrap();
     assert_eq!(store.check(false).unwrap().problem_count, 0);
+}
+
+/// A disk on which something else happens before the next write.
+struct Interrupted {
+    disk: Arc<CrashDisk>,
+    before_write: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Disk for Interrupted {
+    fn size(&self) -> u64 {
+        self.disk.size()
+    }
+    fn set_size(&self, size: u64) -> Result<(), DiskError> {
+        self.disk.set_size(size)
+    }
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
+        self.disk.read(offset, bytes)
+    }
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let interruption = self.before_write.lock().unwrap().take();
+        if let Some(interruption) = interruption {
+            interruption();
+        }
+        self.disk.write(offset, bytes)
+    }
+    fn flush(&self) -> Result<(), DiskError> {
+        self.disk.flush()
+    }
+}
+
+#[test]
+fn two_repairs_at_once_clear_no_new_files_record() {
+    let (mut image, files) = volume();
+    image[2 * 4096 + 64 * files[0].0.object.get() as usize + 20] ^= 1;
+    let disk = CrashDisk::with_image(image);
+    let interrupted = Arc::new(Interrupted { disk: disk.clone(), before_write: Mutex::new(None) });
+    let store = Arc::new(open(interrupted.clone(), 2).unwrap());
+    let made = Arc::new(Mutex::new(Vec::new()));
+    let meanwhile = {
+        let (store, made) = (store.clone(), made.clone());
+        move || {
+            store.check(true).unwrap();
+            let fill = |store: &Store| match store.create(vec![9; 10], Commit::Disk, None, 0) {
+                Ok(Outcome::New(file)) => Some(file),
+                _ => None,
+            };
+            made.lock().unwrap().extend(std::iter::from_fn(|| fill(&store)));
+        }
+    };
+    *interrupted.before_write.lock().unwrap() = Some(Box::new(meanwhile));
+    store.check(true).unwrap();
+    let made = std::mem::take(&mut *made.lock().unwrap());
+    assert!(made.len() >= 58, "all numbers but those of four old files, and perhaps the lost one");
+    let restarted = open(CrashDisk::with_image(disk.crash(&mut Random(3))), 3).unwrap();
+    for file in made {
+        assert_eq!(store.read(file, 0, 10), Ok(vec![9; 10]));
+        assert_eq!(restarted.read(file, 0, 10), Ok(vec![9; 10]));
+    }
 }
 
 #[test]
