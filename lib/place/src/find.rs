@@ -80,7 +80,7 @@ pub enum FindError {
 }
 
 /// Finds hosts for `count` (1 to [`crate::FIND_MAX`]) processes: asks `run_server`, if there is one, and places with
-/// `placer` when it does not answer.
+/// `placer` when it does not answer, then leaving it alone for five seconds.
 ///
 /// # Errors
 /// See [`FindError`].
@@ -92,13 +92,14 @@ pub fn find(
     count: u32,
 ) -> Result<Found, FindError> {
     Placer::check(need, count)?;
-    if let Some(server) = run_server {
+    if let Some(server) = run_server.filter(|_| !placer.shuns()) {
         match ask(world, server, need, count) {
             Ok(reply) => return taken(server, reply),
             Err(Error::Refused(Status::STD_NOTNOW)) => return Err(FindError::SwitchedOff),
             // A run server is a hint-giver: whatever ails it, the hosts are still there. One that died while it was asked
             // has cost seconds already; nobody is asked again.
-            Err(_) => {}
+            Err(Error::Refused(_)) => {}
+            Err(_) => placer.shun(),
         }
     }
     let (places, decision) = placer.find(need, count)?;

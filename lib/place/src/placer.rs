@@ -23,6 +23,8 @@ const LOAD_AGE_MAX: Duration = Duration::from_secs(1);
 const NAMES_AGE_MAX: Duration = Duration::from_secs(10);
 /// How long a host is searched for.
 const LOCATE_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long a run server that did not answer is left alone.
+const SHUNNED: Duration = Duration::from_secs(5);
 /// Hosts asked at the same time.
 const WORKERS_MAX: usize = 32;
 
@@ -52,12 +54,14 @@ struct View {
     /// When the pool directory was last read.
     read: Option<Instant>,
     workers: usize,
+    /// Until when no run server is asked, because the last one did not answer.
+    shunned: Option<Instant>,
 }
 
 impl Placer {
     /// The pool directory at `path` in the name space `names`. Nothing is asked yet.
     pub fn new(world: &World, names: &Names, path: &[u8], parameters: Parameters) -> Placer {
-        let view = View { roster: Roster::new(LOAD_AGE_MAX), read: None, workers: 0 };
+        let view = View { roster: Roster::new(LOAD_AGE_MAX), read: None, workers: 0, shunned: None };
         Placer(Arc::new(Shared {
             world: world.clone(),
             survey: Survey::new(world, names, path, LOCATE_TIMEOUT),
@@ -98,6 +102,15 @@ impl Placer {
     /// The client could not reach a host: it is not chosen before it has answered again.
     pub fn doubt(&self, host: &str) {
         self.0.state.lock().roster.doubt(host, self.0.world.threads.now());
+    }
+
+    /// A run server did not answer: none is asked for a while.
+    pub(crate) fn shun(&self) {
+        self.0.state.lock().shunned = Some(self.0.world.threads.now() + SHUNNED);
+    }
+
+    pub(crate) fn shuns(&self) -> bool {
+        self.0.state.lock().shunned.is_some_and(|until| self.0.world.threads.now() < until)
     }
 
     /// Whether a need can be meant at all.

@@ -141,7 +141,7 @@ impl Roster {
 
     /// Hosts that are down are to be asked now.
     pub fn hurry(&mut self, now: Instant) {
-        for host in self.hosts.values_mut().filter(|host| matches!(host.known, Known::Down(_))) {
+        for host in self.hosts.values_mut().filter(|host| host.is_down()) {
             (host.due, host.patience) = (now, Duration::ZERO);
         }
     }
@@ -165,7 +165,7 @@ impl Roster {
         host.asked = Some((self.tickets, now));
         host.polls += 1;
         host.account.asked();
-        let suspect = host.doubted || matches!(host.known, Known::Down(_));
+        let suspect = host.doubted || host.is_down();
         Some(Ask { name: name.clone(), server: host.server, suspect, ticket: self.tickets })
     }
 
@@ -202,12 +202,17 @@ impl Roster {
         }
     }
 
-    /// The next choice is to wait for the hosts that are due now.
+    /// The next choice is to wait for the hosts that are due now, but not for those that are down. Hosts whose answers
+    /// are still good count as having answered.
     pub fn begin_round(&mut self, now: Instant) {
-        self.round = Some((now, None));
+        let mut first = None;
         for host in self.hosts.values_mut() {
-            host.awaited = host.asked.is_some() || host.due <= now;
+            host.awaited = !host.is_down() && (host.asked.is_some() || host.due <= now);
+            if host.known == Known::Up && !host.awaited {
+                first = Some(now);
+            }
         }
+        self.round = Some((now, first));
     }
 
     /// Until when a choice had better wait for answers, if it had.
@@ -303,10 +308,14 @@ impl Host {
 
     fn is(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Live => !matches!(self.known, Known::Down(_)),
+            Kind::Live => !self.is_down(),
             Kind::Down => self.known != Known::Up,
             Kind::Any => true,
         }
+    }
+
+    fn is_down(&self) -> bool {
+        matches!(self.known, Known::Down(_))
     }
 
     fn take(&mut self, answer: Answer, now: Instant) {
@@ -323,7 +332,7 @@ impl Host {
     }
 
     fn lose(&mut self, why: String, now: Instant, interval: Duration) {
-        if !matches!(self.known, Known::Down(_)) {
+        if !self.is_down() {
             self.since = now;
         }
         self.known = Known::Down(why);
@@ -475,6 +484,30 @@ mod tests {
         assert_eq!(roster.unsettled(at(190)), None);
         roster.answered(&asks[2], at(50), answer(1));
         assert_eq!(roster.unsettled(at(50)), None);
+    }
+
+    #[test]
+    fn nobody_waits_long_for_one_host_while_others_are_known() {
+        let mut roster = roster(&["a", "b"]);
+        let asks: Vec<Ask> = (0..2).map(|_| roster.due(Kind::Any, at(0)).unwrap()).collect();
+        roster.answered(&asks[0], at(10), Err("gone".into()));
+        roster.answered(&asks[1], at(500), answer(1));
+        roster.begin_round(at(1200));
+        assert_eq!(roster.count_due(at(1200)), 1);
+        assert_eq!(roster.unsettled(at(1200)), None, "the host that is due is down");
+        assert!(roster.due(Kind::Any, at(1200)).is_some_and(|ask| &*ask.name == "a"));
+        roster.doubt("b", at(1300));
+        roster.begin_round(at(1300));
+        assert_eq!(
+            roster.unsettled(at(1300)),
+            Some(at(2800)),
+            "the only one that could answer is worth the wait"
+        );
+        roster.set_names(["a", "b", "c"].map(str::to_owned), at(1300));
+        let ask = roster.due(Kind::Live, at(1300)).unwrap();
+        roster.answered(&ask, at(1310), answer(2));
+        roster.begin_round(at(1320));
+        assert_eq!(roster.unsettled(at(1320)), Some(at(1470)));
     }
 
     #[test]

@@ -139,7 +139,8 @@ impl Shared {
     pub(crate) fn settled(&self) -> Result<MutexGuard<'_, Pool>, Status> {
         let latest = self.now() + SCAN_WAIT_MAX;
         let mut pool = self.pool.lock();
-        while pool.read.is_none() && !pool.stopped && self.now() < latest {
+        // A client places by itself sooner than a directory that cannot be read comes back.
+        while pool.read.is_none() && pool.problem.is_none() && !pool.stopped && self.now() < latest {
             pool = self.news.wait_until(pool, Some(latest)).0;
         }
         if pool.read.is_none() {
