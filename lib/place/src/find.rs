@@ -49,6 +49,15 @@ impl Found {
         }
     }
 
+    /// Says to whoever chose that a host could not be reached, so that it is not chosen again before it answers.
+    pub fn doubt(&self, world: &World, placer: &Placer, host: &str) {
+        placer.doubt(host);
+        if let By::RunServer { server, .. } = &self.by {
+            let options = TransOptions { locate_timeout: LOCATE_TIMEOUT, ..TransOptions::default() };
+            let _ = pool::doubt(Client::new(&*world.transactions, &options), server, host.as_bytes());
+        }
+    }
+
     /// How the choice came about, if that is still known.
     pub fn why(&self, world: &World) -> Option<String> {
         match &self.by {

@@ -371,6 +371,8 @@ fn copies_share_a_port_and_a_client_places_when_all_are_gone() {
     assert!(matches!(first.by, By::RunServer { .. }));
     first.note(&system.world, &Capability::from_bytes([7; 16]));
     assert!(first.why(&system.world).is_some());
+    first.doubt(&system.world, &placer, "anvil");
+    system.until("anvil", |record| record.state == STATE_UP);
     system.server.take().unwrap().stop();
     let second = found(2);
     assert!(matches!(second.by, By::RunServer { .. }), "the copy has taken over");
