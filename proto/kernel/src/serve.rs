@@ -7,7 +7,7 @@ use amoeba_wire::Status;
 use amoeba_wire::packet::Address;
 use amoeba_world::{Caller, Error, Message};
 
-use crate::ports::{Listening, Port};
+use crate::ports::Listening;
 use crate::transact::{ClientSlot, SERVER_DIED};
 use crate::{
     Event, GETREQS_MAX, GetreqId, Kernel, PORTS_PER_PROCESS_MAX, ProcessId, QUEUE_MAX, QUEUED_SIZE_MAX,
@@ -61,6 +61,7 @@ impl Kernel {
             queue: Default::default(),
         });
         listening.request_size_max = request_size_max;
+        self.release_untaken(now, put_port);
         self.port_found(now, put_port);
         self.pump(now);
         Ok(put_port)
@@ -228,7 +229,6 @@ impl Kernel {
     fn stop_listening(&mut self, now: Instant, process: ProcessId, port: PutPort) {
         let Some(entry) = self.ports.get_mut(&port) else { return };
         let Some(listening) = entry.listening.remove(&process) else { return };
-        let orphans = if entry.listening.is_empty() { self.ports.remove(&port) } else { None };
         if let Some(server) = self.processes.get_mut(&process) {
             server.ports.remove(&port);
             server.getreqs.retain(|_, other| *other != port);
@@ -240,7 +240,20 @@ impl Kernel {
                 self.refuse(now, server, client, tid);
             }
         }
-        for id in orphans.map(|Port { queue, .. }| queue).into_iter().flatten() {
+        self.release_untaken(now, port);
+    }
+
+    /// Requests of this host that no process which listens on the port takes (any more) look for another server.
+    fn release_untaken(&mut self, now: Instant, port: PutPort) {
+        let Some(entry) = self.ports.get_mut(&port) else { return };
+        let size = |id: &RequestId| self.requests.get(id).map_or(0, Request::size);
+        let queue = std::mem::take(&mut entry.queue);
+        let (kept, orphans): (Vec<_>, Vec<_>) = queue.into_iter().partition(|id| entry.takes(size(id)));
+        entry.queue = kept.into();
+        if entry.listening.is_empty() {
+            self.ports.remove(&port);
+        }
+        for id in orphans {
             let Some(mut request) = self.requests.remove(&id) else { continue };
             self.queued_size -= request.size();
             if let Some(message) = request.message.take() {

@@ -208,6 +208,24 @@ fn a_server_that_dies_fails_what_it_executes_and_returns_what_it_does_not() {
 }
 
 #[test]
+fn a_request_that_only_a_server_that_left_would_take_does_not_wait_for_ever() {
+    let mut net = Net::new(1);
+    let (large, port) = net.serve(0);
+    let (small, client) = (net.attach(0), net.attach(0));
+    let now = net.now;
+    net.kernels[0].cancel_getreq(large, GetreqId(1));
+    net.kernels[0].listen(now, small, &GetPort::from_bytes(GET), 10).unwrap();
+    net.kernels[0].getreq(now, small, port, GetreqId(2)).unwrap();
+    net.trans(0, client, port, vec![0; 100]);
+    net.run(1000, |_| true);
+    assert!(net.events[0].is_empty());
+    let now = net.now;
+    net.kernels[0].unlisten(now, large, port);
+    net.run(0, |_| true);
+    assert_eq!(net.reply(0), Err(Error::Refused(Status::STD_OVERFLOW)));
+}
+
+#[test]
 fn nobody_can_answer_for_another_process_or_with_a_kernels_status() {
     let mut net = Net::new(1);
     let (server, port) = net.serve(0);
