@@ -10,7 +10,7 @@ use amoeba_wire::packet::{Address, RpcHeader, RpcKind, rpc_flag};
 use amoeba_world::Message;
 
 use crate::message::emit;
-use crate::{CLIENTS_MAX, DUPLICATE_LIFE, REPLY_TIMEOUT, REPLY_TRIES_MAX};
+use crate::{CLIENTS_MAX, DUPLICATE_LIFE, REPLIES_SIZE_MAX, REPLY_TIMEOUT, REPLY_TRIES_MAX};
 
 /// A client thread: its process and its slot in it.
 pub type ClientKey = (Address, u16);
@@ -52,6 +52,8 @@ pub struct Clients {
     records: BTreeMap<ClientKey, Record>,
     /// Replies not acknowledged yet, by when to ask for them.
     unacknowledged: BTreeSet<(Instant, ClientKey)>,
+    /// Bytes of these replies.
+    kept_size: usize,
     /// The table was full: new clients stay out until then, so that no copy of a refused request can slip in.
     full_until: Option<Instant>,
     sweep: Option<Instant>,
@@ -122,6 +124,7 @@ impl Clients {
         let packet = emit(&header, Some(reply));
         let next = now + REPLY_TIMEOUT;
         self.put(now, key, tid, State::Replied { packet: packet.clone(), tries: 0, next });
+        self.drop_replies(now, key);
         Some((key.0, packet))
     }
 
@@ -266,7 +269,8 @@ impl Clients {
         let tid = record.tid;
         let State::Replied { tries, next, .. } = &mut record.state else { return None };
         if *tries >= REPLY_TRIES_MAX {
-            record.state = State::Over;
+            let touched = record.touched;
+            self.put(touched, key, tid, State::Over);
             return None;
         }
         *tries += 1;
@@ -278,12 +282,24 @@ impl Clients {
 
     fn put(&mut self, now: Instant, key: ClientKey, tid: u32, state: State) {
         self.sweep.get_or_insert(now + DUPLICATE_LIFE / 4);
-        if let State::Replied { next, .. } = &state {
+        if let State::Replied { packet, next, .. } = &state {
             self.unacknowledged.insert((*next, key));
+            self.kept_size += packet.len();
         }
         let old = self.records.insert(key, Record { tid, state, touched: now });
-        if let Some(Record { state: State::Replied { next, .. }, .. }) = old {
+        if let Some(Record { state: State::Replied { packet, next, .. }, .. }) = old {
             self.unacknowledged.remove(&(next, key));
+            self.kept_size -= packet.len();
+        }
+    }
+
+    /// Drops kept replies, those that will be asked for first, until they are few enough; never the one just given.
+    fn drop_replies(&mut self, now: Instant, just_given: ClientKey) {
+        while self.kept_size > REPLIES_SIZE_MAX {
+            let oldest = self.unacknowledged.iter().map(|(_, key)| *key).find(|key| *key != just_given);
+            let Some(key) = oldest else { return };
+            let tid = self.records[&key].tid;
+            self.put(now, key, tid, State::Over);
         }
     }
 
@@ -312,4 +328,47 @@ fn blank(kind: RpcKind, flags: u8, tid: u32) -> RpcHeader {
 
 fn control(kind: RpcKind, flags: u8, key: &ClientKey, tid: u32) -> Vec<u8> {
     emit(&RpcHeader { dest: key.1, ..blank(kind, flags, tid) }, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use amoeba_wire::Status;
+
+    use super::*;
+
+    /// The answer to RECEIVED about the only transaction of client `number`.
+    fn asked(clients: &mut Clients, number: u8) -> Option<RpcKind> {
+        let key = (Address([number; 8]), 0);
+        let answer = clients.handle_control(Instant::default(), key.0, &blank(RpcKind::Received, 0, 1));
+        answer.and_then(|(_, packet)| RpcHeader::parse(&packet).map(|(header, _, _)| header.kind))
+    }
+
+    #[test]
+    fn clients_that_never_acknowledge_cost_bounded_memory() {
+        let (mut clients, now) = (Clients::default(), Instant::default());
+        let data = vec![0; REPLIES_SIZE_MAX / 4];
+        for number in 1..=10 {
+            let key = (Address([number; 8]), 0);
+            clients.accept(now, key, 1, false);
+            let reply = Message { data: data.clone(), ..Message::status(Status::STD_OK) };
+            assert!(clients.reply(now, key, 1, &reply).is_some());
+            assert!(clients.kept_size <= REPLIES_SIZE_MAX);
+        }
+        let kinds: Vec<_> = (1..=10).map(|number| asked(&mut clients, number)).collect();
+        let expected = [[RpcKind::Fail; 7].as_slice(), &[RpcKind::Reply; 3]].concat();
+        assert_eq!(kinds, expected.into_iter().map(Some).collect::<Vec<_>>());
+        assert_eq!(clients.unacknowledged.len(), 3);
+    }
+
+    #[test]
+    fn one_reply_is_kept_however_large_and_what_is_acknowledged_no_longer_counts() {
+        let (mut clients, now) = (Clients::default(), Instant::default());
+        let key = (Address([1; 8]), 0);
+        clients.accept(now, key, 1, false);
+        let reply = Message { data: vec![0; 2 * REPLIES_SIZE_MAX], ..Message::status(Status::STD_OK) };
+        clients.reply(now, key, 1, &reply);
+        assert_eq!(asked(&mut clients, 1), Some(RpcKind::Reply));
+        clients.handle_control(now, key.0, &blank(RpcKind::Ack, rpc_flag::REPLY, 1));
+        assert_eq!((clients.kept_size, clients.unacknowledged.len()), (0, 0));
+    }
 }

@@ -55,6 +55,9 @@ pub const REPLY_TRIES_MAX: u32 = 10;
 pub const DUPLICATE_LIFE: Duration = Duration::from_secs(300);
 /// Client slots one server process remembers; past it new clients are refused until there has been room for a while.
 pub const CLIENTS_MAX: usize = 65536;
+/// Bytes of replies that one server process keeps until they are acknowledged, unless it is a single one. Past it the
+/// oldest are dropped: a client that did not get such a reply hears that its request may have been executed.
+pub const REPLIES_SIZE_MAX: usize = if cfg!(test) { 1 << 16 } else { 1 << 30 };
 /// Ports a cache may know.
 pub const CACHE_MAX: usize = 4096;
 /// Servers a cache keeps for one port.
