@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::config::{Config, Service};
 use crate::state::State;
 use crate::{publish, setup};
 
@@ -36,10 +37,21 @@ const LOG_SIZE_MAX: u64 = 8 << 20;
 /// Where a throw-away host has links to its namespaces of network (`net`) and host name (`uts`).
 pub(crate) const NAMESPACES: &str = "namespaces";
 
-/// The daemons of a host, in the order they are started: the name of the role, and the capability that answers when
-/// it is ready.
-const DAEMONS: [(&str, &str); 3] =
-    [("kernel", "host.cap"), ("bullet", "bullet.cap"), ("directory", "root.cap")];
+/// A daemon of a host: the name of the role, and the capability that answers when it is ready.
+type Role = (&'static str, &'static str);
+
+/// The daemons of a host, in the order they are started.
+fn roles(config: &Config) -> Vec<Role> {
+    let mut roles = vec![("kernel", "host.cap")];
+    for (service, role) in
+        [(Service::Bullet, ("bullet", "bullet.cap")), (Service::Directory, ("directory", "root.cap"))]
+    {
+        if config.services.contains(&service) {
+            roles.push(role);
+        }
+    }
+    roles
+}
 
 /// What the supervisor says of itself in `run/boot.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -96,6 +108,7 @@ struct Running {
 struct Supervisor<'a> {
     state: &'a State,
     events: Sender<Event>,
+    roles: Vec<Role>,
     daemons: Vec<Running>,
     since: u64,
     ready: bool,
@@ -118,8 +131,9 @@ pub(crate) fn main(state: &State) -> Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let stop = events.clone();
     std::thread::spawn(move || signals.forever().try_for_each(|_| stop.send(Event::Stop)));
+    let roles = roles(&Config::read(state)?);
     let mut supervisor =
-        Supervisor { state, events, daemons: Vec::new(), since: unix_seconds(), ready: false };
+        Supervisor { state, events, roles, daemons: Vec::new(), since: unix_seconds(), ready: false };
     let result = supervisor.start_all().and_then(|()| supervisor.watch(&incoming));
     supervisor.stop_all(&incoming);
     let _ = fs::remove_file(state.path("run/boot.json"));
@@ -151,7 +165,7 @@ fn take_lock(state: &State) -> Result<Option<fs::File>> {
 impl Supervisor<'_> {
     fn start_all(&mut self) -> Result<()> {
         let world = amoeba_linux::connect(&self.state.socket());
-        for index in 0..DAEMONS.len() {
+        for index in 0..self.roles.len() {
             self.daemons.push(Running {
                 pid: 0,
                 started: Instant::now(),
@@ -165,10 +179,15 @@ impl Supervisor<'_> {
                 self.await_ready(&world, index)?;
             }
         }
-        for index in 1..DAEMONS.len() {
+        for index in 1..self.roles.len() {
             self.await_ready(&world, index)?;
         }
-        publish::ensure(&world, self.state)?;
+        if self.roles.iter().any(|(role, _)| *role == "directory") {
+            publish::ensure(&world, self.state)?;
+        } else {
+            let state = self.state.clone();
+            std::thread::spawn(move || publish::later(&world, &state)); // this host runs without its name, too
+        }
         self.ready = true;
         self.report()
     }
@@ -198,7 +217,7 @@ impl Supervisor<'_> {
         if daemon.started.elapsed() >= HEALTHY_AFTER {
             daemon.wait = RESTART_WAIT;
         }
-        tracing::warn!(role = DAEMONS[index].0, pid = daemon.pid, %status, "a daemon ended; it is restarted");
+        tracing::warn!(role = self.roles[index].0, pid = daemon.pid, %status, "a daemon ended; it is restarted");
         daemon.pid = 0;
         daemon.restart_at = Some(Instant::now() + daemon.wait);
         daemon.wait = (daemon.wait * 2).min(RESTART_WAIT_MAX);
@@ -206,7 +225,7 @@ impl Supervisor<'_> {
     }
 
     fn start(&mut self, index: usize) -> Result<()> {
-        let (role, _) = DAEMONS[index];
+        let (role, _) = self.roles[index];
         let child = spawn(self.state, role)?;
         let daemon = &mut self.daemons[index];
         daemon.pid = child.id();
@@ -225,7 +244,7 @@ impl Supervisor<'_> {
 
     /// Waits until the daemon's capability answers.
     fn await_ready(&self, world: &World, index: usize) -> Result<()> {
-        let (role, capability) = DAEMONS[index];
+        let (role, capability) = self.roles[index];
         let capability = self.state.capability(capability)?;
         let deadline = Instant::now() + READY_TIMEOUT;
         let options = TransOptions { locate_timeout: Duration::from_millis(500), ..TransOptions::default() };
@@ -249,7 +268,7 @@ impl Supervisor<'_> {
             let pid = daemon.pid;
             host::terminate(pid);
             if !wait_for(incoming, &mut self.daemons, index, STOP_TIMEOUT) {
-                tracing::warn!(role = DAEMONS[index].0, pid, "does not end; killed");
+                tracing::warn!(role = self.roles[index].0, pid, "does not end; killed");
                 host::kill(pid);
                 wait_for(incoming, &mut self.daemons, index, STOP_TIMEOUT);
             }
@@ -257,8 +276,8 @@ impl Supervisor<'_> {
     }
 
     fn report(&self) -> Result<()> {
-        let daemons = self.daemons.iter().zip(DAEMONS).map(|(daemon, (role, _))| Daemon {
-            role: role.to_owned(),
+        let daemons = self.daemons.iter().zip(&self.roles).map(|(daemon, (role, _))| Daemon {
+            role: (*role).to_owned(),
             pid: daemon.pid,
             since: daemon.since,
             restarts: daemon.restarts,

@@ -2,23 +2,87 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::state::State;
 
 /// The smallest image of a file server.
 const BULLET_SIZE_MIN: u64 = 1 << 20;
 
+/// The port of a link, where nothing else is said.
+pub(crate) const LINK_PORT: u16 = 5321;
+
 /// What this host runs, and how large.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
+    /// The servers of this host beside its kernel. A host that joins has none.
+    pub services: Vec<Service>,
     /// The file server.
-    pub(crate) bullet: Bullet,
+    pub bullet: Bullet,
     /// The directory server.
-    pub(crate) directory: Directory,
+    pub directory: Directory,
+    /// The way to other hosts; without it there are none.
+    pub link: Option<Link>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let services = vec![Service::Bullet, Service::Directory];
+        Config { services, bullet: Bullet::default(), directory: Directory::default(), link: None }
+    }
+}
+
+/// A server that a host may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Service {
+    /// The file server.
+    Bullet,
+    /// The directory server.
+    Directory,
+}
+
+/// The link's part.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Link {
+    /// Where the kernel listens for other hosts.
+    pub listen: SocketAddr,
+    /// Hosts that it greets, `HOST:PORT` or an address; those that they know are learnt.
+    #[serde(default)]
+    pub peers: Vec<String>,
+    /// All hosts of this network are throw-away hosts: what is not sealed may leave this host.
+    #[serde(default)]
+    pub dev: bool,
+}
+
+impl Link {
+    /// The addresses of the peers. One that cannot be found is told and left out: it will greet us if it is there.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let mut addresses = Vec::new();
+        for peer in &self.peers {
+            match resolve(peer) {
+                Ok(address) => addresses.push(address),
+                Err(error) => tracing::warn!("{error:#}"),
+            }
+        }
+        addresses
+    }
+}
+
+/// The address that `HOST:PORT` stands for; without a port the usual one.
+pub(crate) fn resolve(text: &str) -> Result<SocketAddr> {
+    let found = match text.parse() {
+        Ok(address) => return Ok(address),
+        Err(_) if text.contains(':') => text.to_socket_addrs(),
+        Err(_) => (text, LINK_PORT).to_socket_addrs(),
+    };
+    let mut found = found.with_context(|| format!("cannot find the host {text}"))?;
+    found.next().with_context(|| format!("the host {text} has no address"))
 }
 
 /// The file server's part.

@@ -3,7 +3,7 @@
 //!
 //! - [`boot`] supervises, [`setup`] and [`publish`] make what a new system needs, [`roles`] are the daemons.
 //! - [`system`] and [`console`] are what the subcommands (`amoeba-cli`) see of this host.
-//! - [`dev`] has throw-away hosts.
+//! - [`dev`] has throw-away hosts, [`join`] makes this host one of a system that is there.
 //! - [`state`] is the state directory, [`config`] what its owner wrote into it.
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod boot;
 mod config;
 mod console;
 mod dev;
+mod join;
 mod publish;
 mod roles;
 mod setup;

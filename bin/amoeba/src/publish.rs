@@ -1,5 +1,7 @@
 //! The names every user expects in the directory graph: made once everything answers, kept if they are there.
 
+use std::time::Duration;
+
 use amoeba_cap::{Capability, Rights};
 use amoeba_host::HostSeed;
 use amoeba_name::{Masks, NameError, Names};
@@ -27,7 +29,12 @@ const DIRECTORIES: [&str; 9] = [
 /// others.
 const MASKS: Masks = [0xFF, 0x06, 0x04, 0];
 
-/// Makes what is missing of the graph.
+/// The first wait for a directory server elsewhere; doubles to at most [`WAIT_MAX`].
+const WAIT: Duration = Duration::from_millis(50);
+/// The longest wait for a directory server elsewhere.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Makes what is missing of the graph, on a host with a directory server.
 pub(crate) fn ensure(world: &World, state: &State) -> Result<()> {
     let names = Names::new(world, state.capability("root.cap")?).with_masks(MASKS);
     for path in DIRECTORIES {
@@ -38,12 +45,43 @@ pub(crate) fn ensure(world: &World, state: &State) -> Result<()> {
         }
     }
     let seed = state.host_seed()?;
-    let files =
-        standard::restrict(world, &state.capability("bullet.cap")?, mask(bullet::CREATE | bullet::READ))?;
-    publish(&names, "/profile/cap/bulletsvr/default", files)?;
+    if state.has("bullet.cap") {
+        publish(&names, "/profile/cap/bulletsvr/default", files(world, state)?)?;
+    }
     publish(&names, "/profile/cap/todsvr/default", server(state, &seed, "tod")?)?;
     publish(&names, "/profile/cap/randomsvr/default", server(state, &seed, "random")?)?;
-    publish(&names, &format!("/profile/hosts/{}", state.host_name()?), state.capability("host.cap")?)
+    publish_host(&names, state)
+}
+
+/// Publishes a host whose directory server is elsewhere, as soon as that can be reached.
+pub(crate) fn later(world: &World, state: &State) {
+    let mut wait = WAIT;
+    while let Err(error) = elsewhere(world, state) {
+        if wait == WAIT_MAX {
+            tracing::warn!("this host's name is not published yet: {error:#}");
+        }
+        std::thread::sleep(wait);
+        wait = (wait * 2).min(WAIT_MAX);
+    }
+    tracing::info!("this host's name is published");
+}
+
+fn elsewhere(world: &World, state: &State) -> Result<()> {
+    let names = Names::new(world, state.capability("root.cap")?);
+    if state.has("bullet.cap") {
+        let path = format!("/profile/cap/bulletsvr/{}", state.host_name()?);
+        publish(&names, &path, files(world, state)?)?;
+    }
+    publish_host(&names, state)
+}
+
+fn publish_host(names: &Names, state: &State) -> Result<()> {
+    publish(names, &format!("/profile/hosts/{}", state.host_name()?), state.capability("host.cap")?)
+}
+
+/// What everybody may do with this host's file server.
+fn files(world: &World, state: &State) -> Result<Capability> {
+    Ok(standard::restrict(world, &state.capability("bullet.cap")?, mask(bullet::CREATE | bullet::READ))?)
 }
 
 fn mask(rights: Rights) -> u32 {

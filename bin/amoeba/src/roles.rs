@@ -7,6 +7,7 @@ use amoeba_host::{HostDirectory, HostSeed, PERMANENT, Processes, Random, System,
 use amoeba_linux::client::Client;
 use amoeba_linux::guest::{GuestConfig, LinuxGuests};
 use amoeba_linux::kernel::{Config as KernelConfig, Daemon};
+use amoeba_linux::link::{UdpConfig, UdpLink};
 use amoeba_linux::{FileDisk, connect};
 use amoeba_process::ProcessServer;
 use amoeba_stubs::{hostdir, process, random, system, tod};
@@ -15,7 +16,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::boot::end_with_supervisor;
-use crate::config::Config;
+use crate::config::{Config, Link};
 use crate::state::State;
 
 /// Threads of the small servers of the host, each.
@@ -31,7 +32,10 @@ const DIRECTORY_THREADS: usize = 16;
 pub(crate) fn kernel(state: &State) -> Result<()> {
     end_with_supervisor()?;
     let socket = state.socket();
-    let config = KernelConfig::new(state.system_secret()?, amoeba_linux::entropy());
+    let mut config = KernelConfig::new(state.system_secret()?, amoeba_linux::entropy());
+    if let Some(link) = Config::read(state)?.link {
+        config.links.push(Box::new(bind_link(state, &link)?));
+    }
     let mut daemon = Daemon::bind(&socket, config).context("cannot become this host's kernel")?;
     let stopper = daemon.stopper();
     on_termination(move || stopper.stop())?;
@@ -47,6 +51,21 @@ pub(crate) fn kernel(state: &State) -> Result<()> {
         }
     })?;
     daemon.run().context("the kernel failed")
+}
+
+/// The link to other hosts.
+fn bind_link(state: &State, link: &Link) -> Result<UdpLink> {
+    let root = state.capability("root.cap")?;
+    let config = UdpConfig {
+        listen: link.listen,
+        peers: link.addresses(),
+        dev: link.dev,
+        host_name: state.host_name()?,
+        secret: state.system_secret()?,
+        root_capability: Some(root.to_text()),
+        entropy: amoeba_linux::entropy(),
+    };
+    UdpLink::bind(config).context("[link]")
 }
 
 /// Starts the servers of the host; they run until the process ends.

@@ -8,9 +8,9 @@ use amoeba_cap::{Capability, ObjectNumber, Rights};
 use amoeba_host::HOST;
 use amoeba_linux::FileDisk;
 use amoeba_world::{Disk, random};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use crate::config::Config;
+use crate::config::{Config, Service};
 use crate::state::State;
 
 /// Makes what is missing. A first start that was interrupted is taken up where it stopped: a capability is written
@@ -29,10 +29,15 @@ pub(crate) fn ensure(state: &State) -> Result<()> {
     if !state.has("host.cap") {
         write_capability(state, "host.cap", &host_capability(state)?)?;
     }
-    if !state.has("bullet.cap") {
+    if config.services.contains(&Service::Bullet) && !state.has("bullet.cap") {
         write_capability(state, "bullet.cap", &format_bullet(state, &config)?)?;
     }
     if !state.has("root.cap") {
+        if !config.services.contains(&Service::Directory) {
+            bail!(
+                "this host has no directory server and knows no root directory; `amoeba join HOST:PORT` tells it"
+            );
+        }
         write_capability(state, "root.cap", &format_directory(state)?)?;
     }
     Ok(())

@@ -6,13 +6,14 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use amoeba_cli::{
-    Console, DaemonStatus, DevOptions, Hint, Session, Start, SystemKind, SystemStatus, UpOptions,
+    Console, DaemonStatus, DevOptions, Hint, JoinOptions, Session, Start, SystemKind, SystemStatus, UpOptions,
 };
 use anyhow::{Context, Result, bail};
 
 use crate::boot::{self, Report};
 use crate::console::Terminal;
 use crate::dev;
+use crate::join;
 use crate::state::State;
 
 /// How long a system may take to start.
@@ -62,6 +63,12 @@ impl amoeba_cli::System for Local {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn join(&self, options: &JoinOptions) -> Result<()> {
+        let state = State::find()?;
+        join::main(&state, options)?;
+        start_detached(&state)
+    }
+
     fn down(&self) -> Result<()> {
         let state = State::find()?;
         let deadline = Instant::now() + DOWN_TIMEOUT;
@@ -104,6 +111,7 @@ fn session(state: &State) -> Result<Session> {
         root: state.capability("root.cap")?,
         host: state.capability("host.cap")?,
         host_name: state.host_name()?,
+        alone: Config::read(state)?.is_alone(),
     })
 }
 

@@ -12,6 +12,7 @@ mod duration;
 mod failure;
 mod files;
 mod graph;
+mod launch;
 mod masks;
 mod out;
 mod place;
@@ -30,7 +31,7 @@ use clap::Parser;
 
 pub use failure::{Code, Hint};
 pub use system::{
-    Console, DaemonStatus, DevOptions, Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
+    Console, DaemonStatus, DevOptions, JoinOptions, Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
 };
 
 use commands::Command;

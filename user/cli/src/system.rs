@@ -40,6 +40,19 @@ pub struct DevOptions {
     pub command: Vec<OsString>,
 }
 
+/// How this host is to join a system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinOptions {
+    /// A host of the system: `HOST:PORT`.
+    pub address: String,
+    /// What this host is to be called; else as the machine is.
+    pub name: Option<String>,
+    /// Where this host is to listen for others: `ADDRESS:PORT`.
+    pub listen: Option<String>,
+    /// Both are throw-away hosts on a network of such hosts.
+    pub dev: bool,
+}
+
 /// A connection to a running system, with the capabilities that everything else is reached by.
 pub struct Session {
     /// Threads, clock, randomness and transactions of this process.
@@ -50,6 +63,8 @@ pub struct Session {
     pub host: Capability,
     /// What this host is called.
     pub host_name: String,
+    /// Whether no other host can belong to the system, so that nobody need be asked.
+    pub alone: bool,
 }
 
 /// A system, as the subcommands see it.
@@ -64,6 +79,11 @@ pub trait System {
     /// # Errors
     /// A server does not start; the error says which, and where its log is.
     fn up(&self, options: &UpOptions) -> anyhow::Result<ExitCode>;
+    /// Makes this host one of a system that is there already, starts it, and returns when it answers.
+    ///
+    /// # Errors
+    /// This host belongs to a system already, nobody answers at the address, or the host there refuses.
+    fn join(&self, options: &JoinOptions) -> anyhow::Result<()>;
     /// Stops the system and returns when nothing of it runs. Nothing to stop is no error.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use amoeba_world::{Disk, DiskError, World};
 use anyhow::bail;
 
 use crate::graph::Graph;
-use crate::{Console, DevOptions, Session, Signals, Standard, Start, System, SystemStatus, UpOptions};
+use crate::{Console, DevOptions, JoinOptions, Session, Signals, Standard, Start, System, SystemStatus, UpOptions};
 
 const VOLUME_SIZE: u64 = 16 << 20;
 const THREADS: usize = 4;
@@ -104,7 +104,7 @@ impl System for TestSystem {
     fn connect(&self, _: Start) -> anyhow::Result<Session> {
         // No test asks for the host's own directory.
         let host = Capability::NULL;
-        Ok(Session { world: self.world.clone(), root: self.root, host, host_name: "test".into() })
+        Ok(Session { world: self.world.clone(), root: self.root, host, host_name: "test".into(), alone: true })
     }
 
     fn up(&self, _: &UpOptions) -> anyhow::Result<ExitCode> {
@@ -117,6 +117,10 @@ impl System for TestSystem {
 
     fn status(&self) -> anyhow::Result<SystemStatus> {
         bail!("the state cannot be read")
+    }
+
+    fn join(&self, options: &JoinOptions) -> anyhow::Result<()> {
+        bail!("nobody answers at {}", options.address)
     }
 
     fn dev(&self, _: &DevOptions) -> anyhow::Result<ExitCode> {

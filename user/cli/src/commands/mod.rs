@@ -6,6 +6,7 @@ mod cp;
 mod dev;
 mod down;
 mod get;
+mod join;
 pub(crate) mod kill;
 mod ln;
 mod logs;
@@ -54,6 +55,7 @@ pub(crate) enum Command {
     Cap(cap::Arguments),
     Up(up::Arguments),
     Down(down::Arguments),
+    Join(join::Arguments),
     Status(status::Arguments),
     Dev(dev::Arguments),
 }
@@ -92,6 +94,7 @@ impl Command {
             Command::Stat(arguments) => arguments.run(context)?,
             Command::Cap(arguments) => arguments.run(context)?,
             Command::Down(arguments) => arguments.run(context)?,
+            Command::Join(arguments) => arguments.run(context)?,
         }
         Ok(ExitCode::SUCCESS)
     }
