@@ -43,7 +43,8 @@ pub(crate) fn main() -> Result<()> {
 const STEP_SILENCE_MAX: Duration = Duration::from_secs(3600);
 
 const CLIPPY: [&str; 7] = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
-const DOC: [&str; 5] = ["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"];
+// Libraries only: the program `amoeba` and the crate `amoeba` would write to the same pages.
+const DOC: [&str; 6] = ["doc", "--locked", "--workspace", "--lib", "--no-deps", "--document-private-items"];
 
 /// The maps at the heads of our crates name private modules on purpose, and the pages are built with them.
 const DOC_FLAGS: &str = "-D warnings -A rustdoc::private-intra-doc-links";
