@@ -43,6 +43,18 @@ fn a_command_that_does_not_exist_is_127_and_one_that_cannot_run_is_126() {
 }
 
 #[test]
+fn a_program_for_another_cpu_is_refused_before_it_starts() {
+    let system = System::up();
+    let mut program = std::fs::read(std::fs::canonicalize("/bin/true").unwrap()).unwrap();
+    // e_machine, bytes 18 and 19 of an ELF file: S/390, which none of our hosts is.
+    program[18..20].copy_from_slice(&[22, 0]);
+    system.amoeba_with(&["put", "-", "/bin/foreign"], &program).ok();
+    system.amoeba(&["run", "--", "foreign"]).exit(126).complained("foreign");
+    system.amoeba_with(&["put", "-", "/bin/truncated"], &program[..40]).ok();
+    system.amoeba(&["run", "--", "truncated"]).exit(126).complained("truncated");
+}
+
+#[test]
 fn output_and_errors_stay_apart() {
     let system = System::up();
     let outcome = system.amoeba(&["run", "--", "sh", "-c", "echo out; echo err >&2; exit 3"]);
