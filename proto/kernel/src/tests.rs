@@ -94,6 +94,39 @@ impl Net {
         }
     }
 
+    /// Lets `millis` pass on a network that takes one bulk packet of each host every 5 ms; how many those were.
+    fn crawl(&mut self, millis: u64) -> usize {
+        let mut bulk = 0;
+        for step in 0..millis {
+            self.now = self.now + Duration::from_millis(1);
+            for kernel in &mut self.kernels {
+                kernel.handle_timeout(self.now);
+            }
+            let mut idle = false;
+            let mut left = vec![usize::from(step % 5 == 0); self.kernels.len()];
+            while !idle {
+                idle = true;
+                for from in 0..self.kernels.len() {
+                    let now = self.now;
+                    while let Some(transmit) =
+                        self.kernels[from].poll_transmit_where(now, |_, _| left[from] > 0)
+                    {
+                        idle = false;
+                        left[from] -= usize::from(transmit.bulk);
+                        bulk += usize::from(transmit.bulk);
+                        let to = 1 - from;
+                        let source = Location(vec![from as u8]);
+                        self.kernels[to].handle_packet(now, LinkId(0), &source, &transmit.packet);
+                    }
+                    while let Some(event) = self.kernels[from].poll_event() {
+                        self.events[from].push_back(event);
+                    }
+                }
+            }
+        }
+        bulk
+    }
+
     fn attach(&mut self, host: usize) -> ProcessId {
         let now = self.now;
         self.kernels[host].attach(now).unwrap()
@@ -517,6 +550,121 @@ fn a_search_that_is_kept_alive_goes_on_at_its_pace() {
         true
     });
     assert!(locates >= 3, "{locates} packets in three seconds");
+}
+
+#[test]
+fn the_loss_of_a_host_ends_at_once_what_is_under_way_there_and_nothing_else() {
+    let mut net = Net::new(3);
+    let (first, port) = net.serve(1);
+    let client = net.attach(0);
+    net.trans(0, client, port, b"lost".to_vec());
+    net.run(100, |_| true);
+    net.request(1);
+    let searching = net.attach(0);
+    let elsewhere = net.kernels[0].put_port(&GetPort::from_bytes(*b"nobody"));
+    net.trans(0, searching, elsewhere, b"searches".to_vec());
+    let now = net.now;
+    net.kernels[0].peer_lost(now, LinkId(0), &Location(vec![2]));
+    assert!(net.kernels[0].poll_event().is_none(), "nothing was under way there");
+    net.kernels[0].peer_lost(now, LinkId(0), &Location(vec![1]));
+    net.run(0, |_| true);
+    assert_eq!(net.reply(0), LOST);
+    assert!(net.events[0].is_empty(), "who still searches goes on");
+    assert!(net.kernels[0].cache.is_empty() && net.kernels[0].flip.routes().is_empty());
+    net.kernels[1].detach(now, first);
+    net.run(0, |_| false); // it is dead: what it says is not heard
+    let (second, _) = net.serve(2);
+    net.trans(0, client, port, b"again".to_vec());
+    net.run(100, |_| true);
+    let (request, _) = net.request(2);
+    net.answer(2, second, request, Vec::new());
+    net.run(10, |_| true);
+    assert_eq!(net.reply(0), Ok(Vec::new()));
+}
+
+#[test]
+fn a_client_whose_host_was_lost_only_for_a_while_hears_the_truth() {
+    let mut net = Net::new(2);
+    let (server, port) = net.serve(1);
+    let client = net.attach(0);
+    net.trans(0, client, port, Vec::new());
+    net.run(100, |_| true);
+    let (request, _) = net.request(1);
+    net.answer(1, server, request, b"kept".to_vec());
+    net.run(0, |_| false); // the reply is lost
+    let now = net.now;
+    net.kernels[1].peer_lost(now, LinkId(0), &Location(vec![0]));
+    net.run(5000, |_| true);
+    assert_eq!(net.reply(0), LOST, "executed, and the reply was not kept");
+}
+
+#[test]
+fn servers_of_a_port_on_several_hosts_take_turns_and_refusals_lead_to_the_next() {
+    let mut net = Net::new(3);
+    let servers = [net.serve(1), net.serve(2)];
+    let port = servers[0].1;
+    let client = net.attach(0);
+    let mut served = [0; 3];
+    let mut number = 1;
+    let mut round = |net: &mut Net, served: &mut [usize; 3]| {
+        net.trans(0, client, port, Vec::new());
+        net.run(400, |_| true);
+        let host = (1..3).find(|host| !net.events[*host].is_empty()).expect("somebody serves");
+        let (request, _) = net.request(host);
+        net.answer(host, servers[host - 1].0, request, Vec::new());
+        let now = net.now;
+        number += 1;
+        // A server that no longer listens cannot take another request.
+        let _ = net.kernels[host].getreq(now, servers[host - 1].0, port, GetreqId(number));
+        net.run(10, |_| true);
+        assert_eq!(net.reply(0), Ok(Vec::new()));
+        served[host] += 1;
+    };
+    for _ in 0..20 {
+        round(&mut net, &mut served);
+    }
+    assert_eq!(served, [0, 10, 10]);
+    let now = net.now;
+    net.kernels[1].unlisten(now, servers[0].0, port);
+    for _ in 0..4 {
+        round(&mut net, &mut served);
+    }
+    assert_eq!(served, [0, 10, 14]);
+}
+
+/// A megabyte each way over a link that takes a packet every 5 ms: far longer than any timer of RPC.
+#[test]
+fn a_large_message_that_takes_long_is_neither_lost_nor_sent_twice() {
+    let mut net = Net::new(2);
+    let (server, port) = net.serve(1);
+    let client = net.attach(0);
+    let data: Vec<u8> = (0..1_000_000u32).map(|byte| (byte % 253) as u8).collect();
+    net.trans(0, client, port, data.clone());
+    let mut fragments = net.crawl(20_000);
+    let (request, message) = net.request(1);
+    assert!(message.data == data);
+    net.answer(1, server, request, data.clone());
+    fragments += net.crawl(20_000);
+    assert!(net.reply(0) == Ok(data.clone()));
+    assert_eq!(fragments, 2 * (data.len() + HEADERS_SIZE).div_ceil(1458), "nothing was sent twice");
+    assert_eq!(net.kernels[1].counters().duplicates, 0);
+}
+
+#[test]
+fn small_transactions_pass_a_large_one() {
+    let mut net = Net::new(2);
+    let (server, port) = net.serve(1);
+    let large = net.attach(0);
+    net.trans(0, large, port, vec![1; 1_000_000]);
+    net.crawl(200);
+    let small = net.attach(0);
+    net.trans(0, small, port, vec![2]);
+    net.crawl(20);
+    let (request, message) = net.request(1);
+    assert_eq!(message.data, [2]);
+    net.answer(1, server, request, vec![3]);
+    net.crawl(20);
+    assert_eq!(net.reply(0), Ok(vec![3]));
 }
 
 #[test]
