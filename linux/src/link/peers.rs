@@ -314,3 +314,166 @@ fn draw(clock: &dyn Clock, before: u64) -> u64 {
     let time = u64::try_from(clock.unix_time().as_nanos()).unwrap_or(u64::MAX - 1);
     time.max(before + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::datagram::Datagram;
+    use super::*;
+
+    /// A clock that shows what it is told, and randomness that counts.
+    struct Fake(AtomicU64);
+
+    impl Clock for Fake {
+        fn unix_time(&self) -> Duration {
+            Duration::from_nanos(self.0.fetch_add(1, Ordering::SeqCst))
+        }
+    }
+
+    impl Entropy for Fake {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(self.0.fetch_add(1, Ordering::SeqCst) as u8);
+        }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_epoch(Duration::from_millis(millis))
+    }
+
+    fn address(host: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, host as u8 + 1], 5321))
+    }
+
+    fn peers(host: usize, seed: u64, knows: &[usize]) -> Peers {
+        let fake = Arc::new(Fake(AtomicU64::new(seed)));
+        let known: Vec<SocketAddr> = knows.iter().map(|host| address(*host)).collect();
+        let secret = SystemSecret::from_bytes([5; 32]);
+        Peers::new(at(0), secret, &*fake.clone(), fake, format!("host{host}"), 1 << 20, &known)
+    }
+
+    /// Hosts and the HELLOs between them.
+    struct Net {
+        now: u64,
+        hosts: Vec<Peers>,
+        lost: Vec<(usize, SocketAddr)>,
+    }
+
+    impl Net {
+        fn new(hosts: Vec<Peers>) -> Net {
+            Net { now: 0, hosts, lost: Vec::new() }
+        }
+
+        /// Lets time pass; `carries` says which HELLOs arrive, by sender and receiver.
+        fn run(&mut self, millis: u64, carries: impl Fn(usize, usize) -> bool) {
+            let end = self.now + millis;
+            while self.now < end {
+                for host in 0..self.hosts.len() {
+                    let changes = self.hosts[host].handle_timeout(at(self.now));
+                    self.carry_out(host, changes, &carries);
+                }
+                self.now += 10;
+            }
+        }
+
+        fn carry_out(&mut self, host: usize, changes: Vec<Change>, carries: &impl Fn(usize, usize) -> bool) {
+            for change in changes {
+                match change {
+                    Change::Lost(peer) => self.lost.push((host, peer)),
+                    Change::Greet(peer) => self.greet(host, peer, carries),
+                }
+            }
+        }
+
+        fn greet(&mut self, host: usize, peer: SocketAddr, carries: &impl Fn(usize, usize) -> bool) {
+            let Some(bytes) = self.hosts[host].hello_for(at(self.now), &peer) else { return };
+            let Some(to) = (0..self.hosts.len()).find(|to| address(*to) == peer) else { return };
+            if carries(host, to) {
+                let Ok(Datagram::Hello { tag, body }) = Datagram::parse(&bytes) else { panic!("no HELLO") };
+                let hello = Hello::parse(&SystemSecret::from_bytes([5; 32]), &tag, body).unwrap();
+                let changes = self.hosts[to].handle_hello(at(self.now), address(host), &hello);
+                self.carry_out(to, changes, carries);
+            }
+        }
+
+        fn up(&self, host: usize) -> usize {
+            self.hosts[host].up().count()
+        }
+
+        fn agree(&self, one: usize, other: usize) -> bool {
+            let sessions = |host: usize, peer| self.hosts[host].get(&address(peer))?.sessions;
+            let (Some(ours), Some(theirs)) = (sessions(one, other), sessions(other, one)) else {
+                return false;
+            };
+            ours.from_us == theirs.to_us && ours.to_us == theirs.from_us && ours.from_us != ours.to_us
+        }
+    }
+
+    #[test]
+    fn everybody_meets_everybody_through_one() {
+        let mut net =
+            Net::new(vec![peers(0, 100, &[]), peers(1, 200, &[0]), peers(2, 300, &[0]), peers(3, 400, &[2])]);
+        net.run(4000, |_, _| true);
+        for host in 0..4 {
+            assert_eq!(net.up(host), 3, "host {host}");
+            assert!((0..4).all(|other| other == host || net.agree(host, other)));
+        }
+        assert!(net.lost.is_empty());
+    }
+
+    #[test]
+    fn silence_is_noticed_within_five_seconds_and_the_return_at_once() {
+        let mut net = Net::new(vec![peers(0, 100, &[]), peers(1, 200, &[0])]);
+        net.run(2000, |_, _| true);
+        net.run(5000, |_, _| false);
+        assert_eq!(net.lost, [(0, address(1)), (1, address(0))]);
+        net.run(1100, |_, _| true);
+        assert!(net.up(0) == 1 && net.up(1) == 1 && net.agree(0, 1));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_hear_us_is_not_up() {
+        let mut net = Net::new(vec![peers(0, 100, &[]), peers(1, 200, &[0])]);
+        net.run(2000, |_, _| true);
+        net.run(8000, |from, _| from == 0);
+        assert_eq!((net.up(0), net.up(1)), (0, 0), "host 0 hears nothing; host 1 knows that it is not heard");
+        net.run(1100, |_, _| true);
+        assert!(net.up(0) == 1 && net.up(1) == 1 && net.agree(0, 1));
+    }
+
+    #[test]
+    fn a_new_life_is_another_contact_and_a_late_word_of_the_old_one_is_not_heard() {
+        let mut net = Net::new(vec![peers(0, 100, &[]), peers(1, 200, &[0])]);
+        net.run(2000, |_, _| true);
+        let old = net.hosts[1].hello_for(at(net.now), &address(0)).unwrap();
+        net.hosts[1] = peers(1, 10_000, &[0]);
+        net.run(1000, |_, _| true);
+        assert_eq!(net.lost, [(0, address(1))]);
+        assert!(net.up(0) == 1 && net.up(1) == 1 && net.agree(0, 1));
+        let Ok(Datagram::Hello { tag, body }) = Datagram::parse(&old) else { panic!("no HELLO") };
+        let hello = Hello::parse(&SystemSecret::from_bytes([5; 32]), &tag, body).unwrap();
+        assert_eq!(net.hosts[0].handle_hello(at(net.now), address(1), &hello), []);
+        assert!(net.up(0) == 1 && net.agree(0, 1));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_keeps_who_is_up_and_who_is_configured() {
+        let mut net = Net::new(vec![peers(0, 100, &[2]), peers(1, 200, &[0])]);
+        net.run(1000, |_, _| true);
+        let rumours =
+            |from: u16| (0..20).map(move |at| SocketAddr::from(([10, 0, 0, 1], from * 20 + at + 1)));
+        for round in 0..40 {
+            let hello = Hello {
+                incarnation: 77,
+                contact: 1 + u64::from(round),
+                echo: 0,
+                window: 0,
+                name: "liar".into(),
+                peers: rumours(round).collect(),
+            };
+            net.hosts[0].handle_hello(at(net.now), "10.9.9.9:9".parse().unwrap(), &hello);
+        }
+        assert!(net.hosts[0].table.len() <= PEERS_MAX);
+        assert!(net.hosts[0].get(&address(2)).is_some() && net.up(0) == 1);
+    }
+}
