@@ -13,7 +13,8 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use amoeba_process::{DESCRIPTOR_SIZE_MAX, Exit, WindowSize};
+use amoeba_cap::Capability;
+use amoeba_process::{DESCRIPTOR_SIZE_MAX, Exit, FILE_NAME_SIZE_MAX, SCRATCH_FILES_MAX, WindowSize};
 use amoeba_wire::{Malformed, Reader, Status, Writer};
 
 /// The most bytes of a frame's kind and body.
@@ -22,6 +23,7 @@ pub(super) const FRAME_SIZE_MAX: usize = DESCRIPTOR_SIZE_MAX + 16_384;
 const PATH_SIZE_MAX: usize = 4096;
 /// The most bytes of the sentence in EXITED.
 const REASON_SIZE_MAX: usize = 1024;
+const _: () = assert!(SCRATCH_FILES_MAX * (FILE_NAME_SIZE_MAX + 20) < DESCRIPTOR_SIZE_MAX);
 
 /// How a shepherd keeps its guest together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +135,10 @@ impl Report {
                     reason.pop();
                 }
                 out.put_bytes(reason.as_bytes());
+                out.put_u32(u32::try_from(exit.results.len()).expect("at most SCRATCH_FILES_MAX"));
+                for (name, file) in &exit.results {
+                    out.put_bytes(name).put_cap(file);
+                }
             }
         }
         out.finish()
@@ -152,12 +158,21 @@ impl Report {
                 user_time: Duration::from_micros(input.get_u64()?),
                 system_time: Duration::from_micros(input.get_u64()?),
                 reason: String::from_utf8_lossy(input.get_bytes(REASON_SIZE_MAX)?).into_owned(),
+                results: parse_results(&mut input)?,
             }),
             _ => return Err(Malformed),
         };
         input.end()?;
         Ok(report)
     }
+}
+
+fn parse_results(input: &mut Reader<'_>) -> Result<Vec<(Vec<u8>, Capability)>, Malformed> {
+    let count = input.get_u32()? as usize;
+    if count > SCRATCH_FILES_MAX {
+        return Err(Malformed);
+    }
+    (0..count).map(|_| Ok((input.get_bytes(FILE_NAME_SIZE_MAX)?.to_vec(), input.get_cap()?))).collect()
 }
 
 fn write_frame(mut socket: impl Write, body: &[u8]) -> io::Result<()> {
@@ -219,7 +234,12 @@ mod tests {
             send_order(&mut socket, &order).unwrap();
             assert_eq!(receive_order(&socket[..]).unwrap(), order);
         }
-        let exit = Exit { code: 7, user_time: Duration::from_micros(9), ..Exit::default() };
+        let exit = Exit {
+            code: 7,
+            user_time: Duration::from_micros(9),
+            results: vec![(b"a.o".to_vec(), Capability::from_bytes([5; 16]))],
+            ..Exit::default()
+        };
         for report in [Report::Started(3), Report::Frozen(true), Report::Thawed, Report::Exited(exit)] {
             let mut socket = Vec::new();
             send_report(&mut socket, &report).unwrap();

@@ -3,6 +3,7 @@
 //! - [`LinuxGuests`] is what the process server holds; [`flock`] is its end of every shepherd.
 //! - [`shepherd`] is the other end, a program: first the keeper, then the [`warden`] inside its namespaces.
 //! - [`program`] finds what is to run, [`pump`] and [`remote`] carry the streams, [`tree`] knows the processes.
+//! - [`scratch`] is the working directory that a guest has for itself.
 //! - [`control`] is what the two ends say to each other, [`log`] the output of detached guests.
 
 mod control;
@@ -12,6 +13,7 @@ mod log;
 mod program;
 mod pump;
 mod remote;
+mod scratch;
 pub mod shepherd;
 pub(crate) mod tree;
 mod warden;
@@ -76,6 +78,7 @@ impl LinuxGuests {
     pub fn new(config: GuestConfig, threads: Threads) -> io::Result<LinuxGuests> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.log_directory)?;
         for entry in std::fs::read_dir(&config.log_directory)?.flatten() {
+            scratch::remove_left_over(&entry.path());
             if Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "log") {
                 let _ = std::fs::remove_file(entry.path());
             }

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::Write;
 
 use amoeba_cap::Capability;
+use amoeba_process::ServedInput;
+use amoeba_stream::StreamServer;
 use amoeba_stubs::{bullet, stream};
+use amoeba_wire::Status;
 use amoeba_world::{Error, World};
 
 use super::program::{Refusal, unreadable};
@@ -12,6 +15,8 @@ use super::pump::{Closed, PIECE_SIZE_MAX, Sink, Source};
 
 /// How often a caller that cannot be reached is looked for, for as long as a locate takes, before its streams close.
 const ATTEMPTS_MAX: usize = 3;
+/// Threads that serve a guest's own input: one writer has one request at a time, and may repeat it.
+const SERVED_THREADS: usize = 2;
 /// Bytes of a program that one transaction brings.
 const FETCH_SIZE: usize = 1 << 20;
 const _: () = assert!(PIECE_SIZE_MAX <= stream::PIECE_SIZE_MAX);
@@ -63,6 +68,41 @@ impl Source for RemoteSource {
 
     fn close(&mut self, position: u64) {
         let _ = stream::close(&self.world, &self.object, position);
+    }
+}
+
+/// Input that is served here: another process writes it, as the left side of a pipe does.
+pub(super) struct ServedSource {
+    sink: amoeba_stream::Sink,
+}
+
+impl ServedSource {
+    /// Listens from now on.
+    pub(super) fn serve(world: &World, input: &ServedInput) -> Result<ServedSource, Error> {
+        let listener = world.transactions.listen(&input.get_port(), amoeba_stream::REQUEST_SIZE_MAX)?;
+        let (server, sink) = StreamServer::with_one_sink(world, listener.put_port(), input.secret());
+        amoeba_stream::start(world, listener, server, SERVED_THREADS)
+            .map_err(|_| Error::NotSent(Status::RPC_TRYAGAIN))?;
+        Ok(ServedSource { sink })
+    }
+
+    /// Another hold on the stream, with which it can be closed while it is being read.
+    pub(super) fn sink(&self) -> amoeba_stream::Sink {
+        self.sink.clone()
+    }
+}
+
+impl Source for ServedSource {
+    fn read(&mut self, _position: u64) -> Result<(Vec<u8>, bool), Closed> {
+        Ok(match self.sink.take() {
+            Some(piece) => (piece, false),
+            None => (Vec::new(), true),
+        })
+    }
+
+    fn close(&mut self, _position: u64) {
+        // Whoever still writes hears of a broken pipe.
+        self.sink.refuse();
     }
 }
 

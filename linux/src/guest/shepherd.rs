@@ -27,6 +27,7 @@ use rustix::process::{Pid, Signal};
 use rustix::stdio;
 
 use super::control::{Isolation, Order, receive_order};
+use super::scratch;
 use super::tree::{self, Reach};
 use super::warden::{self, Start};
 
@@ -61,9 +62,11 @@ fn keep() -> io::Result<()> {
     };
     for way in ways {
         if let Some(warden) = fork_warden(*way, &start)? {
+            let log = start.log.clone();
             drop(start);
             tree::wait_for(warden);
             tree::kill_all(Reach::Descendants);
+            scratch::remove(&log);
             return Ok(());
         }
     }

@@ -28,7 +28,8 @@ use super::control::{Order, Report, receive_order, send_report};
 use super::log::Log;
 use super::program::{self, Executable, Refusal};
 use super::pump::{Drained, Sink, Source, pump_in, pump_out};
-use super::remote::{RemoteSink, RemoteSource, fetch};
+use super::remote::{RemoteSink, RemoteSource, ServedSource, fetch};
+use super::scratch;
 use super::tree::{self, Frozen, Reach};
 
 /// How long a killed guest's last output may take to reach its caller.
@@ -96,11 +97,15 @@ fn run_guest(start: &Start, shared: &Arc<Shared>) -> Result<Exit, Refusal> {
         .map_err(|error| Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string()))?;
     let socket = Path::new(std::ffi::OsStr::from_bytes(&start.socket));
     let world = crate::connect(socket);
-    enter_working_directory(&descriptor)?;
+    let scratch = match &descriptor.scratch {
+        Some(scratch) => Some(scratch::Directory::enter(scratch, &start.log, &world)?),
+        None => enter_working_directory(&descriptor).map(|()| None)?,
+    };
     let executable = find_program(&descriptor, &world)?;
     let streams = Streams::open(&descriptor, start, &world)?;
     let capabilities = capability_environment(&descriptor)?;
     let (ends, guest_ends) = (streams.ours, streams.guests);
+    let served = ends.served.clone();
     let guest = spawn(&descriptor, &executable, guest_ends, &capabilities, start)?;
     drop(executable);
     drop(capabilities);
@@ -121,7 +126,14 @@ fn run_guest(start: &Start, shared: &Arc<Shared>) -> Result<Exit, Refusal> {
     // Nobody is left who could write, so every pump reaches the end of what was written.
     shared.state().terminal = None;
     drain(&drained, shared);
-    Ok(exit_of(status))
+    if let Some(input) = served {
+        input.refuse();
+    }
+    let mut exit = exit_of(status);
+    if let Some(scratch) = scratch.filter(|_| !shared.state().killed) {
+        exit.results = scratch.take(&world);
+    }
+    Ok(exit)
 }
 
 fn enter_working_directory(descriptor: &ProcessDescriptor) -> Result<(), Refusal> {
@@ -173,6 +185,8 @@ struct Ends {
     input: Option<(Box<dyn Source>, File, &'static [u8])>,
     outputs: Vec<(File, Box<dyn Sink>)>,
     terminal: Option<OwnedFd>,
+    /// The input, when it is served here.
+    served: Option<amoeba_stream::Sink>,
 }
 
 impl Streams {
@@ -208,10 +222,19 @@ impl Streams {
 
     fn pipes(descriptor: &ProcessDescriptor, start: &Start, world: &World) -> io::Result<Streams> {
         let mut ours = Ends::default();
-        let input = match RemoteSource::open(world, descriptor.capability(b"STDIN")) {
+        let source: Option<Box<dyn Source>> = match &descriptor.served_input {
+            Some(input) => {
+                let source = ServedSource::serve(world, input).map_err(io::Error::other)?;
+                ours.served = Some(source.sink());
+                Some(Box::new(source))
+            }
+            None => RemoteSource::open(world, descriptor.capability(b"STDIN"))
+                .map(|source| -> Box<dyn Source> { Box::new(source) }),
+        };
+        let input = match source {
             Some(source) => {
                 let (read, write) = pipe()?;
-                ours.input = Some((Box::new(source), File::from(write), b""));
+                ours.input = Some((source, File::from(write), b""));
                 Stdio::from(read)
             }
             None => Stdio::null(),

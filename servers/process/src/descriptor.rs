@@ -4,7 +4,7 @@
 //! picture is in `docs/processes.md`. A virgin process has no segments and no threads: the host's loader makes
 //! them from the program.
 
-use amoeba_cap::Capability;
+use amoeba_cap::{Capability, GetPort, ServerSecret};
 use amoeba_wire::{Malformed, Reader, Writer};
 
 /// The most bytes of an encoded descriptor.
@@ -30,11 +30,18 @@ pub const THREADS_MAX: usize = 4096;
 /// The most bytes of one thread's saved state.
 pub const THREAD_STATE_SIZE_MAX: usize = 65_536;
 
+/// The most files that come into a scratch directory, and the most that are taken out of it.
+pub const SCRATCH_FILES_MAX: usize = 256;
+/// The most bytes of a file's name in a scratch directory.
+pub const FILE_NAME_SIZE_MAX: usize = 255;
+
 const MAGIC: [u8; 8] = *b"AmoebaPD";
 const VERSION: u16 = 1;
-const FLAGS_KNOWN: u16 = 0b11;
+const FLAGS_KNOWN: u16 = 0b1111;
 const FLAG_TTY: u16 = 0b01;
 const FLAG_DETACHED: u16 = 0b10;
+const FLAG_SERVED_INPUT: u16 = 0b100;
+const FLAG_SCRATCH: u16 = 0b1000;
 
 /// Why bytes are not a process descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +86,59 @@ pub struct WindowSize {
     pub rows: u16,
     /// Characters a line.
     pub columns: u16,
+}
+
+/// Standard input that the process's own host serves, as a stream object that another process writes to: the joint of
+/// a pipeline. Whoever starts both makes port and secret, and gives the writer the capability.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServedInput {
+    /// The port that is listened on.
+    pub get_port: [u8; 6],
+    /// What protects the stream object there.
+    pub secret: [u8; 32],
+}
+
+impl ServedInput {
+    /// The port that is listened on.
+    pub fn get_port(&self) -> GetPort {
+        GetPort::from_bytes(self.get_port)
+    }
+
+    /// What protects the stream object there.
+    pub fn secret(&self) -> ServerSecret {
+        ServerSecret::from_bytes(self.secret)
+    }
+}
+
+impl std::fmt::Debug for ServedInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServedInput")
+    }
+}
+
+/// A working directory made for one process: files come into it before the program runs and are taken out after its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// Names of files in it, and what they hold: committed Bullet files.
+    pub files: Vec<(Vec<u8>, Capability)>,
+    /// Names of files that are wanted afterwards.
+    pub results: Vec<Vec<u8>>,
+    /// The Bullet server that the results are stored on.
+    pub store: Capability,
+}
+
+impl Default for Scratch {
+    /// An empty directory of which nothing is wanted.
+    fn default() -> Scratch {
+        Scratch { files: Vec::new(), results: Vec::new(), store: Capability::NULL }
+    }
+}
+
+/// Whether `name` can be the name of a file in a scratch directory: one name, which does not lead out of it.
+pub fn is_file_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..")
+        && name.len() <= FILE_NAME_SIZE_MAX
+        && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
 }
 
 /// A piece of a process's memory.
@@ -132,6 +192,10 @@ pub struct ProcessDescriptor {
     pub terminal: Option<WindowSize>,
     /// Whether nobody waits for it: its output goes to a log that the process server keeps.
     pub detached: bool,
+    /// Standard input that is served where the process runs; with it a STDIN in `capabilities` is not looked at.
+    pub served_input: Option<ServedInput>,
+    /// A working directory of its own instead of `working_directory`.
+    pub scratch: Option<Scratch>,
     /// Its memory; none for a virgin process.
     pub segments: Vec<Segment>,
     /// Its threads; none for a virgin process.
@@ -153,6 +217,8 @@ impl ProcessDescriptor {
             working_directory: Vec::new(),
             terminal: None,
             detached: false,
+            served_input: None,
+            scratch: None,
             segments: Vec::new(),
             threads: Vec::new(),
         }
@@ -224,6 +290,18 @@ impl ProcessDescriptor {
         put_list(&mut out, &self.threads, |out, thread| {
             out.put_u32(thread.state).put_u32(thread.extra).put_bytes(&thread.saved);
         });
+        if let Some(input) = &self.served_input {
+            out.raw(&input.get_port).raw(&input.secret);
+        }
+        if let Some(scratch) = &self.scratch {
+            put_list(&mut out, &scratch.files, |out, (name, file)| {
+                out.put_bytes(name).put_cap(file);
+            });
+            put_list(&mut out, &scratch.results, |out, name| {
+                out.put_bytes(name);
+            });
+            out.put_cap(&scratch.store);
+        }
         if out.len() > DESCRIPTOR_SIZE_MAX {
             return Err(DescriptorError::TooLarge);
         }
@@ -266,6 +344,12 @@ impl ProcessDescriptor {
             })?,
             segments: get_list(input, SEGMENTS_MAX, SEGMENT_SIZE, get_segment)?,
             threads: get_list(input, THREADS_MAX, 12, get_thread)?,
+            served_input: if flags & FLAG_SERVED_INPUT == 0 {
+                None
+            } else {
+                Some(ServedInput { get_port: input.array()?, secret: input.array()? })
+            },
+            scratch: if flags & FLAG_SCRATCH == 0 { None } else { Some(get_scratch(input)?) },
         };
         reader.end()?;
         Ok(descriptor)
@@ -274,7 +358,9 @@ impl ProcessDescriptor {
     fn flags(&self) -> u16 {
         let tty = if self.terminal.is_some() { FLAG_TTY } else { 0 };
         let detached = if self.detached { FLAG_DETACHED } else { 0 };
-        tty | detached
+        let served = if self.served_input.is_some() { FLAG_SERVED_INPUT } else { 0 };
+        let scratch = if self.scratch.is_some() { FLAG_SCRATCH } else { 0 };
+        tty | detached | served | scratch
     }
 
     fn check_bounds(&self) -> Result<(), DescriptorError> {
@@ -296,12 +382,35 @@ impl ProcessDescriptor {
         if let Program::HostPath(path) = &self.program {
             check_texts([path], PATH_SIZE_MAX)?;
         }
+        if let Some(scratch) = &self.scratch {
+            check_scratch(scratch)?;
+        }
         let too_large = self.threads.iter().any(|thread| thread.saved.len() > THREAD_STATE_SIZE_MAX);
         if too_large { Err(DescriptorError::TooLarge) } else { Ok(()) }
     }
 }
 
 const SEGMENT_SIZE: usize = 44;
+
+fn check_scratch(scratch: &Scratch) -> Result<(), DescriptorError> {
+    if scratch.files.len() > SCRATCH_FILES_MAX || scratch.results.len() > SCRATCH_FILES_MAX {
+        return Err(DescriptorError::TooLarge);
+    }
+    let mut names = scratch.files.iter().map(|(name, _)| name).chain(&scratch.results);
+    if names.all(|name| is_file_name(name)) { Ok(()) } else { Err(DescriptorError::Malformed) }
+}
+
+fn get_scratch(input: &mut Reader<'_>) -> Result<Scratch, DescriptorError> {
+    let name = |input: &mut Reader<'_>| {
+        let name = get_text(input, FILE_NAME_SIZE_MAX)?;
+        if is_file_name(&name) { Ok(name) } else { Err(DescriptorError::Malformed) }
+    };
+    Ok(Scratch {
+        files: get_list(input, SCRATCH_FILES_MAX, 20, |input| Ok((name(input)?, input.get_cap()?)))?,
+        results: get_list(input, SCRATCH_FILES_MAX, 4, name)?,
+        store: input.get_cap()?,
+    })
+}
 
 fn check_texts<'a>(
     texts: impl IntoIterator<Item = &'a Vec<u8>>,
@@ -435,6 +544,38 @@ mod tests {
     }
 
     #[test]
+    fn a_joint_and_a_scratch_directory_come_at_the_end() {
+        let mut descriptor = echo();
+        let plain = descriptor.encode().unwrap();
+        descriptor.served_input = Some(ServedInput { get_port: [1; 6], secret: [2; 32] });
+        descriptor.scratch = Some(Scratch {
+            files: vec![(b"in".to_vec(), Capability::from_bytes([3; 16]))],
+            results: vec![b"out".to_vec()],
+            store: Capability::from_bytes([4; 16]),
+        });
+        let bytes = descriptor.encode().unwrap();
+        assert_eq!(bytes[10], 0b1100);
+        assert_eq!(&bytes[12..plain.len()], &plain[12..]);
+        let mut expected = [&[1; 6][..], &[2; 32], b"\x01\0\0\0\x02\0\0\0in", &[3; 16]].concat();
+        expected.extend(b"\x01\0\0\0\x03\0\0\0out");
+        expected.extend([4; 16]);
+        assert_eq!(bytes[plain.len()..], expected);
+        assert_eq!(ProcessDescriptor::parse(&bytes), Ok(descriptor.clone()));
+        for name in [&b""[..], b".", b"..", b"a/b", b"/a", b"a\0", &[b'x'; 256]] {
+            assert!(!is_file_name(name));
+            descriptor.scratch = Some(Scratch { results: vec![name.to_vec()], ..Scratch::default() });
+            assert_eq!(descriptor.encode(), Err(DescriptorError::Malformed));
+        }
+        // A name that leads out is refused also when somebody else has encoded it.
+        let at = bytes.len() - 16 - 3;
+        for bad in [b"../", b"a\0b"] {
+            let mut bytes = bytes.clone();
+            bytes[at..at + 3].copy_from_slice(bad);
+            assert_eq!(ProcessDescriptor::parse(&bytes), Err(DescriptorError::Malformed));
+        }
+    }
+
+    #[test]
     fn variables_and_command_lines_are_found() {
         let mut descriptor = echo();
         descriptor.environment = vec![b"PATHS=x".to_vec(), b"PATH=/bin".to_vec()];
@@ -478,6 +619,8 @@ mod tests {
             window in prop::option::of((any::<u16>(), any::<u16>())),
             segments in prop::collection::vec((any::<[u8; 16]>(), any::<u64>(), any::<u32>()), 0..4),
             saved in prop::collection::vec(any::<u8>(), 0..50),
+            served in prop::option::of(any::<([u8; 6], [u8; 32])>()),
+            names in prop::option::of(prop::collection::vec("[a-z]{1,8}", 0..4)),
         ) {
             let program = path.map_or(Program::File(Capability::from_bytes(file)), Program::HostPath);
             let mut descriptor = ProcessDescriptor::new("", program, arguments);
@@ -492,6 +635,12 @@ mod tests {
                 contents: Capability::from_bytes(contents), file_offset: 1, address, length: address, kind,
             }).collect();
             descriptor.threads = vec![Thread { state: 1, extra: 2, saved }];
+            descriptor.served_input = served.map(|(get_port, secret)| ServedInput { get_port, secret });
+            descriptor.scratch = names.map(|names| Scratch {
+                files: names.iter().map(|name| (name.clone().into_bytes(), Capability::from_bytes(file))).collect(),
+                results: names.into_iter().map(String::into_bytes).collect(),
+                store: Capability::from_bytes(owner),
+            });
             let bytes = descriptor.encode().unwrap();
             prop_assert_eq!(ProcessDescriptor::parse(&bytes), Ok(descriptor));
         }

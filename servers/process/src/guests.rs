@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use amoeba_cap::Capability;
 use amoeba_wire::Status;
 
 use crate::{ProcessDescriptor, WindowSize};
@@ -26,6 +27,9 @@ pub struct Exit {
     pub system_time: Duration,
     /// One sentence for people when `status` is an error; else empty.
     pub reason: String,
+    /// Names of the files that were wanted of its scratch directory and were there at its end, and where they are
+    /// stored; a null capability for one that could not be stored.
+    pub results: Vec<(Vec<u8>, Capability)>,
 }
 
 impl Default for Exit {
@@ -39,6 +43,7 @@ impl Default for Exit {
             user_time: Duration::ZERO,
             system_time: Duration::ZERO,
             reason: String::new(),
+            results: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use amoeba_wire::Status;
 
-pub use amoeba_stubs::process::{BADARCH, NOTEXEC, NOWORK};
+pub use amoeba_stubs::process::{BADARCH, NOINPUT, NOTEXEC, NOWORK};
 
 /// No such program.
 pub const NOPROG: Status = Status(-1900);
@@ -17,6 +17,7 @@ pub fn why(status: Status) -> Option<&'static str> {
         NOTEXEC => "the program was found but cannot be executed",
         BADARCH => "the program is for another CPU type, or needs an option this one lacks",
         NOWORK => "the working directory cannot be entered",
+        NOINPUT => "a file for the working directory cannot be brought",
         _ => return None,
     })
 }
@@ -26,7 +27,7 @@ pub fn why(status: Status) -> Option<&'static str> {
 pub fn exit_code(status: Status) -> u8 {
     match status {
         NOPROG => 127,
-        PDREAD | NOTEXEC | BADARCH | NOWORK => 126,
+        PDREAD | NOTEXEC | BADARCH | NOWORK | NOINPUT => 126,
         _ => 125,
     }
 }

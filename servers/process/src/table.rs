@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use amoeba_cap::{Capability, CheckField, ObjectNumber};
 use amoeba_server::Pending;
-use amoeba_stubs::process::{self, ExitRecord};
+use amoeba_stubs::process::{self, ExitRecord, ResultRecord};
 
 use crate::owner::Mailbox;
 use crate::{Exit, Guest};
@@ -167,6 +167,7 @@ impl Table {
 }
 const _: () = assert!(PROCESSES_MAX + REMEMBERED_MAX < u16::MAX as usize);
 const _: () = assert!(PROCESSES_MAX + REMEMBERED_MAX <= process::LIST_MAX);
+const _: () = assert!(crate::SCRATCH_FILES_MAX == process::RESULTS_MAX);
 
 /// The record of an end, as it travels.
 pub(crate) fn exit_record(exit: &Exit) -> ExitRecord {
@@ -182,6 +183,12 @@ pub(crate) fn exit_record(exit: &Exit) -> ExitRecord {
         user_microseconds: microseconds(exit.user_time),
         system_microseconds: microseconds(exit.system_time),
         reason: reason.into_bytes(),
+        results: exit
+            .results
+            .iter()
+            .take(process::RESULTS_MAX)
+            .map(|(name, file)| ResultRecord { name: name.clone(), file: *file })
+            .collect(),
     }
 }
 

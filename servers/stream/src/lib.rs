@@ -39,6 +39,16 @@ pub struct TooMany;
 #[error("the other end is closed")]
 pub struct Closed;
 
+/// The only object of [`StreamServer::with_one_sink`]. Its port and its secret were made for it alone, so it needs no
+/// random of its own.
+const ONE_SINK: ObjectNumber = ObjectNumber::new(1).expect("a small number");
+
+/// The capability for writing to a [`StreamServer::with_one_sink`] that is to be served on `port`, perhaps later and
+/// elsewhere.
+pub fn served_sink(port: PutPort, secret: &ServerSecret) -> Capability {
+    secret.capability(port, ONE_SINK, stream::WRITE, CheckField::NULL)
+}
+
 /// The streams of one program. Serve it with [`start`] on the port it was made for.
 pub struct StreamServer {
     world: World,
@@ -63,6 +73,14 @@ impl StreamServer {
     pub fn new(world: &World, port: PutPort) -> Arc<StreamServer> {
         let secret = ServerSecret::from_bytes(amoeba_world::random(&*world.entropy));
         Arc::new(StreamServer { world: world.clone(), port, secret, streams: Mutex::default() })
+    }
+
+    /// A server of one stream that somebody writes, and who holds `secret` has made [`served_sink`] for already.
+    pub fn with_one_sink(world: &World, port: PutPort, secret: ServerSecret) -> (Arc<StreamServer>, Sink) {
+        let sink = Sink::new(&world.threads);
+        let entry = Entry { random: CheckField::NULL, stream: Stream::Sink(sink.clone()) };
+        let streams = Mutex::new(BTreeMap::from([(ONE_SINK.get(), entry)]));
+        (Arc::new(StreamServer { world: world.clone(), port, secret, streams }), sink)
     }
 
     /// A new stream that a process reads.

@@ -28,6 +28,10 @@ pub const REASON_SIZE_MAX: usize = 1024;
 pub const LIST_MAX: usize = 8192;
 /// Bytes of a log that one request gets.
 pub const LOG_READ_MAX: usize = 1048576;
+/// Bytes of a file's name in a scratch directory.
+pub const FILE_NAME_MAX: usize = 255;
+/// Files taken out of one scratch directory.
+pub const RESULTS_MAX: usize = 256;
 /// Its program is being fetched.
 pub const STATE_STARTING: u8 = 0;
 /// It runs.
@@ -42,6 +46,8 @@ pub const NOTEXEC: rt::Status = rt::Status(-2350);
 pub const BADARCH: rt::Status = rt::Status(-2351);
 /// the working directory cannot be entered
 pub const NOWORK: rt::Status = rt::Status(-2352);
+/// a file for the scratch directory cannot be brought
+pub const NOINPUT: rt::Status = rt::Status(-2353);
 /// The command of [`stun()`].
 pub const CMD_STUN: rt::Command = rt::Command(2300);
 /// The command of [`getowner()`].
@@ -79,6 +85,29 @@ pub const CMD_SETCOMMENT: rt::Command = rt::Command(2359);
 /// The command of [`getcomment()`].
 pub const CMD_GETCOMMENT: rt::Command = rt::Command(2360);
 
+/// A file that a process has left in its scratch directory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResultRecord {
+    /// Its name there.
+    pub name: Vec<u8>,
+    /// A committed Bullet file, the caller's from now on; null: it was there and could not be stored.
+    pub file: rt::Capability,
+}
+
+impl rt::Marshal for ResultRecord {
+    fn put(&self, writer_: &mut rt::Writer) -> Result<(), rt::OverLimit> {
+        rt::put_string(writer_, &self.name, 255)?;
+        writer_.put_cap(&self.file);
+        Ok(())
+    }
+
+    fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
+        let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
+        let file = reader_.get_cap()?;
+        Ok(ResultRecord { name, file })
+    }
+}
+
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExitRecord {
@@ -96,6 +125,8 @@ pub struct ExitRecord {
     pub system_microseconds: u64,
     /// A sentence for people when status is not 0.
     pub reason: Vec<u8>,
+    /// The files that the descriptor wanted and that were there at the end.
+    pub results: Vec<ResultRecord>,
 }
 
 impl rt::Marshal for ExitRecord {
@@ -107,6 +138,10 @@ impl rt::Marshal for ExitRecord {
         writer_.put_u64(self.user_microseconds);
         writer_.put_u64(self.system_microseconds);
         rt::put_string(writer_, &self.reason, 1024)?;
+        rt::put_count(writer_, self.results.len(), 256)?;
+        for item_ in &self.results {
+            rt::Marshal::put(item_, writer_)?;
+        }
         Ok(())
     }
 
@@ -118,7 +153,17 @@ impl rt::Marshal for ExitRecord {
         let user_microseconds = reader_.get_u64()?;
         let system_microseconds = reader_.get_u64()?;
         let reason = reader_.get_string(1024).map(<[u8]>::to_vec)?;
-        Ok(ExitRecord { status, code, signal, core_dumped, user_microseconds, system_microseconds, reason })
+        let results = rt::get_list(reader_, 256, <ResultRecord as rt::Marshal>::get)?;
+        Ok(ExitRecord {
+            status,
+            code,
+            signal,
+            core_dumped,
+            user_microseconds,
+            system_microseconds,
+            reason,
+            results,
+        })
     }
 }
 
@@ -350,7 +395,7 @@ pub fn getcomment_classic<'t>(
 
 /// Starts a process, and answers when its program runs. STD_ARGBAD: a malformed descriptor, or one that
 /// names no program; -1900: no such program; -1902: it cannot be read; NOTEXEC; BADARCH; NOWORK;
-/// STD_NOMEM: the host has no room.
+/// NOINPUT; STD_NOMEM: the host has no room.
 ///
 /// - `descriptor`: A virgin process: see docs/processes.md.
 ///
@@ -416,7 +461,7 @@ pub fn wait<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Result
     let mut header_ = rt::Header::request(object, CMD_WAIT);
     let data_ = Vec::new();
     header_.size = rt::header_size(&data_);
-    let (_, data_) = t.into().trans(header_, data_, 1046, true)?;
+    let (_, data_) = t.into().trans(header_, data_, 70682, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let result = <ExitRecord as rt::Marshal>::get(reader_)?;
@@ -698,7 +743,7 @@ pub trait Serve: rt::Objects {
     ) -> Result<Vec<u8>, rt::Status>;
     /// Starts a process, and answers when its program runs. STD_ARGBAD: a malformed descriptor, or one that
     /// names no program; -1900: no such program; -1902: it cannot be read; NOTEXEC; BADARCH; NOWORK;
-    /// STD_NOMEM: the host has no room.
+    /// NOINPUT; STD_NOMEM: the host has no room.
     ///
     /// # Rights
     /// `EXEC`.
