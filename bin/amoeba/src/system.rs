@@ -11,6 +11,7 @@ use amoeba_cli::{
 use anyhow::{Context, Result, bail};
 
 use crate::boot::{self, Report};
+use crate::config::Config;
 use crate::console::Terminal;
 use crate::dev;
 use crate::join;
@@ -111,7 +112,7 @@ fn session(state: &State) -> Result<Session> {
         root: state.capability("root.cap")?,
         host: state.capability("host.cap")?,
         host_name: state.host_name()?,
-        alone: Config::read(state)?.is_alone(),
+        alone: Config::read(state)?.link.is_none(),
     })
 }
 

@@ -13,7 +13,9 @@ use amoeba_world::{Disk, DiskError, World};
 use anyhow::bail;
 
 use crate::graph::Graph;
-use crate::{Console, DevOptions, JoinOptions, Session, Signals, Standard, Start, System, SystemStatus, UpOptions};
+use crate::{
+    Console, DevOptions, JoinOptions, Session, Signals, Standard, Start, System, SystemStatus, UpOptions,
+};
 
 const VOLUME_SIZE: u64 = 16 << 20;
 const THREADS: usize = 4;
@@ -104,7 +106,13 @@ impl System for TestSystem {
     fn connect(&self, _: Start) -> anyhow::Result<Session> {
         // No test asks for the host's own directory.
         let host = Capability::NULL;
-        Ok(Session { world: self.world.clone(), root: self.root, host, host_name: "test".into(), alone: true })
+        Ok(Session {
+            world: self.world.clone(),
+            root: self.root,
+            host,
+            host_name: "test".into(),
+            alone: true,
+        })
     }
 
     fn up(&self, _: &UpOptions) -> anyhow::Result<ExitCode> {

@@ -1,13 +1,15 @@
-//! What happens while the process runs: signals, the size of the terminal, the end of its time, its own end.
+//! What happens while processes run: signals, the size of the terminal, the end of their time, their own end.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use amoeba_cap::Capability;
+use amoeba_stubs::Client;
 use amoeba_stubs::process::{self, ExitRecord};
 use amoeba_world::{Error as Refusal, World};
 
 use crate::Console;
+use crate::launch::pool::Target;
 
 const SIGHUP: u8 = 1;
 const SIGINT: u8 = 2;
@@ -23,33 +25,45 @@ const SIGWINCH: u8 = 28;
 
 /// Signals that are caught. All but SIGTSTP and SIGWINCH are passed on as they are.
 const CAUGHT: [u8; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGTSTP, SIGWINCH];
-/// The interrupt that kills the process.
+/// The interrupt that kills the processes.
 const INTERRUPTS_TO_KILL: usize = 3;
 /// The interrupt that ends this program, if even killing was in vain.
 const INTERRUPTS_TO_LEAVE: usize = 5;
 /// How long a process may take to end after its time is over.
 const GRACE: Duration = Duration::from_secs(2);
-/// Signals kept for a process that does not run yet; more are the same ones again.
+/// Signals kept while the processes are being started; more are the same ones again.
 const EARLY_MAX: usize = 16;
 
 enum Event {
     Signal(u8),
-    Started(Result<Capability, Refusal>),
-    Ended(Result<ExitRecord, Refusal>),
+    Ended(usize, Result<ExitRecord, Refusal>),
 }
 
-/// A process from before its start to its end, as its caller sees it.
+/// The processes of one command, from before their start to their end, as their caller sees them.
 pub(super) struct Job<'a> {
     world: World,
     console: &'a dyn Console,
     sender: Sender<Event>,
     events: Receiver<Event>,
-    process: Option<Capability>,
-    /// Signals that came before the process ran.
+    processes: Vec<Running>,
+    /// Signals that came before all processes ran.
     early: Vec<u8>,
     interrupts: usize,
     deadline: Option<Instant>,
     timed_out: bool,
+}
+
+/// A process, and where it runs.
+struct Running {
+    target: Target,
+    process: Capability,
+    ended: Option<Result<ExitRecord, Refusal>>,
+}
+
+/// How a process ended, and where.
+pub(super) struct End {
+    pub(super) target: Target,
+    pub(super) result: Result<ExitRecord, Refusal>,
 }
 
 impl<'a> Job<'a> {
@@ -76,7 +90,7 @@ impl<'a> Job<'a> {
             console,
             sender,
             events,
-            process: None,
+            processes: Vec::new(),
             early: Vec::new(),
             interrupts: 0,
             deadline: None,
@@ -84,56 +98,74 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// Starts a process from its encoded descriptor.
-    pub(super) fn start(
-        &mut self,
-        server: Capability,
-        descriptor: Vec<u8>,
-    ) -> anyhow::Result<Result<(), Refusal>> {
-        let (world, to) = (self.world.clone(), self.sender.clone());
+    /// Takes charge of a process that runs; its number is how many were added before it.
+    pub(super) fn add(&mut self, target: Target, process: Capability) -> anyhow::Result<()> {
+        let (world, to, number) = (self.world.clone(), self.sender.clone(), self.processes.len());
+        self.processes.push(Running { target: target.clone(), process, ended: None });
         self.world.threads.spawn("process", move || {
-            let started = process::exec(&world, &server, descriptor);
+            target.note(&world, &process);
             // A receiver that has gone has ended the program.
-            let _ = to.send(Event::Started(started));
-            if let Ok(process) = started {
-                let _ = to.send(Event::Ended(process::wait(&world, &process)));
-            }
+            let _ = to.send(Event::Ended(number, target.wait(&world, &process)));
         })?;
-        loop {
-            match self.next() {
-                Some(Event::Started(Ok(process))) => {
-                    self.process = Some(process);
-                    std::mem::take(&mut self.early).into_iter().for_each(|signal| self.handle(signal));
-                    return Ok(Ok(()));
-                }
-                Some(Event::Started(Err(error))) => return Ok(Err(error)),
-                Some(Event::Signal(signal)) => self.handle(signal),
-                Some(Event::Ended(_)) | None => {}
-            }
-        }
+        Ok(())
     }
 
-    /// From now on the process has only so much time.
+    /// All processes run: hands over what came while they were being started.
+    pub(super) fn all_run(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                Event::Signal(signal) if self.early.len() < EARLY_MAX => self.early.push(signal),
+                Event::Signal(_) => {}
+                Event::Ended(number, result) => self.processes[number].ended = Some(result),
+            }
+        }
+        std::mem::take(&mut self.early).into_iter().for_each(|signal| self.handle(signal));
+    }
+
+    /// From now on the processes have only so much time.
     pub(super) fn limit(&mut self, time: Duration) {
         self.deadline = Instant::now().checked_add(time);
     }
 
-    /// Waits for the end of the process.
-    pub(super) fn wait(&mut self) -> Result<ExitRecord, Refusal> {
-        loop {
+    /// Waits for the end of all processes; `ended` hears of each. When one is lost the others are killed: what it would
+    /// have sent them is not the end of their input.
+    pub(super) fn wait(&mut self, mut ended: impl FnMut(usize)) -> Vec<End> {
+        for (number, running) in self.processes.iter().enumerate() {
+            if running.ended.is_some() {
+                ended(number);
+            }
+        }
+        self.kill_what_is_left();
+        while self.processes.iter().any(|running| running.ended.is_none()) {
             match self.next() {
-                Some(Event::Ended(ended)) => {
-                    self.process = None;
-                    return ended;
+                Some(Event::Ended(number, result)) => {
+                    self.processes[number].ended = Some(result);
+                    ended(number);
+                    self.kill_what_is_left();
                 }
                 Some(Event::Signal(signal)) => self.handle(signal),
-                Some(Event::Started(_)) => {}
                 None => self.end_of_time(),
             }
         }
+        let end = |running: Running| {
+            let result = running.ended.expect("the loop ends when all have ended");
+            End { target: running.target, result }
+        };
+        self.processes.drain(..).map(end).collect()
     }
 
-    /// Whether the process was told to end because its time was over.
+    /// Kills all processes; nobody waits for them.
+    pub(super) fn kill(&self) {
+        self.send(SIGKILL);
+    }
+
+    fn kill_what_is_left(&self) {
+        if self.processes.iter().any(|running| matches!(running.ended, Some(Err(_)))) {
+            self.kill();
+        }
+    }
+
+    /// Whether the processes were told to end because their time was over.
     pub(super) fn timed_out(&self) -> bool {
         self.timed_out
     }
@@ -151,7 +183,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Asks the process to end, and kills it when it does not listen.
+    /// Asks the processes to end, and kills them when they do not listen.
     fn end_of_time(&mut self) {
         if self.timed_out {
             self.deadline = None;
@@ -165,7 +197,6 @@ impl<'a> Job<'a> {
 
     fn handle(&mut self, signal: u8) {
         match signal {
-            _ if self.process.is_none() => self.keep(signal),
             SIGWINCH => self.resize(),
             SIGTSTP => {
                 // Nobody's foreground there, so the process would ignore what a terminal sends.
@@ -181,24 +212,19 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// A signal for a process that does not run yet.
-    fn keep(&mut self, signal: u8) {
-        if self.early.len() < EARLY_MAX {
-            self.early.push(signal);
-        }
-    }
-
     fn send(&self, signal: u8) {
-        if let Some(process) = &self.process {
+        for Running { target, process, .. } in self.processes.iter().filter(|running| running.ended.is_none())
+        {
+            let options = target.options();
             // A process that has just ended hears nothing, as with any signal.
-            let _ = process::signal(&self.world, process, signal);
+            let _ = process::signal(Client::new(&*self.world.transactions, &options), process, signal);
         }
     }
 
     fn resize(&self) {
-        if let (Some(process), Some((rows, columns))) = (&self.process, self.console.size()) {
+        if let (Some(running), Some((rows, columns))) = (self.processes.first(), self.console.size()) {
             // The next change says all that this one says; a process without a terminal does not mind.
-            let _ = process::resize(&self.world, process, rows, columns);
+            let _ = process::resize(&self.world, &running.process, rows, columns);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Standard input and output of the process, served from here: bytes go through unchanged, both ways, at the pace of
-//! who reads them.
+//! Standard input and output of the processes, served from here: bytes go through unchanged, both ways, at the pace of
+//! who reads them. Between the commands of a pipeline they do not come here: there each process serves its own input.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use amoeba_cap::{Capability, GetPort};
 use amoeba_name::Environment;
+use amoeba_process::{ProcessDescriptor, ServedInput};
 use amoeba_stream::{Sink, Source, StreamServer};
 use amoeba_threads::JoinHandle;
 use amoeba_world::World;
@@ -18,41 +19,48 @@ const THREADS: usize = 3;
 /// Bytes read from standard input at once.
 const PIECE_SIZE: usize = 64 * 1024;
 
-/// The three streams.
+/// The input of the first process, the output of the last one, and what each has to complain about.
 pub(super) struct Streams {
     input: (Capability, Source),
     output: (Capability, Sink),
-    errors: (Capability, Sink),
+    errors: Vec<(Capability, Sink)>,
     writers: Mutex<Vec<JoinHandle<io::Result<()>>>>,
 }
 
 impl Streams {
-    /// Serves them on a port that nobody knows but who gets their capabilities.
-    pub(super) fn serve(world: &World) -> anyhow::Result<Streams> {
+    /// Serves those of `processes` processes on a port that nobody knows but who gets their capabilities.
+    pub(super) fn serve(world: &World, processes: usize) -> anyhow::Result<Streams> {
         let port = GetPort::from_bytes(amoeba_world::random(&*world.entropy));
         let listener = world.transactions.listen(&port, amoeba_stream::REQUEST_SIZE_MAX)?;
         let server = StreamServer::new(world, listener.put_port());
-        let streams = Streams {
-            input: server.source()?,
-            output: server.sink()?,
-            errors: server.sink()?,
-            writers: Mutex::default(),
-        };
+        let errors = (0..processes).map(|_| server.sink()).collect::<Result<Vec<_>, _>>()?;
+        let streams =
+            Streams { input: server.source()?, output: server.sink()?, errors, writers: Mutex::default() };
         amoeba_stream::start(world, listener, server, THREADS)?;
         Ok(streams)
     }
 
-    /// The entries of the capability environment.
-    pub(super) fn capabilities(&self, tty: bool) -> Vec<(Vec<u8>, Capability)> {
-        let mut entries = vec![
-            (Environment::STDIN, self.input.0),
-            (Environment::STDOUT, self.output.0),
-            (Environment::STDERR, self.errors.0),
-        ];
-        if tty {
-            entries.push((Environment::TTY, self.input.0));
+    /// Gives a process its streams: `number` counts from the left, `joints` are what lies between.
+    pub(super) fn join(
+        &self,
+        number: usize,
+        joints: &[Joint],
+        tty: bool,
+        descriptor: &mut ProcessDescriptor,
+    ) {
+        let mut add = |name: &str, capability| {
+            descriptor.capabilities.push((name.as_bytes().to_vec(), capability));
+        };
+        if number == 0 {
+            add(Environment::STDIN, self.input.0);
         }
-        entries.into_iter().map(|(name, capability)| (name.as_bytes().to_vec(), capability)).collect()
+        add(Environment::STDOUT, joints.get(number).map_or(self.output.0, |joint| joint.capability));
+        add(Environment::STDERR, self.errors[number].0);
+        if tty {
+            add(Environment::TTY, self.input.0);
+        }
+        descriptor.served_input =
+            number.checked_sub(1).and_then(|left| joints.get(left)).map(|joint| joint.input.clone());
     }
 
     /// Begins to carry bytes.
@@ -61,10 +69,11 @@ impl Streams {
         let from = duplicate(io::stdin().as_fd())?;
         // Nobody joins it: it may hang in a read of input that never comes.
         world.threads.spawn("stdin", move || bring(from, &source))?;
-        for (name, to, sink) in [
-            ("stdout", duplicate(io::stdout().as_fd())?, &self.output.1),
-            ("stderr", duplicate(io::stderr().as_fd())?, &self.errors.1),
-        ] {
+        let mut outputs = vec![("stdout", duplicate(io::stdout().as_fd())?, &self.output.1)];
+        for (_, errors) in &self.errors {
+            outputs.push(("stderr", duplicate(io::stderr().as_fd())?, errors));
+        }
+        for (name, to, sink) in outputs {
             let sink = sink.clone();
             let writer = world.threads.spawn(name, move || take(&sink, to))?;
             self.writers.lock().expect("no holder of this lock panics").push(writer);
@@ -79,11 +88,53 @@ impl Streams {
     pub(super) fn finish(&self) -> io::Result<()> {
         self.input.1.close();
         self.output.1.end();
-        self.errors.1.end();
+        self.errors.iter().for_each(|(_, errors)| errors.end());
         let writers = std::mem::take(&mut *self.writers.lock().expect("no holder of this lock panics"));
         // All are waited for, whatever the first one says.
         let written: Vec<io::Result<()>> = writers.into_iter().filter_map(JoinHandle::join).collect();
         written.into_iter().collect()
+    }
+}
+
+/// A pipe between two processes. The one that reads serves it; its get-port is known to nobody else but us.
+pub(super) struct Joint {
+    input: ServedInput,
+    /// What the one that writes has for its standard output.
+    capability: Capability,
+    closed: bool,
+}
+
+impl Joint {
+    /// The pipes between `processes` processes, one less than these.
+    pub(super) fn between(world: &World, processes: usize) -> anyhow::Result<Vec<Joint>> {
+        let joint = |_| {
+            let input = ServedInput {
+                get_port: amoeba_world::random(&*world.entropy),
+                secret: amoeba_world::random(&*world.entropy),
+            };
+            let port = world.transactions.put_port(&input.get_port())?;
+            let capability = amoeba_stream::served_sink(port, &input.secret());
+            Ok(Joint { input, capability, closed: false })
+        };
+        (1..processes).map(joint).collect()
+    }
+
+    /// The process `number` has ended: whoever still writes to it is to hear of a broken pipe, and not to look for
+    /// somebody who is gone.
+    pub(super) fn close(world: &World, joints: &mut [Joint], number: usize) {
+        let Some(joint) = number.checked_sub(1).and_then(|left| joints.get_mut(left)) else { return };
+        if std::mem::replace(&mut joint.closed, true) {
+            return;
+        }
+        // If it fails, the writer gives up by itself, only later.
+        if let Ok(listener) =
+            world.transactions.listen(&joint.input.get_port(), amoeba_stream::REQUEST_SIZE_MAX)
+        {
+            let (server, sink) =
+                StreamServer::with_one_sink(world, listener.put_port(), joint.input.secret());
+            sink.refuse();
+            let _ = amoeba_stream::start(world, listener, server, 1);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The owner of the process: hears that it was stunned, and that it has ended. While it answers, the process server
-//! knows that somebody wants the process.
+//! The owner of the processes of a command: hears that one was stunned, and that one has ended. While it answers, their
+//! process servers know that somebody wants them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const OWNER: ObjectNumber = ObjectNumber::new(1).expect("a small number");
 const TOLD_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// See the module.
-pub(super) struct Owner {
+pub(crate) struct Owner {
     world: World,
     capability: Capability,
     shared: Arc<Shared>,
@@ -28,20 +28,21 @@ struct Shared {
     random: CheckField,
     /// Whether a person reads what is written to standard error.
     visible: bool,
-    told: Mutex<bool>,
+    /// How many processes have ended.
+    told: Mutex<usize>,
     came: Condition,
 }
 
 impl Owner {
     /// Serves an owner; with `visible` a stun is told on standard error.
-    pub(super) fn serve(world: &World, visible: bool) -> anyhow::Result<Owner> {
+    pub(crate) fn serve(world: &World, visible: bool) -> anyhow::Result<Owner> {
         let port = GetPort::from_bytes(amoeba_world::random(&*world.entropy));
         let listener = world.transactions.listen(&port, owner::REQUEST_SIZE_MAX)?;
         let shared = Arc::new(Shared {
             secret: ServerSecret::from_bytes(amoeba_world::random(&*world.entropy)),
             random: CheckField::from_bytes(amoeba_world::random(&*world.entropy)),
             visible,
-            told: Mutex::new(&world.threads, false),
+            told: Mutex::new(&world.threads, 0),
             came: Condition::new(&world.threads),
         });
         let capability = shared.secret.capability(listener.put_port(), OWNER, Rights::ALL, shared.random);
@@ -50,16 +51,16 @@ impl Owner {
     }
 
     /// The capability that goes into the descriptor.
-    pub(super) fn capability(&self) -> Capability {
+    pub(crate) fn capability(&self) -> Capability {
         self.capability
     }
 
-    /// Waits a moment until the end has been told here too, so that the process server need not look for an owner that
-    /// has gone.
-    pub(super) fn wait_until_told(&self) {
+    /// Waits a moment until the end of so many processes has been told here too, so that their process servers need not
+    /// look for an owner that has gone.
+    pub(crate) fn wait_until_told(&self, count: usize) {
         let deadline = self.world.threads.now() + TOLD_TIMEOUT;
         let mut told = self.shared.told.lock();
-        while !*told && self.world.threads.now() < deadline {
+        while *told < count && self.world.threads.now() < deadline {
             told = self.shared.came.wait_until(told, Some(deadline)).0;
         }
     }
@@ -89,7 +90,7 @@ impl owner::Serve for Shared {
             return pending.send(Err(Status::STD_NOTNOW));
         }
         pending.send(Ok(Vec::new()));
-        *self.told.lock() = true;
+        *self.told.lock() += 1;
         self.came.notify_all();
     }
 }

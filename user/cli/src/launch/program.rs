@@ -13,7 +13,7 @@ use crate::place::Place;
 const DIRECTORIES: [&[u8]; 2] = [b"/home/bin", b"/bin"];
 
 /// What a word leads to.
-pub(super) enum Found {
+pub(crate) enum Found {
     /// Something that may be executable.
     Program(Program),
     /// Nothing, here or in the graph.
@@ -23,7 +23,7 @@ pub(super) enum Found {
 }
 
 /// Finds the program that `word` names for a process that runs in `directory`.
-pub(super) fn find(graph: &Graph, word: &OsStr, directory: &Path) -> anyhow::Result<Found> {
+pub(crate) fn find(graph: &Graph, word: &OsStr, directory: &Path) -> anyhow::Result<Found> {
     match Place::parse_without_reading(word)? {
         place @ Place::Capability(..) => in_graph(graph, &place),
         Place::Path(path) if path.contains(&b'/') => {
@@ -59,12 +59,12 @@ fn in_graph(graph: &Graph, place: &Place) -> anyhow::Result<Found> {
 }
 
 /// The word for people: a capability is not repeated.
-pub(super) fn shown(word: &OsStr) -> String {
+pub(crate) fn shown(word: &OsStr) -> String {
     Place::parse_without_reading(word).map_or_else(|_| "the command".into(), |place| place.shown())
 }
 
 /// The name a program is told it has: the word, unless that is a secret.
-pub(super) fn told_name(word: &OsStr) -> Vec<u8> {
+pub(crate) fn told_name(word: &OsStr) -> Vec<u8> {
     match Place::parse_without_reading(word) {
         Ok(Place::Path(path)) => path,
         _ => shown(word).into_bytes(),

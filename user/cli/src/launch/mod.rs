@@ -1,0 +1,356 @@
+//! What `run` and `map` have in common: from words to a process descriptor, and from a descriptor to a process on a host
+//! that takes it.
+//!
+//! - [`program`] finds what is to run, [`pool`] where.
+//! - [`owner`] is the object that hears of a process's end.
+
+pub(crate) mod owner;
+pub(crate) mod pool;
+pub(crate) mod program;
+
+use std::ffi::{OsStr, OsString};
+use std::hash::{Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use amoeba_cap::Capability;
+use amoeba_name::Environment;
+use amoeba_place::Need;
+use amoeba_process::{ProcessDescriptor, Program};
+use amoeba_stubs::{bullet, process};
+use amoeba_wire::Status;
+use amoeba_world::{Error as Refusal, World};
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+
+use crate::failure::{Advise, Code, Hint};
+use crate::graph::{self, Graph};
+use pool::{Pool, Target};
+use program::Found;
+
+/// The exit code of what cannot be executed.
+pub(crate) const CANNOT_EXECUTE: u8 = 126;
+/// The exit code of what is not there.
+pub(crate) const NOT_FOUND: u8 = 127;
+
+/// The original's status for a program that is not there.
+const NO_PROGRAM: Status = Status(-1900);
+/// The original's status for a program that cannot be read.
+const UNREADABLE: Status = Status(-1902);
+/// Environment strings that say where this program's own capabilities are; the process gets its own.
+const NOT_PASSED_ON: [&str; 2] = ["AMOEBA_CAPS_FD", "AMOEBA_SOCKET"];
+/// Hosts that are tried for one process.
+const HOSTS_TRIED_MAX: usize = 4;
+/// Bytes at the beginning of a program that tell what it is for.
+const HEAD_SIZE: usize = 20;
+
+/// What a person may say about how a command is to run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Run it on this host; without it the pool's least loaded host is chosen
+    #[arg(long, value_name = "HOST")]
+    on: Option<String>,
+    /// Set an environment string for it; may be given several times
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = parse_variable)]
+    env: Vec<(OsString, OsString)>,
+    /// Its working directory; without it this one
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+}
+
+/// What all processes of one command have in common.
+pub(crate) struct Launcher {
+    pub(crate) pool: Pool,
+    on: Option<Target>,
+    directory: PathBuf,
+    environment: Vec<Vec<u8>>,
+    capabilities: Vec<(Vec<u8>, Capability)>,
+}
+
+/// A process to be started.
+pub(crate) struct Plan {
+    /// The command for people: a capability is not repeated.
+    pub(crate) shown: String,
+    pub(crate) descriptor: ProcessDescriptor,
+    pub(crate) need: Need,
+}
+
+/// Why a process was not started.
+#[derive(Debug)]
+pub(crate) enum NotStarted {
+    /// No host can take it; the text says why for each.
+    NoHost(String),
+    /// The process server of this host said no, or was not heard of.
+    Host { host: String, is_here: bool, error: Refusal },
+}
+
+impl NotStarted {
+    /// Whether it certainly does not run, so that another try is no second run.
+    pub(crate) fn is_certain(&self) -> bool {
+        match self {
+            NotStarted::NoHost(_) => true,
+            NotStarted::Host { error, .. } => !matches!(error, Refusal::MaybeExecuted(_) | Refusal::BadReply),
+        }
+    }
+
+    /// Whether a later try may do better.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            NotStarted::NoHost(_)
+                | NotStarted::Host {
+                    error: Refusal::NotSent(_)
+                        | Refusal::Refused(Status::STD_NOMEM | Status::STD_SYSERR | Status::STD_CAPBAD),
+                    ..
+                }
+        )
+    }
+}
+
+impl Launcher {
+    pub(crate) fn new(graph: &Graph, options: &Options) -> anyhow::Result<Launcher> {
+        let pool = Pool::new(graph)?;
+        let on = options.on.as_deref().map(|host| pool.on(host)).transpose().code(CANNOT_EXECUTE)?;
+        let here = std::env::current_dir().context("the working directory of this command")?;
+        let directory = options.workdir.as_ref().map_or(here.clone(), |workdir| here.join(workdir));
+        let environment = environment(&options.env);
+        Ok(Launcher { pool, on, directory, environment, capabilities: capabilities(graph)? })
+    }
+
+    /// Finds the program that `word` names, and what a process of it needs.
+    ///
+    /// # Errors
+    /// 127: there is no such program. 126: it cannot be executed.
+    pub(crate) fn program(&self, graph: &Graph, word: &OsStr) -> anyhow::Result<(Program, Need)> {
+        let program = match program::find(graph, word, &self.directory)? {
+            Found::Program(program) => program,
+            Found::Nothing => return Err(failed(&program::shown(word), "not found", NOT_FOUND)),
+            Found::NoProgram(why) => return Err(failed(&program::shown(word), why, CANNOT_EXECUTE)),
+        };
+        let need = self.need(graph, &program);
+        Ok((program, need))
+    }
+
+    /// A process of `program` with arguments: the descriptor has no streams and no owner yet.
+    pub(crate) fn plan(&self, program: Program, need: Need, word: &OsStr, rest: &[OsString]) -> Plan {
+        // The name a program is told it has is seen by everybody on its host.
+        let name = program::told_name(word);
+        let rest = rest.iter().map(|argument| argument.as_bytes().to_vec());
+        let mut descriptor = ProcessDescriptor::new("", program, std::iter::once(name).chain(rest).collect());
+        descriptor.environment = self.environment.clone();
+        descriptor.working_directory = self.directory.as_os_str().as_bytes().to_vec();
+        descriptor.capabilities = self.capabilities.clone();
+        Plan { shown: program::shown(word), descriptor, need }
+    }
+
+    /// The host that was asked for, or else one that is chosen, for each of `count` processes.
+    ///
+    /// # Errors
+    /// No host can take any; the text says why for each.
+    pub(crate) fn targets(&self, need: &Need, count: usize) -> Result<Vec<Target>, String> {
+        match &self.on {
+            Some(target) => Ok(vec![target.clone(); count]),
+            None => self.pool.choose(need, count),
+        }
+    }
+
+    /// Whether the person said where it is to run.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.on.is_some()
+    }
+
+    /// What a program needs of its host. Nobody is asked when there is nothing to choose.
+    fn need(&self, graph: &Graph, program: &Program) -> Need {
+        let mut need = self.pool.need();
+        let Program::File(file) = program else { return need };
+        if self.pool.is_alone() || self.is_pinned() {
+            return need;
+        }
+        let mut hasher = std::hash::DefaultHasher::new();
+        (file.port.to_bytes(), file.object().get()).hash(&mut hasher);
+        need.program = hasher.finish().to_ne_bytes();
+        // What cannot be learnt is not needed: the process server looks again.
+        need.text = bullet::size(graph.world(), file).unwrap_or(0);
+        let head = bullet::read(graph.world(), file, 0, HEAD_SIZE as u32).unwrap_or_default();
+        need.architecture = architecture(&head).to_owned();
+        need
+    }
+}
+
+/// Starts a process on `target`; when that host cannot be reached or lacks what the process needs, and nobody insists on
+/// it, on another. Gives the host it runs on.
+pub(crate) fn start(
+    launcher: &Launcher,
+    world: &World,
+    need: &Need,
+    target: Option<Target>,
+    descriptor: &[u8],
+) -> Result<(Target, Capability), NotStarted> {
+    let mut need = need.clone();
+    let mut target = match target {
+        Some(target) => target,
+        None => choose_one(launcher, &need)?,
+    };
+    for tried in 1.. {
+        let error = match target.exec(world, descriptor.to_vec()) {
+            Ok(process) => return Ok((target, process)),
+            Err(error) => error,
+        };
+        let refused = NotStarted::Host { host: target.host.clone(), is_here: target.is_here, error };
+        if target.is_here || launcher.is_pinned() || tried == HOSTS_TRIED_MAX {
+            return Err(refused);
+        }
+        target = match error {
+            Refusal::NotSent(_) => {
+                launcher.pool.doubt(&target.host);
+                need.avoid.push(target.host);
+                choose_one(launcher, &need)?
+            }
+            // What that host lacks is most likely here, where the person typed the command.
+            Refusal::Refused(
+                NO_PROGRAM
+                | process::NOTEXEC
+                | process::NOWORK
+                | process::BADARCH
+                | Status::STD_NOMEM
+                | Status::STD_CAPBAD,
+            ) => launcher.pool.here(),
+            _ => return Err(refused),
+        };
+    }
+    unreachable!("the loop ends at its bound")
+}
+
+fn choose_one(launcher: &Launcher, need: &Need) -> Result<Target, NotStarted> {
+    let targets = launcher.targets(need, 1).map_err(NotStarted::NoHost)?;
+    Ok(targets.into_iter().next().unwrap_or_else(|| launcher.pool.here()))
+}
+
+/// The bytes of a descriptor.
+pub(crate) fn encoded(descriptor: &ProcessDescriptor, shown: &str) -> anyhow::Result<Vec<u8>> {
+    let hint = "arguments and environment have at most 1 MiB together, and no NUL in them";
+    descriptor.encode().with_context(|| shown.to_owned()).hint(hint).code(CANNOT_EXECUTE)
+}
+
+/// What it means, for people, that a process was not started.
+pub(crate) fn not_started(why: NotStarted, shown: &str, descriptor: &ProcessDescriptor) -> anyhow::Error {
+    let (host, is_here, error) = match why {
+        NotStarted::NoHost(why) => {
+            let hint = "`amoeba host ls` shows the hosts; --on HOST insists on one";
+            return anyhow!("no host can run it\n{}", why.trim_end())
+                .context(Code(CANNOT_EXECUTE))
+                .context(Hint(hint.into()))
+                .context(shown.to_owned());
+        }
+        NotStarted::Host { host, is_here, error } => (host, is_here, error),
+    };
+    let at = if is_here { String::new() } else { format!(" on {host}") };
+    match error {
+        Refusal::Refused(NO_PROGRAM) => failed(shown, format!("not found{at}"), NOT_FOUND),
+        Refusal::Refused(UNREADABLE) => failed(shown, format!("permission denied{at}"), CANNOT_EXECUTE),
+        Refusal::Refused(process::NOTEXEC) => {
+            failed(shown, format!("cannot be executed{at}"), CANNOT_EXECUTE)
+        }
+        Refusal::Refused(process::BADARCH) => {
+            failed(shown, format!("is for another kind of processor{at}"), CANNOT_EXECUTE)
+        }
+        Refusal::Refused(process::NOWORK) => {
+            let directory = String::from_utf8_lossy(&descriptor.working_directory);
+            anyhow!("the working directory {directory} cannot be entered{at}").context(Code(CANNOT_EXECUTE))
+        }
+        Refusal::NotSent(_) if !is_here => anyhow!("host {host} cannot be reached")
+            .context(Code(CANNOT_EXECUTE))
+            .context(Hint("`amoeba host ls` shows which hosts answer".into()))
+            .context(shown.to_owned()),
+        error => anyhow::Error::from(error).context(shown.to_owned()),
+    }
+}
+
+/// A command that does not run, its exit code and what to do about it.
+pub(crate) fn failed(shown: &str, why: impl Into<String>, code: u8) -> anyhow::Error {
+    let hint = match code {
+        NOT_FOUND => "`amoeba put FILE /bin/NAME` stores a program; one of the host must be on PATH",
+        _ => "a program is executable (chmod +x), for this processor, or begins with #!",
+    };
+    anyhow::Error::msg(why.into()).context(Code(code)).context(Hint(hint.into())).context(shown.to_owned())
+}
+
+/// What it means that nobody can say how a process ended.
+pub(crate) fn lost(error: Refusal, target: &Target) -> anyhow::Error {
+    let host = &target.host;
+    match error {
+        Refusal::Refused(Status::STD_CAPBAD) if target.is_here => {
+            anyhow!("the process server was started again while the command ran")
+        }
+        Refusal::Refused(Status::STD_CAPBAD) => {
+            anyhow!("host {host} was started again while the command ran there")
+        }
+        _ if target.is_here => anyhow!("the process server stopped answering while the command ran"),
+        _ => anyhow!("host {host} was lost while the command ran there"),
+    }
+}
+
+/// CPU type and system of what begins with these bytes; empty when any will do, or nobody knows.
+fn architecture(head: &[u8]) -> &'static str {
+    if head.len() < HEAD_SIZE || !head.starts_with(b"\x7FELF") {
+        return "";
+    }
+    let machine = if head[5] == 1 {
+        u16::from_le_bytes([head[18], head[19]])
+    } else {
+        u16::from_be_bytes([head[18], head[19]])
+    };
+    match machine {
+        62 => "x86_64-linux",
+        183 => "aarch64-linux",
+        243 => "riscv64-linux",
+        _ => "",
+    }
+}
+
+/// This program's environment strings, with what the person asked for.
+fn environment(set: &[(OsString, OsString)]) -> Vec<Vec<u8>> {
+    let replaced = |name: &OsString| {
+        NOT_PASSED_ON.iter().any(|hidden| name == hidden) || set.iter().any(|(other, _)| other == name)
+    };
+    let kept = std::env::vars_os().filter(|(name, _)| !replaced(name));
+    let all = kept.chain(set.iter().cloned());
+    all.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect()
+}
+
+/// ROOT, HOME and WORK for the process. A directory that is not there has no capability.
+fn capabilities(graph: &Graph) -> anyhow::Result<Vec<(Vec<u8>, Capability)>> {
+    let entry = |name: &str, capability| (name.as_bytes().to_vec(), capability);
+    let mut entries = vec![entry(Environment::ROOT, graph.session().root)];
+    let work = [b"/", &Graph::work_path()?[..]].concat();
+    for (name, path) in [(Environment::HOME, graph::HOME), (Environment::WORK, &work[..])] {
+        if let Ok(capability) = graph.at_root(path) {
+            entries.push(entry(name, capability));
+        }
+    }
+    Ok(entries)
+}
+
+fn parse_variable(text: &str) -> Result<(OsString, OsString), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("an environment string is NAME=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_says_what_it_is_for() {
+        let mut head = [0; HEAD_SIZE];
+        head[..6].copy_from_slice(b"\x7FELF\x02\x01");
+        for (machine, name) in [(62, "x86_64-linux"), (183, "aarch64-linux"), (3, ""), (0, "")] {
+            head[18] = machine;
+            assert_eq!(architecture(&head), name);
+        }
+        assert_eq!(architecture(b"#!/bin/sh\necho and more"), "");
+        assert_eq!(architecture(b"\x7FELF"), "");
+    }
+}
