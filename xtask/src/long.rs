@@ -58,8 +58,8 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
 fn fuzz(time: Duration) -> Result<String> {
     let harnesses = count_harnesses()?.max(1);
     let share = time.as_millis() / u128::from(harnesses);
-    let mut command =
-        shell::cargo(&["test", "--locked", "--workspace", "--exclude", "amoeba-tests-live", "--lib"]);
+    let mut command = shell::cargo(&["test", "--locked", "--workspace", "--lib", "--tests"]);
+    command.args(["--exclude", "amoeba-tests-live", "--exclude", "amoeba-tests-world"]);
     command.env("BOLERO_RANDOM_TEST_TIME_MS", share.to_string()).env("PROPTEST_CASES", PROPERTY_CASES);
     let end = run_until(&mut command, Instant::now() + time)?;
     Ok(format!("{harnesses} harnesses, {:.1} s each, {end}", share as f64 / 1000.0))
