@@ -5,11 +5,13 @@
 //! - [`jobs`]: detached processes: `ps`, `wait`, `logs`, `kill`.
 //! - [`files`]: names and files through the command line.
 //! - [`crash`]: daemons are killed, and nothing acknowledged is lost.
+//! - [`dev`]: throw-away hosts, and nothing left of them.
 //! - [`unprivileged`]: all of it without root.
 //! - [`hostile`]: bad names, forged capabilities, garbage on the socket.
 #![forbid(unsafe_code)]
 
 mod crash;
+mod dev;
 mod files;
 mod hostile;
 mod jobs;
