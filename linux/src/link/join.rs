@@ -1,7 +1,7 @@
 //! Asking a host to be taken into its system.
 //!
-//! Unsealed: whoever can send a datagram to that host gets everything. So only hosts answer whose link is bound to a
-//! loopback address or that are throw-away hosts, and only the same are asked.
+//! Unsealed: whoever gets the answer has everything. So only hosts answer whose link is bound to a loopback address, and
+//! these only sockets of their own user or of root, or that are throw-away hosts; and only the same are asked.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

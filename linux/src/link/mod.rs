@@ -10,6 +10,7 @@
 pub(crate) mod bulk;
 pub mod datagram;
 mod join;
+mod owner;
 mod peers;
 mod udp;
 

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use amoeba_cap::SystemSecret;
 use amoeba_kernel::{LinkConfig, Location};
@@ -25,7 +26,7 @@ use super::datagram::{
     location_of, packet_head, refused,
 };
 use super::peers::{Change, Peers, State};
-use super::{Link, LinkEvent};
+use super::{Link, LinkEvent, owner};
 use crate::threads::now;
 
 /// The largest datagram.
@@ -42,6 +43,8 @@ const RECEIVES_PER_TURN: usize = 64;
 const SEGMENTS_MAX: usize = 60;
 /// Bytes that the operating system may keep for this socket until they are read, if it allows so many.
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// Questions of joining hosts are looked at once in this time: each costs more than other datagrams.
+const JOIN_INTERVAL: Duration = Duration::from_millis(20);
 /// What crossing a network of UDP adds to a hop count, as for an Ethernet.
 const WEIGHT: u16 = 3;
 
@@ -122,6 +125,7 @@ pub struct UdpLink {
     peers: Peers,
     outgoing: VecDeque<Outgoing>,
     blocked: bool,
+    last_join: Instant,
     /// Whether the operating system cuts large buffers into datagrams.
     segments: bool,
     scratch: Vec<u8>,
@@ -163,6 +167,7 @@ impl UdpLink {
             peers,
             outgoing: VecDeque::new(),
             blocked: false,
+            last_join: Instant::from_epoch(Duration::ZERO),
             segments: !loopback,
             scratch: vec![0; 1 << 16],
             counters: Counters::default(),
@@ -215,7 +220,7 @@ impl UdpLink {
                 }
                 Err(_) => self.counters.strange += 1,
             },
-            Datagram::Join(join) => self.handle_join(from, &join),
+            Datagram::Join(join) => self.handle_join(now, from, &join),
             Datagram::Joined(_) | Datagram::Refused { .. } => self.counters.strange += 1,
         }
     }
@@ -241,8 +246,15 @@ impl UdpLink {
         }
     }
 
-    fn handle_join(&mut self, from: SocketAddr, join: &Join) {
+    fn handle_join(&mut self, now: Instant, from: SocketAddr, join: &Join) {
+        if now.since(self.last_join) < JOIN_INTERVAL {
+            return self.counters.overflowed += 1; // it asks again
+        }
+        self.last_join = now;
         let reason = match &self.root_capability {
+            _ if self.local.ip().is_loopback() && !owner::is_ours(from) => {
+                "this system belongs to another user".to_owned()
+            }
             _ if !is_name(&join.name) => format!("{:?} cannot be a host's name", join.name),
             _ if self.peers.is_taken(&join.name) => {
                 format!("a host called {} is there already; choose another name with --name", join.name)
