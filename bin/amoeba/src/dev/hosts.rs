@@ -249,3 +249,32 @@ fn config(addresses: &[SocketAddr], number: usize) -> String {
         peers.join(", ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Service};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_hosts_have_one_name() {
+        let names: BTreeSet<String> = (0..60).map(name).collect();
+        assert_eq!(names.len(), 60);
+        assert!(names.contains("anvil") && names.contains("anvil2"));
+    }
+
+    #[test]
+    fn the_first_host_has_the_servers_and_all_know_each_other() {
+        let addresses = loopback_addresses(3).unwrap();
+        for number in 0..3 {
+            let config: Config = toml::from_str(&config(&addresses, number)).unwrap();
+            let servers = if number == 0 { vec![Service::Bullet, Service::Directory] } else { Vec::new() };
+            assert_eq!(config.services, servers);
+            let link = config.link.unwrap();
+            assert!(link.dev && link.listen == addresses[number]);
+            let mut known = link.addresses();
+            known.insert(number, link.listen);
+            assert_eq!(known, addresses);
+        }
+    }
+}

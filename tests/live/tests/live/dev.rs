@@ -220,6 +220,14 @@ fn hosts_that_are_told_to_end_are_gone() {
 }
 
 #[test]
+fn a_command_that_does_not_listen_is_killed() {
+    let system = System::new();
+    let text = r#"trap "" TERM; kill -TERM $(cut -d' ' -f4 /proc/$PPID/stat); while :; do sleep 1; done"#;
+    script(&system, &["1"], text).exit(137);
+    nothing_left(&system);
+}
+
+#[test]
 fn hosts_that_are_killed_while_they_start_are_gone() {
     let system = System::new();
     for delay in [5, 20, 40, 60, 100, 150, 250] {
