@@ -106,13 +106,11 @@ impl Net {
             let mut left = vec![usize::from(step % 5 == 0); self.kernels.len()];
             while !idle {
                 idle = true;
-                for from in 0..self.kernels.len() {
+                for (from, left) in left.iter_mut().enumerate() {
                     let now = self.now;
-                    while let Some(transmit) =
-                        self.kernels[from].poll_transmit_where(now, |_, _| left[from] > 0)
-                    {
+                    while let Some(transmit) = self.kernels[from].poll_transmit_where(now, |_, _| *left > 0) {
                         idle = false;
-                        left[from] -= usize::from(transmit.bulk);
+                        *left -= usize::from(transmit.bulk);
                         bulk += usize::from(transmit.bulk);
                         let to = 1 - from;
                         let source = Location(vec![from as u8]);
