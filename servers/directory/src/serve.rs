@@ -58,7 +58,7 @@ pub fn start(
 ) -> Result<Running, StartError> {
     let store = Arc::new(Store::open(world, tables, log, options)?);
     let port = store.identity().get_port.clone();
-    let server = Arc::new(DirectoryServer::new(store));
+    let server = Arc::new(DirectoryServer::new(store, threads));
     let listener =
         world.transactions.listen(&port, directory::REQUEST_SIZE_MAX).map_err(StartError::Listen)?;
     Ok(directory::start(world, listener, server, threads)?)
@@ -71,11 +71,12 @@ pub struct DirectoryServer {
 }
 
 impl DirectoryServer {
-    /// The server of `store`.
-    pub fn new(store: Arc<Store>) -> DirectoryServer {
+    /// The server of `store`, to be served on `threads` threads.
+    pub fn new(store: Arc<Store>, threads: usize) -> DirectoryServer {
         let world = store.world().clone();
         let restrictor = Restrictor::new(
             &store.world().threads,
+            threads,
             Box::new(move |capability, mask| ask_server(&world, capability, mask)),
         );
         DirectoryServer { store, restrictor }

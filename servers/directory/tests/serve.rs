@@ -390,6 +390,35 @@ fn another_member_is_tried_when_one_is_silent() {
     assert_eq!(Names::new(&world, dead).resolve(b"/x"), Err(NameError::Unavailable));
 }
 
+/// A process that is stunned, say: it takes a question and does not answer.
+#[test]
+fn a_server_that_never_answers_does_not_hold_every_thread() {
+    let world = amoeba_loopback::world();
+    let (_service, root) = serve(&world);
+    let (_other, foreign) = serve(&world);
+    let stunned = world.transactions.listen(&GetPort::from_bytes(*b"stuns!"), 1 << 20).unwrap();
+    let object = Capability { port: stunned.put_port(), ..foreign };
+    append(&world, &root, "stunned", &object);
+    append(&world, &root, "foreign", &foreign);
+    for name in [b"stunned", b"foreign"] {
+        directory::chmod(&world, &root, name, &[0xFF, 0x03, 0, 0]).unwrap();
+    }
+    let weak = restrict(&world, &root, 0x02);
+    let (said, heard) = std::sync::mpsc::channel();
+    for _ in 0..6 {
+        let (world, said) = (world.clone(), said.clone());
+        std::thread::spawn(move || said.send(lookup(&world, &weak, "stunned")));
+    }
+    let asked = stunned.getreq().unwrap();
+    for _ in 0..5 {
+        assert_eq!(heard.recv().unwrap(), Err(refused(Status::SP_UNREACH)));
+    }
+    assert_eq!(lookup(&world, &weak, "foreign"), Ok(restrict(&world, &foreign, 0x03)));
+    assert_eq!(directory::list(&world, &root, b"", 10).unwrap().rows.len(), 2);
+    asked.reply.send(Message::status(Status::STD_CAPBAD));
+    assert_eq!(heard.recv().unwrap(), Err(refused(Status::SP_UNREACH)));
+}
+
 #[test]
 fn renames_keep_everything_and_take_one_step() {
     let world = amoeba_loopback::world();
