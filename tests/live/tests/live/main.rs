@@ -6,6 +6,7 @@
 //! - [`files`]: names and files through the command line.
 //! - [`crash`]: daemons are killed, and nothing acknowledged is lost.
 //! - [`dev`]: throw-away hosts, and nothing left of them.
+//! - [`join`]: a host becomes one of a system that is there.
 //! - [`unprivileged`]: all of it without root.
 //! - [`hostile`]: bad names, forged capabilities, garbage on the socket.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod dev;
 mod files;
 mod hostile;
 mod jobs;
+mod join;
 mod run;
 mod system;
 mod unprivileged;
