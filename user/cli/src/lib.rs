@@ -9,6 +9,7 @@
 
 mod commands;
 mod duration;
+mod everywhere;
 mod failure;
 mod files;
 mod graph;

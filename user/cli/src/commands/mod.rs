@@ -6,11 +6,13 @@ mod cp;
 mod dev;
 mod down;
 mod get;
+mod host;
 mod join;
 pub(crate) mod kill;
 mod ln;
 mod logs;
 mod ls;
+mod map;
 mod mkdir;
 mod mv;
 mod processes;
@@ -24,6 +26,7 @@ mod status;
 mod stun;
 mod up;
 mod wait;
+mod why;
 
 use std::process::ExitCode;
 
@@ -36,10 +39,12 @@ use crate::failure::FAILED;
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Run(run::Arguments),
+    Map(map::Arguments),
     Ps(ps::Arguments),
     Kill(kill::Arguments),
     Wait(wait::Arguments),
     Logs(logs::Arguments),
+    Why(why::Arguments),
     Stun(stun::Arguments),
     Resume(resume::Arguments),
     Ls(ls::Arguments),
@@ -57,6 +62,7 @@ pub(crate) enum Command {
     Down(down::Arguments),
     Join(join::Arguments),
     Status(status::Arguments),
+    Host(host::Arguments),
     Dev(dev::Arguments),
 }
 
@@ -64,7 +70,7 @@ impl Command {
     /// The exit code of a failure that asks for no other.
     pub(crate) fn failure_code(&self) -> u8 {
         match self {
-            Command::Run(_) | Command::Dev(_) => run::OUR_FAULT,
+            Command::Run(_) | Command::Map(_) | Command::Dev(_) => run::OUR_FAULT,
             _ => FAILED,
         }
     }
@@ -73,6 +79,7 @@ impl Command {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
         match self {
             Command::Run(arguments) => return arguments.run(context),
+            Command::Map(arguments) => return arguments.run(context),
             Command::Wait(arguments) => return arguments.run(context),
             Command::Dev(arguments) => return arguments.run(context),
             Command::Up(arguments) => return arguments.run(context),
@@ -80,6 +87,8 @@ impl Command {
             Command::Ps(arguments) => arguments.run(context)?,
             Command::Kill(arguments) => arguments.run(context)?,
             Command::Logs(arguments) => arguments.run(context)?,
+            Command::Why(arguments) => arguments.run(context)?,
+            Command::Host(arguments) => arguments.run(context)?,
             Command::Stun(arguments) => arguments.run(context)?,
             Command::Resume(arguments) => arguments.run(context)?,
             Command::Ls(arguments) => arguments.run(context)?,

@@ -1,0 +1,251 @@
+//! `amoeba host`: the hosts of the system.
+
+use std::time::Duration;
+
+use amoeba_stubs::pool::{HostRecord, STATE_DOWN, STATE_NEW, STATE_SILENT, STATE_UP};
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::failure::Advise;
+use crate::graph::Graph;
+use crate::launch::pool::Pool;
+use crate::out::{Align, Out, human_size, printable};
+use crate::{Context, duration, shown};
+
+/// Show the hosts of the system
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: HostCommand,
+}
+
+#[derive(Subcommand)]
+enum HostCommand {
+    /// List the hosts: what they are, how busy, and since when they are up or down
+    ///
+    /// The run server tells, when there is one; else the hosts are asked.
+    Ls(Ls),
+    /// Show all that is known of a host
+    Show(Show),
+}
+
+#[derive(Args)]
+struct Ls {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Show {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Its name, as `amoeba host ls` lists it
+    host: String,
+}
+
+/// A host for programs.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) since: String,
+    /// Why it is not up.
+    pub(crate) reason: Option<String>,
+    pub(crate) architecture: String,
+    pub(crate) cpus: u32,
+    pub(crate) load: f64,
+    pub(crate) memory_free: u64,
+    pub(crate) memory_total: u64,
+    pub(crate) processes: u32,
+    /// When it last answered, if it ever has.
+    pub(crate) answered: Option<String>,
+    pub(crate) mips: u32,
+    #[serde(skip)]
+    since_seconds: u64,
+}
+
+impl Host {
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == "up"
+    }
+
+    fn has_answered(&self) -> bool {
+        self.answered.is_some()
+    }
+}
+
+impl From<&HostRecord> for Host {
+    fn from(record: &HostRecord) -> Host {
+        let reason = (!record.reason.is_empty()).then(|| printable(&record.reason));
+        Host {
+            name: printable(&record.name),
+            state: state_name(record.state),
+            since: shown::time(record.since),
+            reason,
+            architecture: printable(&record.architecture),
+            cpus: record.cpus,
+            load: record.load_thousandths as f64 / 1000.0,
+            memory_free: record.memory_free,
+            memory_total: record.memory_total,
+            processes: record.processes,
+            answered: (record.answered != 0).then(|| shown::time(record.answered)),
+            mips: record.kips / 1000,
+            since_seconds: record.since,
+        }
+    }
+}
+
+impl Arguments {
+    pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
+        let graph = context.graph()?;
+        let hosts = all(&graph)?;
+        match self.command {
+            HostCommand::Ls(Ls { json: true }) => context.out.json(&hosts),
+            HostCommand::Ls(Ls { json: false }) => {
+                print(&mut context.out, &hosts, graph.world().clock.unix_time().as_secs())
+            }
+            HostCommand::Show(Show { json, host: name }) => {
+                let host = hosts.into_iter().find(|host| host.name == name);
+                let host = host
+                    .ok_or_else(|| anyhow!("there is no host {name}"))
+                    .hint("`amoeba host ls` lists them")?;
+                if json { context.out.json(&host) } else { print_one(&mut context.out, &host) }
+            }
+        }
+    }
+}
+
+/// The hosts of the system, by name.
+pub(super) fn all(graph: &Graph) -> anyhow::Result<Vec<Host>> {
+    Ok(Pool::new(graph)?.hosts()?.iter().map(Host::from).collect())
+}
+
+fn state_name(state: u8) -> &'static str {
+    match state {
+        STATE_NEW => "new",
+        STATE_UP => "up",
+        STATE_SILENT => "silent",
+        STATE_DOWN => "down",
+        _ => "unknown",
+    }
+}
+
+/// A table of hosts; `now` is in seconds since 1970.
+pub(super) fn print(out: &mut Out<'_>, hosts: &[Host], now: u64) -> anyhow::Result<()> {
+    let row = |host: &Host| {
+        let since = duration::human(Duration::from_secs(now.saturating_sub(host.since_seconds)));
+        let known = |text: String| if host.has_answered() { text } else { "-".into() };
+        // What a host said before it went down is no news.
+        let fresh = |text: String| if host.is_up() { text } else { "-".into() };
+        vec![
+            host.name.clone(),
+            host.state.into(),
+            since,
+            known(host.cpus.to_string()),
+            fresh(format!("{:.2}", host.load)),
+            fresh(human_size(host.memory_free)),
+            fresh(host.processes.to_string()),
+            known(host.architecture.clone()),
+            host.reason.clone().unwrap_or_default(),
+        ]
+    };
+    let headings = [
+        ("HOST", Align::Left),
+        ("STATE", Align::Left),
+        ("SINCE", Align::Right),
+        ("CPUS", Align::Right),
+        ("LOAD", Align::Right),
+        ("FREE", Align::Right),
+        ("PROCESSES", Align::Right),
+        ("ARCHITECTURE", Align::Left),
+        ("", Align::Left),
+    ];
+    out.table(&headings, hosts.iter().map(row).collect())
+}
+
+fn print_one(out: &mut Out<'_>, host: &Host) -> anyhow::Result<()> {
+    let mut rows =
+        vec![("name", host.name.clone()), ("state", format!("{} since {}", host.state, host.since))];
+    if let Some(reason) = &host.reason {
+        rows.push(("reason", reason.clone()));
+    }
+    match &host.answered {
+        Some(answered) => rows.extend([
+            ("answered", answered.clone()),
+            ("architecture", host.architecture.clone()),
+            ("processors", format!("{} of about {} MIPS", host.cpus, host.mips)),
+            ("load", format!("{:.2}", host.load)),
+            ("memory", format!("{} of {} free", human_size(host.memory_free), human_size(host.memory_total))),
+            ("processes", host.processes.to_string()),
+        ]),
+        None => rows.push(("answered", "never".into())),
+    }
+    let rows = rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]).collect();
+    out.table(&[("", Align::Left), ("", Align::Left)], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::out::printed;
+
+    fn record(name: &str, state: u8, reason: &str, answered: u64) -> HostRecord {
+        HostRecord {
+            name: name.into(),
+            state,
+            since: 1000,
+            reason: reason.into(),
+            architecture: if answered == 0 { Vec::new() } else { "x86_64-linux".into() },
+            cpus: if answered == 0 { 0 } else { 4 },
+            kips: 4_000_000,
+            load_thousandths: 250,
+            placed_thousandths: 0,
+            memory_free: 8 << 30,
+            memory_total: 16 << 30,
+            processes: 3,
+            answered,
+            polls: 1,
+            considered: 0,
+            chosen: 0,
+        }
+    }
+
+    #[test]
+    fn people_see_what_is_up_and_what_is_not() {
+        let hosts = [
+            record("anvil", STATE_UP, "", 1064),
+            record("bolt", STATE_DOWN, "its kernel cannot be found", 900),
+            record("chisel", STATE_NEW, "", 0),
+        ];
+        let hosts: Vec<Host> = hosts.iter().map(Host::from).collect();
+        let expected = "\
+HOST    STATE  SINCE  CPUS  LOAD     FREE  PROCESSES  ARCHITECTURE
+anvil   up     1m05s     4  0.25  8.0 GiB          3  x86_64-linux
+bolt    down   1m05s     4     -        -          -  x86_64-linux  its kernel cannot be found
+chisel  new    1m05s     -     -        -          -  -
+";
+        assert_eq!(printed(|out| print(out, &hosts, 1065)), expected);
+        let one = "\
+name          bolt
+state         down since 1970-01-01T00:16:40Z
+reason        its kernel cannot be found
+answered      1970-01-01T00:15:00Z
+architecture  x86_64-linux
+processors    4 of about 4000 MIPS
+load          0.25
+memory        8.0 GiB of 16 GiB free
+processes     3
+";
+        assert_eq!(printed(|out| print_one(out, &hosts[1])), one);
+    }
+
+    #[test]
+    fn programs_see_the_same() {
+        let value = serde_json::to_value(Host::from(&record("bolt", STATE_DOWN, "gone", 0))).expect("JSON");
+        assert_eq!((value["state"].as_str(), value["reason"].as_str()), (Some("down"), Some("gone")));
+        assert!(value["answered"].is_null() && value["load"] == 0.25);
+    }
+}
