@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     /// The signal, by name or number; `-KILL` and `-9` mean the same as `-s KILL`
     #[arg(short, long, value_name = "SIGNAL", default_value = "TERM", value_parser = parse_signal)]
     signal: u8,
-    /// Numbers as `amoeba ps` shows them, or paths or capabilities of processes
+    /// NUMBER or HOST:NUMBER as `amoeba ps -a` shows them, or paths or capabilities of processes
     #[arg(required = true, value_name = "PROCESS")]
     processes: Vec<OsString>,
 }

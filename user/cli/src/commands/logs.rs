@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// Go on until the process has ended
     #[arg(short, long)]
     follow: bool,
-    /// Its number as `amoeba ps` shows it, or its path or capability
+    /// NUMBER or HOST:NUMBER as `amoeba ps -a` shows it, or its path or capability
     process: OsString,
 }
 

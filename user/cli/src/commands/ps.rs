@@ -1,21 +1,25 @@
-//! `amoeba ps`: the processes of this host.
+//! `amoeba ps`: the processes of this host, or of all.
 
+use std::io::Write;
 use std::time::Duration;
 
+use amoeba_stubs::Client;
 use amoeba_stubs::process::{self, ProcessRecord, STATE_EXITED};
 use clap::Args;
 use serde::Serialize;
 
 use super::processes;
+use crate::launch::pool::Pool;
 use crate::out::{Align, Out, printable};
-use crate::{Context, duration, shown};
+use crate::{Context, duration, everywhere, shown};
 
 /// List processes
 ///
-/// The number in the first column names the process to `amoeba kill`, `wait`, `logs`, `stun` and `resume`.
+/// The number in the first column names the process to `amoeba kill`, `wait`, `logs`, `stun`, `resume` and `why`; that of
+/// one on another host with the host in front: HOST:NUMBER.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Also those that have ended, as far as they are remembered
+    /// On all hosts, and also those that have ended, as far as they are remembered
     #[arg(short, long)]
     all: bool,
     /// Print JSON
@@ -42,36 +46,86 @@ struct Listed {
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         let graph = context.graph()?;
-        let mut records = process::processes(graph.world(), &processes::server(&graph)?)?;
-        records.retain(|record| self.all || record.state != STATE_EXITED);
+        let pool = Pool::new(&graph)?;
+        let asked = if self.all { everywhere(&pool)? } else { here(&pool)? };
+        for (host, why) in &asked.silent {
+            // Standard error may be closed; what is listed is still true.
+            let _ = writeln!(std::io::stderr(), "amoeba: host {host} {why}");
+        }
         if self.json {
-            let listed = records.iter().map(|record| listed(record, &graph.session().host_name));
+            let listed = asked.records.iter().map(|(host, record)| listed(record, host));
             return context.out.json(&listed.collect::<Vec<_>>());
         }
-        print(&mut context.out, &records, graph.world().clock.unix_time().as_secs())
+        print(&mut context.out, &asked.records, self.all, graph.world().clock.unix_time().as_secs())
     }
 }
 
-fn print(out: &mut Out<'_>, records: &[ProcessRecord], now: u64) -> anyhow::Result<()> {
-    let rows = records.iter().map(|record| {
+/// What hosts have said of their processes.
+pub(super) struct Asked {
+    /// Hosts and their processes.
+    pub(super) records: Vec<(String, ProcessRecord)>,
+    /// Hosts that have not said anything, and why.
+    pub(super) silent: Vec<(String, String)>,
+}
+
+fn here(pool: &Pool) -> anyhow::Result<Asked> {
+    let here = pool.here();
+    let mut records = process::processes(pool.world(), &here.server)?;
+    records.retain(|record| record.state != STATE_EXITED);
+    let records = records.into_iter().map(|record| (here.host.clone(), record)).collect();
+    Ok(Asked { records, silent: Vec::new() })
+}
+
+/// Asks all hosts at once, those that do not answer not for long.
+pub(super) fn everywhere(pool: &Pool) -> anyhow::Result<Asked> {
+    let hosts = pool.names()?;
+    let asking = pool.clone();
+    let answers = everywhere::ask(pool.world(), &hosts, move |host| {
+        let target = asking.on(host)?;
+        let options = processes::options();
+        let client = Client::new(&*asking.world().transactions, &options);
+        Ok::<_, anyhow::Error>(process::processes(client, &target.server)?)
+    });
+    let mut asked = Asked { records: Vec::new(), silent: Vec::new() };
+    for (host, answer) in hosts.into_iter().zip(answers) {
+        match answer {
+            Some(Ok(records)) => {
+                asked.records.extend(records.into_iter().map(|record| (host.clone(), record)));
+            }
+            Some(Err(_)) | None => asked.silent.push((host, "does not answer".into())),
+        }
+    }
+    Ok(asked)
+}
+
+/// A table of processes; `now` is in seconds since 1970.
+pub(super) fn print(
+    out: &mut Out<'_>,
+    records: &[(String, ProcessRecord)],
+    with_hosts: bool,
+    now: u64,
+) -> anyhow::Result<()> {
+    let rows = records.iter().map(|(host, record)| {
         let end = if record.state == STATE_EXITED { record.ended_at } else { now };
         let cpu = Duration::from_micros(record.user_microseconds.saturating_add(record.system_microseconds));
-        vec![
+        let cells = [
             record.index.to_string(),
             state(record),
             duration::human(Duration::from_secs(end.saturating_sub(record.started_at))),
             format!("{:.2}s", cpu.as_secs_f64()),
             printable(&record.comment),
-        ]
+        ];
+        with_hosts.then(|| host.clone()).into_iter().chain(cells).collect()
     });
     let headings = [
+        ("HOST", Align::Left),
         ("ID", Align::Right),
         ("STATE", Align::Left),
         ("ELAPSED", Align::Right),
         ("CPU", Align::Right),
         ("COMMAND", Align::Left),
     ];
-    out.table(&headings, rows.collect())
+    out.table(&headings[usize::from(!with_hosts)..], rows.collect())
 }
 
 fn state(record: &ProcessRecord) -> String {
@@ -125,15 +179,17 @@ mod tests {
     #[test]
     fn people_see_a_table() {
         let records = [
-            record(1, process::STATE_RUNNING, 0, "sleep 1000"),
-            record(12, STATE_EXITED, 0, "sh -c exit\u{1b}7"),
-            record(13, STATE_EXITED, 9, "yes"),
+            ("anvil".to_owned(), record(1, process::STATE_RUNNING, 0, "sleep 1000")),
+            ("anvil".to_owned(), record(12, STATE_EXITED, 0, "sh -c exit\u{1b}7")),
+            ("bolt".to_owned(), record(13, STATE_EXITED, 9, "yes")),
         ];
         let expected = "ID  STATE     ELAPSED    CPU  COMMAND\n \
                         1  running     1m40s  1.51s  sleep 1000\n\
                         12  exited 7       3s  1.51s  sh -c exit\\u{1b}7\n\
                         13  killed 9       3s  1.51s  yes\n";
-        assert_eq!(printed(|out| print(out, &records, 1100)), expected);
+        assert_eq!(printed(|out| print(out, &records, false, 1100)), expected);
+        let all = printed(|out| print(out, &records, true, 1100));
+        assert_eq!(all.lines().last(), Some("bolt   13  killed 9       3s  1.51s  yes"));
     }
 
     #[test]

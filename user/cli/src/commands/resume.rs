@@ -11,7 +11,7 @@ use crate::Context;
 /// Let stunned processes run on
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Numbers as `amoeba ps` shows them, or paths or capabilities of processes
+    /// NUMBER or HOST:NUMBER as `amoeba ps -a` shows them, or paths or capabilities of processes
     #[arg(required = true, value_name = "PROCESS")]
     processes: Vec<OsString>,
 }

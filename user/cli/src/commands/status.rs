@@ -1,17 +1,31 @@
-//! `amoeba status`: what runs on this host.
+//! `amoeba status`: what runs on this host, and how the system it belongs to is doing.
 
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use amoeba_name::Names;
+use amoeba_stubs::standard;
+use amoeba_world::Error as Refusal;
 use clap::Args;
+use serde::Serialize;
 
-use crate::out::{Align, Out};
-use crate::{Context, SystemKind, SystemStatus, duration};
+use super::host::{self, Host};
+use crate::graph::Graph;
+use crate::launch::pool::{HOST_LOCATE_TIMEOUT, Pool};
+use crate::out::{Align, Out, printable};
+use crate::place::Place;
+use crate::{Context, SystemKind, SystemStatus, duration, everywhere};
+
+/// Where the graph has names for services.
+const SERVICES: &[u8] = b"/profile/cap";
+/// How long everything but this host's own daemons may take to answer.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The exit code that says that the system does not run, as service managers use it.
 const NOT_RUNNING: u8 = 3;
 
-/// Show what runs on this host
+/// Show what runs: this host's daemons, all hosts, the services, and what needs attention
 ///
 /// Exits with 0 when the system runs and with 3 when it does not.
 #[derive(Args)]
@@ -23,24 +37,113 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
-        let running = show(context, self.json)?;
+        let running = show(context, self.json, true)?;
         Ok(if running { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
     }
 }
 
-/// Prints the status; whether the system runs.
-pub(super) fn show(context: &mut Context<'_>, json: bool) -> anyhow::Result<bool> {
-    let status = context.system.status()?;
+/// Everything, as programs see it.
+#[derive(Serialize)]
+struct Everything<'a> {
+    #[serde(flatten)]
+    status: &'a SystemStatus,
+    hosts: &'a [Host],
+    services: &'a [Service],
+}
+
+/// A service that the graph has a name for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Service {
+    /// Its directory under /profile/cap.
+    name: String,
+    /// Whether it answers.
+    answers: bool,
+}
+
+/// How the system beyond this host is doing.
+#[derive(Default)]
+struct Beyond {
+    hosts: Vec<Host>,
+    services: Vec<Service>,
+    /// What cannot be told, and why.
+    attention: Vec<String>,
+}
+
+/// Prints the status, with `beyond` also that of the other hosts and of the services; whether the system runs.
+pub(super) fn show(context: &mut Context<'_>, json: bool, beyond: bool) -> anyhow::Result<bool> {
+    let mut status = context.system.status()?;
+    let beyond = if status.running && beyond { look_beyond(context) } else { Beyond::default() };
+    status.attention.extend(beyond.attention);
+    let Beyond { hosts, services, .. } = beyond;
     if json {
-        context.out.json(&status)?;
+        context.out.json(&Everything { status: &status, hosts: &hosts, services: &services })?;
     } else {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        print(&mut context.out, &status, now.as_secs())?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        print(&mut context.out, &status, &hosts, &services, now)?;
     }
     Ok(status.running)
 }
 
-fn print(out: &mut Out<'_>, status: &SystemStatus, now: u64) -> anyhow::Result<()> {
+/// Asks, but never for long: a status is looked at when something is wrong.
+fn look_beyond(context: &Context<'_>) -> Beyond {
+    let failed = |why: String| Beyond { attention: vec![why], ..Beyond::default() };
+    let graph = match context.graph() {
+        Ok(graph) => graph,
+        Err(error) => return failed(format!("the system cannot be asked: {error:#}")),
+    };
+    let (sender, answer) = mpsc::channel();
+    let threads = graph.world().threads.clone();
+    let asked = threads.spawn("status", move || {
+        // Whoever asked may have run out of patience.
+        let _ = sender.send(ask(&graph).unwrap_or_else(|error| failed(format!("{error:#}"))));
+    });
+    match asked {
+        Ok(_) => answer
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| failed("the other hosts and the services do not answer".into())),
+        Err(error) => failed(error.to_string()),
+    }
+}
+
+fn ask(graph: &Graph) -> anyhow::Result<Beyond> {
+    let pool = Pool::new(graph)?;
+    let hosts: Vec<Host> = pool.hosts()?.iter().map(Host::from).collect();
+    let rows = graph.list(&Place::Path(SERVICES.to_vec()))?.rows;
+    let names: Vec<String> = rows.iter().map(|row| printable(&row.name)).collect();
+    let world = amoeba_place::hasty(graph.world(), HOST_LOCATE_TIMEOUT);
+    let graph_names = Names::new(&world, graph.session().root);
+    let answers = everywhere::ask(graph.world(), &names, move |name| {
+        let path = [SERVICES, b"/", name.as_bytes(), b"/default"].concat();
+        let found = graph_names.resolve(&path);
+        // Any answer comes from somebody who is there.
+        found.is_ok_and(
+            |service| !matches!(standard::info(&world, &service, 0), Err(error) if is_silence(error)),
+        )
+    });
+    let answers = answers.into_iter().map(|answer| answer == Some(true));
+    let services = names.into_iter().zip(answers).map(|(name, answers)| Service { name, answers });
+    let services: Vec<Service> = services.collect();
+    let down = hosts.iter().filter(|host| !host.is_up()).map(|host| {
+        let why = host.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        format!("host {} is {} since {}{why}", host.name, host.state, host.since)
+    });
+    let silent = services.iter().filter(|service| !service.answers);
+    let silent = silent.map(|service| format!("service {} does not answer", service.name));
+    let attention = down.chain(silent).collect();
+    Ok(Beyond { hosts, services, attention })
+}
+
+fn is_silence(error: Refusal) -> bool {
+    matches!(error, Refusal::NotSent(_) | Refusal::MaybeExecuted(_))
+}
+
+fn print(
+    out: &mut Out<'_>,
+    status: &SystemStatus,
+    hosts: &[Host],
+    services: &[Service],
+    now: u64,
+) -> anyhow::Result<()> {
     let kind = match status.kind {
         SystemKind::Root => "the system of this host",
         SystemKind::Private => "a private system",
@@ -64,6 +167,19 @@ fn print(out: &mut Out<'_>, status: &SystemStatus, now: u64) -> anyhow::Result<(
             ("RESTARTS", Align::Right),
         ];
         out.table(&headings, rows.collect())?;
+    }
+    if hosts.len() > 1 {
+        out.line("")?;
+        host::print(out, hosts, now)?;
+    }
+    if !services.is_empty() {
+        let service = |service: &Service| {
+            let mark = if service.answers { "" } else { " (silent)" };
+            format!("{}{mark}", service.name)
+        };
+        let services: Vec<String> = services.iter().map(service).collect();
+        out.line("")?;
+        out.line(format!("services: {}", services.join(", ")))?;
     }
     for sentence in &status.attention {
         out.line(format!("! {sentence}"))?;
@@ -98,13 +214,20 @@ mod tests {
                         DAEMON  PID     UP  RESTARTS\n\
                         kernel   17  1m05s         0\n\
                         bullet    -      -        12\n\
+                        \n\
+                        services: bulletsvr, runsvr (silent)\n\
                         ! bullet has been restarted 12 times\n";
-        assert_eq!(printed(|out| print(out, &status(), 1065)), expected);
+        let service = |name: &str, answers| Service { name: name.into(), answers };
+        let services = [service("bulletsvr", true), service("runsvr", false)];
+        assert_eq!(printed(|out| print(out, &status(), &[], &services, 1065)), expected);
     }
 
     #[test]
     fn programs_see_the_same() {
-        let value = serde_json::to_value(status()).unwrap();
+        let services = [Service { name: "bulletsvr".into(), answers: true }];
+        let all = Everything { status: &status(), hosts: &[], services: &services };
+        let value = serde_json::to_value(all).unwrap();
+        assert_eq!(value["services"][0]["answers"], true);
         assert_eq!(value["kind"], "private");
         assert_eq!(value["daemons"][0]["role"], "kernel");
         assert_eq!(value["daemons"][1]["pid"], serde_json::Value::Null);

@@ -14,7 +14,7 @@ use crate::Context;
 /// signal it reaches everything the process has started.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Numbers as `amoeba ps` shows them, or paths or capabilities of processes
+    /// NUMBER or HOST:NUMBER as `amoeba ps -a` shows them, or paths or capabilities of processes
     #[arg(required = true, value_name = "PROCESS")]
     processes: Vec<OsString>,
 }

@@ -25,7 +25,7 @@ impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
         let code = context.system.up(&UpOptions { foreground: self.foreground })?;
         if !self.foreground {
-            status::show(context, self.json)?;
+            status::show(context, self.json, false)?;
         }
         Ok(code)
     }

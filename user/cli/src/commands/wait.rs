@@ -3,12 +3,15 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use amoeba_stubs::process;
+use amoeba_stubs::{Client, process};
+use amoeba_world::Error as Refusal;
+use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 
 use super::processes;
 use crate::Context;
+use crate::failure::{Code, MAY_HAVE_RUN};
 
 /// Wait for a process to end
 ///
@@ -18,7 +21,7 @@ pub(crate) struct Arguments {
     /// Print how it ended as JSON
     #[arg(long)]
     json: bool,
-    /// Its number as `amoeba ps` shows it, or its path or capability
+    /// NUMBER or HOST:NUMBER as `amoeba ps -a` shows it, or its path or capability
     process: OsString,
 }
 
@@ -36,7 +39,14 @@ impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
         let graph = context.graph()?;
         let process = processes::find(&graph, &self.process)?;
-        let exit = process::wait(graph.world(), &process)?;
+        let options = processes::options();
+        let exit = process::wait(Client::new(&*graph.world().transactions, &options), &process);
+        let exit = exit.map_err(|error| match error {
+            Refusal::NotSent(_) | Refusal::MaybeExecuted(_) => {
+                anyhow!("its host does not answer any more").context(Code(MAY_HAVE_RUN))
+            }
+            error => error.into(),
+        })?;
         if self.json {
             let reason = String::from_utf8_lossy(&exit.reason).into_owned();
             context.out.json(&Ended {

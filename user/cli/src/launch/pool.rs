@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use amoeba_cap::Capability;
 use amoeba_name::{NameError, Names};
-use amoeba_place::{FindError, Found, Need, POOL_DEFAULT, Parameters, Placer, Record};
-use amoeba_stubs::pool::{self, HostRecord, STATE_DOWN, STATE_NEW, STATE_SILENT, STATE_UP};
+use amoeba_place::{FindError, Found, Need, POOL_DEFAULT, Parameters, Placer, Record, Survey};
+use amoeba_stubs::pool::{self, HostRecord, STATE_DOWN, STATE_SILENT, STATE_UP};
 use amoeba_stubs::{Client, process};
 use amoeba_wire::Status;
 use amoeba_world::{Error as Refusal, LOCATE_TIMEOUT_DEFAULT, TransOptions, World};
@@ -194,6 +194,20 @@ impl Pool {
         Need { here: self.0.here.host.clone(), ..Need::default() }
     }
 
+    /// The names of all hosts of the system. This host is one of them, also where none is written down.
+    ///
+    /// # Errors
+    /// The directory of hosts cannot be read.
+    pub(crate) fn names(&self) -> anyhow::Result<Vec<String>> {
+        let here = || vec![self.0.here.host.clone()];
+        if self.0.alone {
+            return Ok(here());
+        }
+        let survey = Survey::new(&self.0.world, &self.0.names, POOL_DEFAULT, HOST_LOCATE_TIMEOUT);
+        let (names, _) = survey.scan().context("the directory of hosts")?;
+        Ok(if names.is_empty() { here() } else { names })
+    }
+
     /// Every host of the system, by name: as the run server sees them, or as this command does.
     ///
     /// # Errors
@@ -224,9 +238,9 @@ impl Pool {
 fn host_record(record: Record, seconds: impl Fn(amoeba_world::Instant) -> u64) -> HostRecord {
     use amoeba_place::State;
     let (state, reason) = match record.state {
-        State::New => (STATE_NEW, String::new()),
+        // It was asked a moment ago.
+        State::New | State::Silent(_) => (STATE_SILENT, "it has not answered yet".into()),
         State::Up => (STATE_UP, String::new()),
-        State::Silent(_) => (STATE_SILENT, "it has not answered yet".into()),
         State::Doubted => (STATE_SILENT, "it could not be reached".into()),
         State::Down { why, .. } => (STATE_DOWN, why),
     };
