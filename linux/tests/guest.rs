@@ -202,6 +202,24 @@ fn what_cannot_run_says_why() {
 }
 
 #[test]
+fn only_text_is_given_to_the_shell() {
+    let host = Host::start("binaries", Isolation::Best).unwrap();
+    let file = |name: &str, contents: &[u8]| {
+        let path = host.logs.join(name);
+        std::fs::write(&path, contents).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let mut other = std::fs::read("/bin/true").unwrap();
+    other[18..20].copy_from_slice(&[0x12, 0x34]); // no machine has this number
+    assert_eq!(host.run(&[&file("other", &other)], b""), Err(Error::Refused(status::BADARCH)));
+    let data = file("data", b"echo data\0\n");
+    assert_eq!(host.run(&[&data], b""), Err(Error::Refused(status::NOTEXEC)));
+    let text = file("text", b"echo \"$1 $GREETING\"\n");
+    assert_eq!(host.run(&[&text, "text"], b"").unwrap().1, b"text hello\n");
+}
+
+#[test]
 fn three_megabytes_pass_through_cat_unchanged() {
     everywhere("cat", |host| {
         let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();

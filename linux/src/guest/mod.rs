@@ -2,13 +2,14 @@
 //!
 //! - [`LinuxGuests`] is what the process server holds; [`flock`] is its end of every shepherd.
 //! - [`shepherd`] is the other end, a program: first the keeper, then the [`warden`] inside its namespaces.
-//! - [`program`] finds what is to run, [`pump`] and [`remote`] carry the streams, [`tree`] knows the processes.
+//! - [`program`] finds what is to run, [`image`] is that as execve takes it, [`pump`] and [`remote`] carry the streams, [`tree`] knows the processes.
 //! - [`scratch`] is the working directory that a guest has for itself.
 //! - [`control`] is what the two ends say to each other, [`log`] the output of detached guests.
 
 mod control;
 mod flock;
 mod host;
+mod image;
 mod log;
 mod program;
 mod pump;

@@ -16,6 +16,9 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 /// Where a program is searched when the environment strings hold no PATH.
 const PATH_DEFAULT: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 
+/// Bytes at the beginning of a file that say whether it may be a shell's.
+const SHELL_TEXT_HEAD_SIZE: usize = 128;
+
 /// The exit code of a shell that found no such program.
 pub(super) const CODE_NOT_FOUND: u8 = 127;
 /// The exit code of a shell that could not execute what it found.
@@ -157,6 +160,19 @@ pub(super) fn exec_refused(path: &Path, error: &io::Error) -> Refusal {
     }
 }
 
+/// Whether the file at `path`, which the kernel does not know how to execute, is text for a shell: no ELF file, and
+/// without a NUL in what of its first line the first bytes hold. Interactive shells decide it so.
+pub(super) fn is_shell_text(path: &Path) -> bool {
+    let mut head = [0; SHELL_TEXT_HEAD_SIZE];
+    let size = File::open(path).and_then(|mut file| read_some(&mut file, &mut head));
+    size.is_ok_and(|size| is_shell_head(&head[..size]))
+}
+
+fn is_shell_head(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    !head.starts_with(b"\x7FELF") && !line.contains(&0)
+}
+
 /// A memory file that holds these bytes and can never be changed, inherited by what is executed.
 pub(super) fn sealed_memory(name: &[u8], bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = memory_file(name, false)?;
@@ -266,6 +282,17 @@ mod tests {
     }
 
     #[test]
+    fn only_text_is_for_the_shell() {
+        for text in [&b"echo hello\n"[..], b"", b"# one line\n\0\0 an archive"] {
+            assert!(is_shell_head(text));
+        }
+        for binary in [&b"\x7FELF"[..], b"\0asm", b"MZ\x90\0\n"] {
+            assert!(!is_shell_head(binary));
+        }
+        assert!(!is_shell_text(Path::new("/bin/sh")) && !is_shell_text(Path::new("/no/such/file")));
+    }
+
+    #[test]
     fn sealed_memory_cannot_be_changed() {
         let sealed = sealed_memory(b"caps", b"secret").unwrap();
         let path = format!("/proc/self/fd/{}", sealed.as_raw_fd());
@@ -277,7 +304,7 @@ mod tests {
     #[test]
     fn no_head_panics() {
         bolero::check!().for_each(|head: &[u8]| {
-            let _ = kind(head);
+            let _ = (kind(head), is_shell_head(head));
         });
     }
 }

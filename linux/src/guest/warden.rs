@@ -3,6 +3,7 @@
 //! The main thread starts the guest and waits for it, because the guest's death signal is bound to the thread that
 //! forked it. A control thread obeys the process server; each stream has a thread of its own.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -25,6 +26,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
 use super::control::{Order, Report, receive_order, send_report};
+use super::image::Image;
 use super::log::Log;
 use super::program::{self, Executable, Refusal};
 use super::pump::{Drained, Sink, Source, pump_in, pump_out};
@@ -302,18 +304,32 @@ fn spawn(
     if let Some((name, arguments)) = descriptor.arguments.split_first() {
         command.arg0(text(name)).args(arguments.iter().map(|argument| text(argument)));
     }
+    let mut environment: BTreeMap<&[u8], &[u8]> = descriptor
+        .environment
+        .iter()
+        .filter_map(|string| {
+            let equals = string.iter().position(|&byte| byte == b'=').filter(|&at| at > 0)?;
+            Some((&string[..equals], &string[equals + 1..]))
+        })
+        .collect();
+    let capabilities = capabilities.as_raw_fd().to_string();
+    environment.insert(b"AMOEBA_CAPS_FD", capabilities.as_bytes());
+    environment.insert(b"AMOEBA_SOCKET", &start.socket);
     command.env_clear();
-    for string in &descriptor.environment {
-        if let Some(equals) = string.iter().position(|&byte| byte == b'=').filter(|&at| at > 0) {
-            command.env(text(&string[..equals]), text(&string[equals + 1..]));
-        }
-    }
-    command.env("AMOEBA_CAPS_FD", capabilities.as_raw_fd().to_string());
-    command.env("AMOEBA_SOCKET", text(&start.socket));
+    command.envs(environment.iter().map(|(name, value)| (text(name), text(value))));
     command.stdin(input).stdout(output).stderr(errors);
     let terminal = descriptor.terminal.is_some();
+    let image = Image::new(&executable.path, &descriptor.arguments, &environment)
+        .map_err(|error| Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string()))?;
+    let is_shell_text = program::is_shell_text(&executable.path);
+    let become_program = move || {
+        become_guest(terminal)?;
+        let error = image.execute();
+        // What goes on from here is run by the shell: the C library does so with whatever the kernel does not know.
+        if is_shell_text && error.raw_os_error() == Some(libc::ENOEXEC) { Ok(()) } else { Err(error) }
+    };
     // SAFETY: between fork and execve only system calls are made, nothing is allocated and no lock is taken.
-    unsafe { command.pre_exec(move || become_guest(terminal)) };
+    unsafe { command.pre_exec(become_program) };
     let child = command.spawn().map_err(|error| program::exec_refused(&executable.path, &error))?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     Ok(pid.expect("fork gives a process number"))
