@@ -27,10 +27,14 @@ impl Message {
 }
 
 /// How one transaction is to be done.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransOptions {
     /// How long to search for a server.
     pub locate_timeout: Duration,
+    /// How long the transaction may take in all, counted from the call of `trans`; `None` for as long as its server
+    /// lives. When it has passed, the client hears [`Error::MaybeExecuted`] (RPC_FAILURE) if the request may have been
+    /// given to a server, else [`Error::NotSent`] (RPC_NOTFOUND, or RPC_TRYAGAIN if there is a server).
+    pub deadline: Option<Duration>,
     /// The largest reply data the client takes; a larger reply is STD_OVERFLOW.
     pub reply_size_max: usize,
     /// The get-port to sign with: the server sees its put-port, proven by the kernels.
@@ -41,6 +45,7 @@ impl Default for TransOptions {
     fn default() -> TransOptions {
         TransOptions {
             locate_timeout: LOCATE_TIMEOUT_DEFAULT,
+            deadline: None,
             reply_size_max: amoeba_wire::DATA_SIZE_MAX,
             signature: None,
         }
@@ -94,7 +99,7 @@ pub trait Transactions: Send + Sync {
     /// # Errors
     /// [`Error::NotSent`]: null port (RPC_BADPORT), an error code as command (RPC_COMBAD), data over the bound
     /// (RPC_BADADDRESS), no server found (RPC_NOTFOUND), no resources (RPC_TRYAGAIN).
-    /// [`Error::MaybeExecuted`]: the server or the way to it failed (RPC_FAILURE).
+    /// [`Error::MaybeExecuted`]: the server or the way to it failed, or the deadline has passed (RPC_FAILURE).
     /// [`Error::Refused`]: request or reply larger than its receiver takes (STD_OVERFLOW).
     fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error>;
 

@@ -25,7 +25,8 @@ impl<'t> Client<'t> {
     }
 
     /// One operation: sends the request, again if it is `idempotent` and may or may not have been executed, and turns
-    /// an error in the reply into [`Error::Refused`].
+    /// an error in the reply into [`Error::Refused`]. With a deadline it is sent once: there is no clock here to say
+    /// how much of the time is left.
     #[doc(hidden)]
     pub fn trans(
         self,
@@ -49,7 +50,8 @@ impl<'t> Client<'t> {
         options.reply_size_max = options.reply_size_max.min(reply_size_max);
         let request = Message { header, data };
         let mut maybe_executed = false;
-        for _ in 1..if idempotent { ATTEMPTS_MAX } else { 1 } {
+        let repeats = if idempotent && options.deadline.is_none() { ATTEMPTS_MAX } else { 1 };
+        for _ in 1..repeats {
             match self.transactions.trans(request.clone(), &options) {
                 Err(Error::MaybeExecuted(_)) => maybe_executed = true,
                 result => return honest(result, maybe_executed),

@@ -110,13 +110,9 @@ impl Transactions for Client {
         if request.data.len() > DATA_SIZE_MAX {
             return Err(Error::NotSent(Status::RPC_BADADDRESS));
         }
-        let frame = ToKernel::Trans {
-            locate_timeout: options.locate_timeout,
-            reply_size_max: options.reply_size_max,
-            signature: options.signature.clone(),
-            message: request,
-        };
-        let mut absence = Absence::new(ABSENCE_MAX.min(options.locate_timeout));
+        let frame = ToKernel::Trans { options: options.clone(), message: request };
+        let patience = options.locate_timeout.min(options.deadline.unwrap_or(Duration::MAX));
+        let mut absence = Absence::new(ABSENCE_MAX.min(patience));
         loop {
             match self.try_trans(&frame) {
                 Ok(Ok(ToProcess::Reply { message })) => {

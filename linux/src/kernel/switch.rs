@@ -207,8 +207,7 @@ impl Switch {
         let process = member.process;
         match frame {
             ToKernel::Attach { .. } | ToKernel::Join { .. } => return Err(Bad::OutOfTurn),
-            ToKernel::Trans { locate_timeout, reply_size_max, signature, message } => {
-                let options = TransOptions { locate_timeout, reply_size_max, signature };
+            ToKernel::Trans { options, message } => {
                 return self.trans(now, token, member, message, &options);
             }
             ToKernel::Listen { port, request_size_max } => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use amoeba_cap::{GetPort, SystemSecret};
 use amoeba_threads::Instant;
 use amoeba_wire::Header;
-use amoeba_world::Message;
+use amoeba_world::{Message, TransOptions};
 
 use super::switch::Switch;
 use super::table::Token;
@@ -94,9 +94,12 @@ impl World {
                 _ => ToKernel::Attach { version: VERSION + u32::from(parameter > 250) },
             },
             2..=4 => ToKernel::Trans {
-                locate_timeout: Duration::from_millis(parameter.into()),
-                reply_size_max: 1000,
-                signature: (parameter.is_multiple_of(2)).then(|| get_port.clone()),
+                options: TransOptions {
+                    locate_timeout: Duration::from_millis(parameter.into()),
+                    deadline: (parameter > 200).then(|| Duration::from_millis(u64::from(parameter) - 200)),
+                    reply_size_max: 1000,
+                    signature: (parameter.is_multiple_of(2)).then(|| get_port.clone()),
+                },
                 message,
             },
             5 | 6 => ToKernel::Listen { port: get_port, request_size_max: 1500 },

@@ -141,7 +141,7 @@ mod tests {
     use crate::socket::{Cookie, ToKernel, ToProcess};
     use amoeba_cap::{GetPort, PutPort};
     use amoeba_wire::{DATA_SIZE_MAX, Header, Status};
-    use amoeba_world::{Error, Message};
+    use amoeba_world::{Error, Message, TransOptions};
     use std::time::Duration;
 
     fn bytes_of(frame: &ToKernel) -> Vec<u8> {
@@ -151,17 +151,20 @@ mod tests {
     fn samples() -> Vec<ToKernel> {
         let message = Message { header: Header { size: 7, ..Header::NULL }, data: vec![5; 3000] };
         let port = GetPort::from_bytes([1, 2, 3, 4, 5, 6]);
-        let trans = |signature| ToKernel::Trans {
-            locate_timeout: Duration::from_millis(5200),
-            reply_size_max: 77,
-            signature,
+        let trans = |signature, deadline| ToKernel::Trans {
+            options: TransOptions {
+                locate_timeout: Duration::from_millis(5200),
+                deadline,
+                reply_size_max: 77,
+                signature,
+            },
             message: message.clone(),
         };
         vec![
             ToKernel::Attach { version: 1 },
             ToKernel::Join { cookie: Cookie([9; 16]) },
-            trans(None),
-            trans(Some(port.clone())),
+            trans(None, None),
+            trans(Some(port.clone()), Some(Duration::from_millis(1))),
             ToKernel::Listen { port: port.clone(), request_size_max: DATA_SIZE_MAX },
             ToKernel::Unlisten { port: PutPort::from_bytes([1; 6]) },
             ToKernel::Getreq { port: PutPort::from_bytes([2; 6]) },

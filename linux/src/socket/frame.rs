@@ -5,14 +5,14 @@ use std::time::Duration;
 use amoeba_cap::{GetPort, PORT_SIZE, PutPort};
 use amoeba_wire::packet::Address;
 use amoeba_wire::{DATA_SIZE_MAX, HEADER_SIZE, Header, Malformed, Reader, Status};
-use amoeba_world::{Caller, Error, Message};
+use amoeba_world::{Caller, Error, Message, TransOptions};
 
 /// The version of this protocol, said in ATTACH.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Bytes before the fixed part.
 pub(crate) const PREFIX_SIZE: usize = 8;
 /// Bytes of the largest fixed part.
-pub(crate) const FIXED_SIZE_MAX: usize = 56;
+pub(crate) const FIXED_SIZE_MAX: usize = 64;
 /// Bytes of the longest TEXT.
 pub(crate) const TEXT_SIZE_MAX: usize = 1 << 20;
 
@@ -83,7 +83,7 @@ macro_rules! kinds {
 kinds! {
     Attach = 1, 4, 0;
     Join = 2, 16, 0;
-    Trans = 3, 24 + HEADER_SIZE, DATA_SIZE_MAX;
+    Trans = 3, 32 + HEADER_SIZE, DATA_SIZE_MAX;
     Listen = 4, 16, 0;
     Unlisten = 5, PORT_SIZE, 0;
     Getreq = 6, PORT_SIZE, 0;
@@ -154,7 +154,7 @@ impl FrameHead {
 pub enum ToKernel {
     Attach { version: u32 },
     Join { cookie: Cookie },
-    Trans { locate_timeout: Duration, reply_size_max: usize, signature: Option<GetPort>, message: Message },
+    Trans { options: TransOptions, message: Message },
     Listen { port: GetPort, request_size_max: usize },
     Unlisten { port: PutPort },
     Getreq { port: PutPort },
@@ -172,9 +172,14 @@ impl ToKernel {
             Kind::Attach => ToKernel::Attach { version: fixed.get_u32()? },
             Kind::Join => ToKernel::Join { cookie: Cookie(fixed.array()?) },
             Kind::Trans => ToKernel::Trans {
-                locate_timeout: Duration::from_nanos(fixed.get_u64()?),
-                reply_size_max: size(fixed.get_u64()?),
-                signature: flagged(&mut fixed)?.map(GetPort::from_bytes),
+                options: TransOptions {
+                    locate_timeout: Duration::from_nanos(fixed.get_u64()?),
+                    deadline: Some(fixed.get_u64()?)
+                        .filter(|time| *time != u64::MAX)
+                        .map(Duration::from_nanos),
+                    reply_size_max: size(fixed.get_u64()?),
+                    signature: flagged(&mut fixed)?.map(GetPort::from_bytes),
+                },
                 message: message(&mut fixed, parts.data)?,
             },
             Kind::Listen => {
@@ -199,14 +204,15 @@ impl ToKernel {
         match self {
             ToKernel::Attach { version } => FrameHead::new(Kind::Attach, &[&version.to_le_bytes()], 0),
             ToKernel::Join { cookie } => FrameHead::new(Kind::Join, &[&cookie.0], 0),
-            ToKernel::Trans { locate_timeout, reply_size_max, signature, message } => {
-                let timeout = u64::try_from(locate_timeout.as_nanos()).unwrap_or(u64::MAX);
-                let signature = signature.as_ref().map(GetPort::to_bytes);
+            ToKernel::Trans { options, message } => {
+                let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                let signature = options.signature.as_ref().map(GetPort::to_bytes);
                 FrameHead::new(
                     Kind::Trans,
                     &[
-                        &timeout.to_le_bytes(),
-                        &(*reply_size_max as u64).to_le_bytes(),
+                        &nanos(options.locate_timeout).to_le_bytes(),
+                        &options.deadline.map_or(u64::MAX, nanos).to_le_bytes(),
+                        &(options.reply_size_max as u64).to_le_bytes(),
                         &flag(signature),
                         &message.header.to_bytes(false),
                     ],

@@ -22,7 +22,7 @@
 //! |---|---|---|---|---|
 //! | 1 | ATTACH | version 4 | | ATTACHED, ERROR |
 //! | 2 | JOIN | cookie 16 | | DONE, ERROR |
-//! | 3 | TRANS | locate timeout (ns) 8, reply size max 8, signed 1, get-port 6, reserved 1, header 32 | request | REPLY, ERROR |
+//! | 3 | TRANS | locate timeout (ns) 8, deadline (ns; all ones: none) 8, reply size max 8, signed 1, get-port 6, reserved 1, header 32 | request | REPLY, ERROR |
 //! | 4 | LISTEN | get-port 6, reserved 2, request size max 8 | | PORT, ERROR |
 //! | 5 | UNLISTEN | put-port 6 | | DONE |
 //! | 6 | GETREQ | put-port 6 | | REQUEST, ERROR (RPC_ABORTED: no longer listening) |

@@ -126,6 +126,8 @@ struct Process {
     /// The last transaction identifier it used; serial arithmetic.
     tid: u32,
     slots: BTreeMap<Slot, ClientSlot>,
+    /// When transactions end however far they are, for those that have such a time.
+    deadlines: BTreeMap<Slot, Instant>,
     ports: BTreeSet<PutPort>,
     getreqs: BTreeMap<GetreqId, PutPort>,
     executing: BTreeSet<RequestId>,
@@ -143,6 +145,7 @@ struct Departed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Slot(ProcessId, Slot),
+    Deadline(ProcessId, Slot),
     Clients(ProcessId),
     Locate(PutPort),
     Departed(Address),
@@ -212,6 +215,7 @@ impl Kernel {
             kid: random(&*self.entropy),
             tid,
             slots: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
             ports: BTreeSet::new(),
             getreqs: BTreeMap::new(),
             executing: BTreeSet::new(),
@@ -262,6 +266,7 @@ impl Kernel {
             self.timers.pop_first();
             match timer {
                 Timer::Slot(process, slot) => self.slot_timeout(now, process, slot),
+                Timer::Deadline(process, slot) => self.deadline_passed(process, slot),
                 Timer::Clients(process) => self.clients_timeout(now, process),
                 Timer::Locate(port) => self.locate_again(now, port),
                 Timer::Departed(address) => {
@@ -361,6 +366,7 @@ impl Kernel {
         if matches!(result, Err(Error::MaybeExecuted(_))) {
             self.counters.failures += 1;
         }
+        self.clear_deadline(process, slot);
         self.events.push_back(Event::Reply { process, slot, result });
     }
 }

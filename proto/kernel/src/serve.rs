@@ -200,9 +200,14 @@ impl Kernel {
         }
     }
 
+    /// Whether a thread of a server has the request, or has had it.
+    pub(crate) fn is_delivered(&self, id: RequestId) -> bool {
+        self.requests.get(&id).is_none_or(|request| request.server.is_some())
+    }
+
     /// Forgets a request whose client no longer waits: if it is being executed, its reply will go nowhere.
     pub(crate) fn forget_request(&mut self, id: RequestId) {
-        if self.requests.get(&id).is_none_or(|request| request.server.is_some()) {
+        if self.is_delivered(id) {
             return;
         }
         let Some(request) = self.requests.remove(&id) else { return };

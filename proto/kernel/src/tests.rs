@@ -689,3 +689,37 @@ fn no_packets_panic() {
         net.run(300, |_| true);
     });
 }
+
+#[test]
+fn a_deadline_ends_a_transaction_as_what_it_is_then() {
+    let trans = |net: &mut Net, client, port| {
+        let header = Header::request(&Capability { port, ..Capability::NULL }, Command(1004));
+        let deadline = Some(Duration::from_millis(700));
+        let options = TransOptions { deadline, ..TransOptions::default() };
+        let now = net.now;
+        net.kernels[0].trans(now, client, Slot(0), Message { header, data: vec![1] }, &options);
+        net.run(699, |_| true);
+    };
+    for host in [0, 1] {
+        let mut net = Net::new(2);
+        let (server, port) = net.serve(host);
+        let client = net.attach(0);
+        trans(&mut net, client, port);
+        let (request, _) = net.request(host);
+        assert!(net.events[0].is_empty(), "not before the deadline");
+        net.run(1, |_| true);
+        assert_eq!(net.reply(0), LOST);
+        net.answer(host, server, request, vec![2]);
+        net.run(1000, |_| true);
+        assert!(net.events[0].is_empty(), "too late");
+        trans(&mut net, client, port); // queued, for nobody is in getreq
+        net.run(1, |_| true);
+        let queued = if host == 0 { Err(Error::NotSent(Status::RPC_TRYAGAIN)) } else { LOST };
+        assert_eq!(net.reply(0), queued);
+        let elsewhere = PutPort::from_bytes([7; 6]);
+        trans(&mut net, client, elsewhere);
+        net.run(1, |_| true);
+        assert_eq!(net.reply(0), NOBODY);
+        assert!(net.kernels[0].processes.values().all(|process| process.deadlines.is_empty()));
+    }
+}

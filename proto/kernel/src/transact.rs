@@ -40,6 +40,7 @@ impl Kernel {
         let deadline = now + options.locate_timeout;
         let trans = RemoteTrans::new(request, kid, slot.0, now, deadline, options.reply_size_max);
         self.put_remote(process, slot, trans);
+        self.set_deadline(process, slot, options.deadline.map(|time| now + time));
         self.find_server(now, process, slot);
         self.pump(now);
     }
@@ -50,6 +51,7 @@ impl Kernel {
     }
 
     pub(crate) fn forget_slot(&mut self, process: ProcessId, slot: Slot) {
+        self.clear_deadline(process, slot);
         let removed = self.processes.get_mut(&process).and_then(|process| process.slots.remove(&slot));
         match removed {
             Some(ClientSlot::Local(request)) => self.forget_request(request),
@@ -59,6 +61,34 @@ impl Kernel {
             }
             None => {}
         }
+    }
+
+    fn set_deadline(&mut self, process: ProcessId, slot: Slot, deadline: Option<Instant>) {
+        let Some(client) = self.processes.get_mut(&process) else { return };
+        let old = match deadline {
+            Some(deadline) => client.deadlines.insert(slot, deadline),
+            None => client.deadlines.remove(&slot),
+        };
+        self.set_timer(old, deadline, Timer::Deadline(process, slot));
+    }
+
+    /// The transaction of this slot has ended or is forgotten.
+    pub(crate) fn clear_deadline(&mut self, process: ProcessId, slot: Slot) {
+        self.set_deadline(process, slot, None);
+    }
+
+    /// The transaction of this slot ends here: as one that was certainly not executed only if no server was given it.
+    pub(crate) fn deadline_passed(&mut self, process: ProcessId, slot: Slot) {
+        let error = match self.slot_mut(process, slot) {
+            Some(ClientSlot::Remote { trans, .. }) => trans.give_up(),
+            Some(ClientSlot::Local(request)) => {
+                let request = *request;
+                if self.is_delivered(request) { SERVER_DIED } else { Error::NotSent(Status::RPC_TRYAGAIN) }
+            }
+            None => return self.clear_deadline(process, slot),
+        };
+        self.forget_slot(process, slot);
+        self.finish(process, slot, Err(error));
     }
 
     pub(crate) fn slot_timeout(&mut self, now: Instant, process: ProcessId, slot: Slot) {
@@ -201,5 +231,5 @@ impl Kernel {
     }
 }
 
-/// What a client hears when the process that had its request has ended.
+/// What a client hears when the process that had its request has ended, or the client will wait for it no longer.
 pub(crate) const SERVER_DIED: Error = Error::MaybeExecuted(Status::RPC_FAILURE);

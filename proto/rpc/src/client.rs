@@ -220,17 +220,22 @@ impl RemoteTrans {
         Vec::new()
     }
 
+    /// What the client hears if nobody waits for this transaction any longer.
+    pub fn give_up(&self) -> Error {
+        match self.phase {
+            Phase::Locating if self.refusals > 0 => Error::NotSent(Status::RPC_TRYAGAIN),
+            Phase::Locating => Error::NotSent(Status::RPC_NOTFOUND),
+            Phase::Sent { .. } | Phase::Working { .. } => Error::MaybeExecuted(Status::RPC_FAILURE),
+        }
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<Action> {
         if now < self.timeout {
             return Vec::new();
         }
         match self.phase {
-            Phase::Locating if now >= self.locate_deadline => {
-                let busy = self.refusals > 0;
-                let status = if busy { Status::RPC_TRYAGAIN } else { Status::RPC_NOTFOUND };
-                vec![Action::Done(Err(Error::NotSent(status)))]
-            }
+            Phase::Locating if now >= self.locate_deadline => vec![Action::Done(Err(self.give_up()))],
             Phase::Locating => {
                 self.timeout = self.locate_deadline;
                 vec![Action::Locate]

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use amoeba_cap::{Capability, CheckField, ObjectNumber, PutPort, Rights, ServerSecret};
 use amoeba_server::{AnyObject, Call, Object, Objects};
+use amoeba_stubs::Client;
 use amoeba_stubs::bullet::{self, CREATE, FsckReply, MODIFY, PROBLEM_SIZE_MAX, READ, READ_SIZE_MAX};
 use amoeba_wire::Status;
-use amoeba_world::{Error, World};
+use amoeba_world::{Error, TransOptions, World};
 
 use crate::classic;
 use crate::store::{Commit, Compare, Counter, Edit, FileId, Outcome, Store, StoreError};
@@ -25,6 +27,8 @@ pub struct BulletServer {
 const FETCHES_MAX: usize = 2;
 /// The fewest threads of a server.
 pub(crate) const THREADS_MIN: usize = 4;
+/// How long another server may take for one piece of a file that is copied from it; then the copy is given up.
+const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 const _: () = assert!(THREADS_MIN > FETCHES_MAX);
 
 impl BulletServer {
@@ -92,9 +96,11 @@ impl BulletServer {
     /// Fetches a file of another server and keeps it, committed with safety. Nothing is left of half a copy.
     fn fetch(&self, call: &Call, original: &Capability) -> Result<FileId, Status> {
         let owner = owner_of(call);
-        let size = bullet::size(&self.world, original).map_err(status_of)?;
+        let options = piece_options();
+        let client = Client::new(&*self.world.transactions, &options);
+        let size = bullet::size(client, original).map_err(status_of)?;
         let mut file = None;
-        let fetched = self.fetch_pieces(original, size, owner, &mut file);
+        let fetched = self.fetch_pieces(client, original, size, owner, &mut file);
         if let (Err(_), Some(file)) = (&fetched, file) {
             // Whatever goes wrong here, the sweeper forgets an uncommitted file.
             let _ = self.store.destroy(file);
@@ -104,6 +110,7 @@ impl BulletServer {
 
     fn fetch_pieces(
         &self,
+        client: Client<'_>,
         original: &Capability,
         size: u64,
         owner: u64,
@@ -114,7 +121,7 @@ impl BulletServer {
             let wanted = (size - offset).min(READ_SIZE_MAX as u64) as u32;
             let data = match wanted {
                 0 => Vec::new(),
-                _ => bullet::read(&self.world, original, offset, wanted).map_err(status_of)?,
+                _ => bullet::read(client, original, offset, wanted).map_err(status_of)?,
             };
             if data.len() as u64 != u64::from(wanted) {
                 return Err(Status::STD_SYSERR); // it said it was larger, and files do not change
@@ -151,6 +158,11 @@ fn owner_of(call: &Call) -> u64 {
     let mut bytes = [0; 8];
     bytes[..6].copy_from_slice(&call.caller().signature.unwrap_or(PutPort::NULL).to_bytes());
     u64::from_le_bytes(bytes)
+}
+
+/// How pieces of another server's file are asked for: a server that never answers must not keep a thread for ever.
+fn piece_options() -> TransOptions {
+    TransOptions { deadline: Some(PIECE_TIME_MAX), ..TransOptions::default() }
 }
 
 /// What the client of a copy hears of the transaction with the original's server.

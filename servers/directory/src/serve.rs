@@ -27,6 +27,8 @@ use crate::walk::{admit, damaged, walk};
 
 /// How long another server is searched for when one of its capabilities must be restricted.
 const RESTRICT_LOCATE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long it may take to answer.
+const RESTRICT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Directories that one recovery looks at.
 const RECOVER_SCAN_MAX: u32 = 20_000;
 
@@ -212,7 +214,11 @@ fn is_lessened(member: &Capability, old: &Capability) -> bool {
 }
 
 fn ask_server(world: &World, capability: &Capability, mask: Rights) -> Result<Capability, Error> {
-    let options = TransOptions { locate_timeout: RESTRICT_LOCATE_TIMEOUT, ..TransOptions::default() };
+    let options = TransOptions {
+        locate_timeout: RESTRICT_LOCATE_TIMEOUT,
+        deadline: Some(RESTRICT_TIME_MAX),
+        ..TransOptions::default()
+    };
     let client = Client::new(&*world.transactions, &options);
     let answer = standard::restrict(client, capability, mask.bits().into())?;
     let honest = answer.port == capability.port && (mask & capability.rights()).contains(answer.rights());

@@ -8,6 +8,7 @@ use amoeba_world::{Error, Listener, Message, TransOptions, World};
 
 const ECHO: Command = Command(15_001);
 const FALL_SILENT: Command = Command(15_002);
+const NEVER_ANSWER: Command = Command(15_003);
 const REQUEST_SIZE_MAX: usize = 200_000;
 
 /// Requests come to the server once and replies come back; who asks for what cannot be hears why. `server` and
@@ -32,6 +33,7 @@ pub fn transactions_keep_their_promises(server: &World, client: &World) {
     too_much_is_refused(client, &capability);
     signatures_are_proven(client, &capability);
     silence_is_maybe_executed(client, &capability);
+    no_transaction_outlives_its_deadline(client, &capability);
 
     listener.close();
     assert!(threads.into_iter().all(|thread| thread.join().is_some()), "close ends every getreq");
@@ -41,10 +43,15 @@ pub fn transactions_keep_their_promises(server: &World, client: &World) {
 
 /// Echoes data; the reply says who signed.
 fn serve(listener: &Listener) {
+    let mut unanswered = Vec::new();
     while let Ok(incoming) = listener.getreq() {
         let request = incoming.request;
         if request.header.command() == FALL_SILENT {
             drop(incoming.reply);
+            continue;
+        }
+        if request.header.command() == NEVER_ANSWER {
+            unanswered.push(incoming.reply);
             continue;
         }
         assert_eq!(request.header.port, listener.put_port());
@@ -138,4 +145,18 @@ fn silence_is_maybe_executed(client: &World, capability: &Capability) {
     let request = Message { header: Header::request(capability, FALL_SILENT), data: Vec::new() };
     let result = client.transactions.trans(request, &TransOptions::default()).map(|reply| reply.data);
     assert_eq!(result, Err(Error::MaybeExecuted(Status::RPC_FAILURE)));
+}
+
+fn no_transaction_outlives_its_deadline(client: &World, capability: &Capability) {
+    let hurried = TransOptions { deadline: Some(Duration::from_millis(100)), ..TransOptions::default() };
+    let request = Message { header: Header::request(capability, NEVER_ANSWER), data: Vec::new() };
+    let result = client.transactions.trans(request, &hurried).map(|reply| reply.data);
+    assert_eq!(result, Err(Error::MaybeExecuted(Status::RPC_FAILURE)));
+    let unknown = client.transactions.put_port(&GetPort::from_bytes([9; 6])).expect("F is always there");
+    let nobody = Capability { port: unknown, private: Private::NULL };
+    let result = client.transactions.trans(echo(&nobody, vec![1]), &hurried).map(|reply| reply.data);
+    assert_eq!(result, Err(Error::NotSent(Status::RPC_NOTFOUND)));
+    let unhurried = TransOptions { deadline: Some(Duration::from_secs(600)), ..TransOptions::default() };
+    let reply = client.transactions.trans(echo(capability, vec![3]), &unhurried);
+    assert_eq!(reply.expect("the server is there").data, [3]);
 }

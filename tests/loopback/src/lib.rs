@@ -109,7 +109,7 @@ struct Port {
 #[derive(Default)]
 struct Queue {
     closed: bool,
-    requests: VecDeque<Incoming>,
+    requests: VecDeque<(Incoming, Arc<Answer>)>,
 }
 
 struct Process {
@@ -134,7 +134,7 @@ impl Transactions for Process {
         }
         let threads = &self.network.threads;
         let answer = Arc::new(Answer {
-            result: amoeba_threads::Mutex::new(threads, None),
+            state: amoeba_threads::Mutex::new(threads, AnswerState::Queued),
             arrived: Condition::new(threads),
         });
         let signature = options.signature.as_ref().map(|port| system_secret().put_port(port));
@@ -143,8 +143,9 @@ impl Transactions for Process {
             request,
             reply: ReplyTo::new(Box::new(ToAnswer(answer.clone()))),
         };
-        self.deliver(incoming)?;
-        let reply = answer.wait()?;
+        let deadline = options.deadline.map(|time| threads.now() + time);
+        self.deliver(incoming, &answer)?;
+        let reply = answer.wait(deadline)?;
         if reply.data.len() > options.reply_size_max {
             return Err(Error::Refused(Status::STD_OVERFLOW));
         }
@@ -174,7 +175,7 @@ impl Transactions for Process {
 }
 
 impl Process {
-    fn deliver(&self, incoming: Incoming) -> Result<(), Error> {
+    fn deliver(&self, incoming: Incoming, answer: &Arc<Answer>) -> Result<(), Error> {
         let port = incoming.request.header.port;
         let listeners = {
             let ports = self.network.ports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,7 +192,7 @@ impl Process {
             if queue.requests.len() == QUEUE_MAX {
                 return Err(Error::NotSent(Status::RPC_TRYAGAIN));
             }
-            queue.requests.push_back(incoming);
+            queue.requests.push_back((incoming, answer.clone()));
             drop(queue);
             listener.arrived.notify_one();
             return Ok(());
@@ -208,8 +209,10 @@ impl Listen for Port {
     fn getreq(&self) -> Result<Incoming, ListenError> {
         let mut queue = self.queue.lock();
         loop {
-            if let Some(incoming) = queue.requests.pop_front() {
-                return Ok(incoming);
+            while let Some((incoming, answer)) = queue.requests.pop_front() {
+                if answer.take() {
+                    return Ok(incoming);
+                }
             }
             if queue.closed {
                 return Err(ListenError);
@@ -229,23 +232,51 @@ struct ToAnswer(Arc<Answer>);
 
 /// Where a client waits for its reply.
 struct Answer {
-    result: amoeba_threads::Mutex<Option<Result<Message, Error>>>,
+    state: amoeba_threads::Mutex<AnswerState>,
     arrived: Condition,
+}
+
+enum AnswerState {
+    /// No server thread has the request.
+    Queued,
+    /// A server thread has it.
+    Taken,
+    Here(Result<Message, Error>),
+    /// The client waits no longer.
+    Abandoned,
 }
 
 impl Answer {
     fn set(&self, result: Result<Message, Error>) {
-        *self.result.lock() = Some(result);
+        *self.state.lock() = AnswerState::Here(result);
         self.arrived.notify_all();
     }
 
-    fn wait(&self) -> Result<Message, Error> {
-        let mut result = self.result.lock();
+    /// A server thread takes the request; false when nobody waits for its reply.
+    fn take(&self) -> bool {
+        let mut state = self.state.lock();
+        let wanted = matches!(*state, AnswerState::Queued);
+        if wanted {
+            *state = AnswerState::Taken;
+        }
+        wanted
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+        let mut state = self.state.lock();
+        let mut in_time = true;
         loop {
-            match result.take() {
-                Some(result) => return result,
-                None => result = self.arrived.wait(result),
+            match &*state {
+                AnswerState::Queued | AnswerState::Taken if in_time => {
+                    (state, in_time) = self.arrived.wait_until(state, deadline);
+                }
+                _ => break,
             }
+        }
+        match std::mem::replace(&mut *state, AnswerState::Abandoned) {
+            AnswerState::Here(result) => result,
+            AnswerState::Queued => Err(Error::NotSent(Status::RPC_TRYAGAIN)),
+            AnswerState::Taken | AnswerState::Abandoned => Err(Error::MaybeExecuted(Status::RPC_FAILURE)),
         }
     }
 }
