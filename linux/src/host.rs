@@ -1,7 +1,10 @@
 //! What daemons ask of the host they run on.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
+use nix::libc;
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal, setsid};
 
 /// What this host is called, without its domain.
@@ -46,6 +49,28 @@ fn send(pid: u32, signal: Signal) {
 /// It leads a session already.
 pub fn leave_session() -> io::Result<()> {
     setsid()?;
+    Ok(())
+}
+
+/// Marks every descriptor above standard error to be closed in the programs that this process starts: whoever started
+/// this process may have left some of its own open, and a daemon would keep them so for as long as it runs.
+///
+/// # Errors
+/// The operating system cannot, nor can it list the descriptors.
+pub fn keep_descriptors() -> io::Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+    // SAFETY: sets a flag of descriptors, and closes none.
+    if unsafe { libc::close_range(3, libc::c_uint::MAX, flags) } == 0 {
+        return Ok(());
+    }
+    // A kernel before 5.11, or a sandbox without the call.
+    let names = std::fs::read_dir("/proc/self/fd")?.flatten().map(|entry| entry.file_name());
+    let numbers: Vec<i32> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        // SAFETY: borrowed for one call, which fails without harm when the descriptor is closed by now.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = fcntl_setfd(descriptor, FdFlags::CLOEXEC);
+    }
     Ok(())
 }
 

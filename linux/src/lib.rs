@@ -8,6 +8,7 @@
 //! - [`FileDisk`] is a [`amoeba_world::Disk`] in a file or on a block device.
 //! - [`socket`] describes the bytes between a process and its kernel, [`client`] is the process's end,
 //!   [`kernel`] the daemon's; [`link`] is what carries packets between daemons.
+//! - [`lock`] says which process is the one, [`host`] ends processes and keeps descriptors from them.
 //! - [`netns`] and [`family`] are for throw-away hosts: a network of their own, and no process that stays behind.
 
 pub mod client;
@@ -18,6 +19,7 @@ pub mod guest;
 pub mod host;
 pub mod kernel;
 pub mod link;
+pub mod lock;
 pub mod netns;
 mod place;
 pub mod socket;
