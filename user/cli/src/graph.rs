@@ -21,7 +21,7 @@ pub(crate) const HOME: &[u8] = b"/home";
 /// The environment string that moves the start of relative paths.
 const WORK_VARIABLE: &str = "AMOEBA_WORK";
 /// The file server that new files are made on.
-const FILE_SERVER: &[u8] = b"/profile/cap/bulletsvr/default";
+pub(crate) const FILE_SERVER: &[u8] = b"/profile/cap/bulletsvr/default";
 /// How long a command that only looks waits for an object's server.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Rows whose capabilities are asked for at once.
@@ -246,6 +246,22 @@ impl Graph {
             .zip(other_directory.first())
             .is_some_and(|(one, other)| same_object(one, other));
         Ok(same && name == other_name)
+    }
+
+    /// Whether the way to `place` goes through a directory, whatever it is called there.
+    pub(crate) fn leads_through(&self, place: &Place, directory: &Capability) -> anyhow::Result<bool> {
+        let (start, path) = self.start(place)?;
+        if same_object(&start, directory) {
+            return Ok(true);
+        }
+        let names = Names::new(self.world(), start);
+        for end in (1..path.len()).filter(|&end| path[end] == b'/') {
+            let found = names.find(&path[..end]).with_context(|| place.shown())?;
+            if found.set.first().is_some_and(|above| same_object(above, directory)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Moves a row to another place, at once where one server keeps both directories.

@@ -112,7 +112,10 @@ impl Copier<'_> {
         if depth == DEPTH_MAX {
             bail!("{}: more than {DEPTH_MAX} directories deep, perhaps in a circle", from.shown());
         }
-        // Before the copy is there: a directory copied into itself does not grow for ever.
+        // It would copy the copy too.
+        if self.graph.leads_through(to, original)? {
+            bail!("{} cannot be copied into itself", from.shown());
+        }
         let rows = self.graph.list(from)?.rows;
         match self.graph.lookup_if_there(to)? {
             None => drop(self.graph.make_directory(to)?),
@@ -149,8 +152,14 @@ mod tests {
         system.file("/home/d/e/f", b"deep");
         system.run(&["cp", "-r", "d", "/bin/d2"]).printed("");
         system.run(&["cat", "/bin/d2/e/f"]).printed("deep");
-        system.run(&["cp", "-r", "d", "d/copy"]).printed("");
-        system.run(&["ls", "d", "d/copy"]).printed("d:\ncopy\ne\n\nd/copy:\ne\n");
+        system.run(&["ln", "d", "/bin/alias"]).printed("");
+        for inside in ["d/copy", "d/e", "d/e/copy", "/bin/alias/copy"] {
+            let refused = "amoeba: d cannot be copied into itself\n";
+            system.run(&["cp", "-r", "d", inside]).failed(1, refused);
+        }
+        system.run(&["cp", "-r", ".", "copy"]).failed(1, "amoeba: . cannot be copied into itself\n");
+        system.run(&["ls", "d", "d/e"]).printed("d:\ne\n\nd/e:\nf\n");
+        system.run(&["cp", "-r", "d", "d"]).failed(1, "amoeba: d cannot be copied into itself\n");
         system.run(&["ln", "d", "d/circle"]).printed("");
         let ran = system.run(&["cp", "-r", "d/circle", "again"]);
         assert!(format!("{ran:?}").contains("perhaps in a circle"), "{ran:?}");
