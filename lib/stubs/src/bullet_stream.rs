@@ -2,14 +2,19 @@
 
 use std::io::{self, Read, Write};
 
-use amoeba_cap::Capability;
+use std::time::Duration;
+
+use amoeba_cap::{Capability, CapabilitySet};
 use amoeba_wire::Status;
-use amoeba_world::Error;
+use amoeba_world::{Error, TransOptions, Transactions};
 
 use crate::{Client, bullet, standard};
 
 /// Bytes that travel in one transaction: large enough to hide its cost, small enough to be shared.
 pub const PIECE_SIZE: usize = 1 << 20;
+
+/// How long the server of one copy of several is searched for.
+const COPY_LOCATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a file was not transferred.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,9 @@ pub enum StreamError {
     /// The local end failed.
     #[error(transparent)]
     Local(#[from] io::Error),
+    /// What should be copies of one file has different sizes.
+    #[error("its copies differ in size")]
+    CopiesDiffer,
 }
 
 /// Makes a file of everything `from` gives, and commits it with `flags` ([`bullet::COMMIT`], [`bullet::SAFETY`]).
@@ -107,6 +115,91 @@ pub fn read_file<'t>(
             return Ok(offset);
         }
     }
+}
+
+/// Writes a committed file to `to` from whichever of its copies can be read, and gives its size. When a server fails in
+/// the middle, reading goes on from another copy at the byte that was reached; files do not change, so that is the
+/// same file. A copy that could not be read is tried again as long as the others bring the file on. After an error `to`
+/// holds its beginning.
+///
+/// # Rights
+/// READ on the copies.
+///
+/// # Errors
+/// [`StreamError::Local`]: writing to `to`. [`StreamError::CopiesDiffer`]: the copies that can be read are not copies of
+/// one file. [`StreamError::Server`]: no copy can be read, with those of [`bullet::read`]; one that was not reached counts
+/// more than one that refused.
+pub fn read_set(
+    transactions: &dyn Transactions,
+    copies: &CapabilitySet,
+    to: &mut dyn Write,
+) -> Result<u64, StreamError> {
+    let mut members = copies.current();
+    if let (Some(file), None) = (members.next(), members.next()) {
+        return read_file(transactions, file, to);
+    }
+    let options = TransOptions { locate_timeout: COPY_LOCATE_TIMEOUT, ..TransOptions::default() };
+    let mut reading = Reading { client: Client::new(transactions, &options), size: None, offset: 0 };
+    loop {
+        let begin = reading.offset;
+        let mut failure = StreamError::Server(Error::NotSent(Status::RPC_NOTFOUND));
+        for (index, copy) in copies.current().enumerate() {
+            match reading.go_on(copy, to) {
+                Ok(()) => return Ok(reading.offset),
+                Err(error) if is_final(&error) => return Err(error),
+                Err(error) if index == 0 || !is_unreachable(&failure) => failure = error,
+                Err(_) => {}
+            }
+        }
+        if reading.offset == begin {
+            return Err(failure);
+        }
+    }
+}
+
+/// How far the copies of a file have been read.
+struct Reading<'t> {
+    client: Client<'t>,
+    /// What the first copy that was read says.
+    size: Option<u64>,
+    offset: u64,
+}
+
+impl Reading<'_> {
+    /// Reads one copy from where the last one failed to its end.
+    fn go_on(&mut self, copy: &Capability, to: &mut dyn Write) -> Result<(), StreamError> {
+        let size = bullet::size(self.client, copy)?;
+        // A copy that never gave a byte says nothing about the others.
+        if self.offset > 0 && self.size.is_some_and(|known| known != size) {
+            return Err(StreamError::CopiesDiffer);
+        }
+        self.size = Some(size);
+        while self.offset < size {
+            let wanted = (size - self.offset).min(PIECE_SIZE as u64);
+            let piece = bullet::read(self.client, copy, self.offset, wanted as u32)?;
+            if piece.len() as u64 != wanted {
+                return Err(Error::BadReply.into());
+            }
+            to.write_all(&piece)?;
+            self.offset += wanted;
+        }
+        Ok(())
+    }
+}
+
+/// Whether no other copy would do.
+fn is_final(error: &StreamError) -> bool {
+    match error {
+        StreamError::Local(_) => true,
+        StreamError::Server(Error::Refused(status)) => {
+            matches!(*status, Status::STD_DENIED | Status::STD_COMBAD | Status::STD_ARGBAD)
+        }
+        StreamError::Server(_) | StreamError::CopiesDiffer => false,
+    }
+}
+
+fn is_unreachable(error: &StreamError) -> bool {
+    matches!(error, StreamError::Server(Error::NotSent(_) | Error::MaybeExecuted(_)))
 }
 
 /// The bytes of a committed file of at most `size_max` bytes.
