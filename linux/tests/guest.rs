@@ -302,11 +302,54 @@ fn errors_and_output_of_one_object_keep_their_order() {
 fn nothing_of_a_guest_outlives_it() {
     everywhere("orphans", |host| {
         let name = sleep_name(1);
-        // The grandchild leaves the session and holds the output open.
-        let script =
-            format!("setsid setsid sleep {name} & while ! pgrep -f 'sleep {name}'; do :; done >/dev/null");
+        // The grandchild leaves the session.
+        let script = format!(
+            "exec >/dev/null 2>&1; setsid setsid sleep {name} & while ! pgrep -f 'sleep {name}'; do :; done"
+        );
         let (exit, ..) = host.shell(&script);
         assert_eq!(exit.code, 0);
+        assert!(!is_running(&name));
+    });
+}
+
+#[test]
+fn what_is_left_in_the_background_may_still_write() {
+    everywhere("background", |host| {
+        let (exit, output, errors) = host.shell("(sleep 0.5; echo late; echo err >&2) & echo now; exit 3");
+        assert_eq!((exit.code, &output[..], &errors[..]), (3, &b"now\nlate\n"[..], &b"err\n"[..]));
+        let mut descriptor = command_of(&["sh", "-c", "(sleep 0.5; echo late) & echo now"]);
+        descriptor.detached = true;
+        let process = host.exec(&descriptor).unwrap();
+        host.wait(&process);
+        let log = process::read_log(&host.world, &process, 0, 100).unwrap();
+        assert_eq!(log.data, b"now\nlate\n");
+    });
+}
+
+#[test]
+fn who_asks_for_the_end_does_not_wait_for_the_background() {
+    everywhere("hurried", |host| {
+        for number in [2, 15, 9] {
+            let name = sleep_name(10 + u32::from(number));
+            let script = format!("sleep {name} & echo now");
+            let mut descriptor = command_of(&["sh", "-c", &script]);
+            let (output, _errors) = host.attach(&mut descriptor, b"");
+            let process = host.exec(&descriptor).unwrap();
+            assert_eq!(output.take().unwrap(), b"now\n");
+            eventually("the background runs", || is_running(&name) && !is_running(&script));
+            process::signal(&host.world, &process, number).unwrap();
+            assert_eq!(host.wait(&process).code, 0, "it ended by itself before signal {number}");
+            assert!(!is_running(&name));
+        }
+        // The shell ends by the signal, its child ignores it.
+        let name = sleep_name(30);
+        let mut descriptor =
+            command_of(&["sh", "-c", &format!("trap '' INT; sleep {name} & trap - INT; echo now; wait")]);
+        let (output, _errors) = host.attach(&mut descriptor, b"");
+        let process = host.exec(&descriptor).unwrap();
+        assert_eq!(output.take().unwrap(), b"now\n");
+        process::signal(&host.world, &process, 2).unwrap();
+        assert_eq!(host.wait(&process).signal, 2);
         assert!(!is_running(&name));
     });
 }

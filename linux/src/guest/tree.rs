@@ -127,7 +127,7 @@ pub(super) fn kill_now(reach: Reach) {
 }
 
 /// Reaps what is dead already; false when there is no child at all.
-fn reap_some() -> bool {
+pub(super) fn reap_some() -> bool {
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some(_)) => {}

@@ -36,8 +36,8 @@ use super::tree::{self, Frozen, Reach};
 
 /// How long a killed guest's last output may take to reach its caller.
 const KILLED_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often we look whether it was killed while its output is being delivered.
-const KILLED_LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often we look whether it was killed while its output is waited for or being delivered.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the descendants are killed when there is no namespace that dies with us: one may be forking meanwhile.
 const KILL_ROUNDS: usize = 20;
 /// Bytes we ask for in a pipe, so that a guest and its pump work at the same time.
@@ -66,6 +66,14 @@ struct State {
     terminal: Option<OwnedFd>,
     frozen: Option<Frozen>,
     killed: bool,
+    /// Somebody has asked it to end, so what it leaves behind is not waited for.
+    hurried: bool,
+}
+
+impl State {
+    fn is_to_end(&self) -> bool {
+        self.killed || self.hurried
+    }
 }
 
 impl Shared {
@@ -124,6 +132,9 @@ fn run_guest(start: &Start, shared: &Arc<Shared>) -> Result<Exit, Refusal> {
     let drained = start_pumps(ends.input, ends.outputs, guest);
     let status = tree::wait_for(guest);
     shared.state().guest = None;
+    if descriptor.terminal.is_none() {
+        linger(&drained, shared);
+    }
     tree::kill_all(shared.reach);
     // Nobody is left who could write, so every pump reaches the end of what was written.
     shared.state().terminal = None;
@@ -376,14 +387,30 @@ fn start_pumps(
     drained
 }
 
+/// Waits until nobody holds the guest's output open any more, as whoever reads a pipe does: what it has left behind in
+/// the background may still write. Whoever asks the guest to end, before or now, does not wait for that.
+fn linger(drained: &[mpsc::Receiver<()>], shared: &Shared) {
+    if shared.state().is_to_end() {
+        return;
+    }
+    for told in drained {
+        while told.recv_timeout(LOOK_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tree::reap_some();
+            if shared.state().is_to_end() {
+                return;
+            }
+        }
+    }
+}
+
 /// Waits until the output was delivered: as long as the caller takes it, and once the process is killed not much
 /// longer.
 fn drain(drained: &[mpsc::Receiver<()>], shared: &Shared) {
     let mut patience = KILLED_DRAIN_TIMEOUT;
     for told in drained {
-        while told.recv_timeout(KILLED_LOOK_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+        while told.recv_timeout(LOOK_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
             if shared.state().killed {
-                patience = patience.saturating_sub(KILLED_LOOK_INTERVAL);
+                patience = patience.saturating_sub(LOOK_INTERVAL);
             }
             if patience.is_zero() {
                 return;
@@ -474,6 +501,7 @@ fn signal(shared: &Shared, number: i32) {
     if number == libc::SIGKILL {
         state.killed = true;
     }
+    state.hurried |= matches!(number, libc::SIGINT | libc::SIGQUIT | libc::SIGTERM | libc::SIGHUP);
     let Some(guest) = state.guest else { return };
     let guest = guest.as_raw_nonzero().get();
     match number {
