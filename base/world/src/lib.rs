@@ -4,6 +4,7 @@
 //! these traits: `linux`, with real processes, and `sim`, where one seed decides everything.
 #![forbid(unsafe_code)]
 
+mod datagram;
 mod disk;
 mod transaction;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use amoeba_threads::{Instant, Threads};
+pub use datagram::{DATAGRAM_SIZE_MAX, Datagram, Datagrams, Destination, Endpoint};
 pub use disk::{Disk, DiskError};
 pub use transaction::{
     Caller, Error, Incoming, LOCATE_TIMEOUT_DEFAULT, Listen, ListenError, Listener, Message, PutReply,

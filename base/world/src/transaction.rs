@@ -7,6 +7,8 @@ use amoeba_cap::{GetPort, PutPort};
 use amoeba_wire::packet::Address;
 use amoeba_wire::{Header, Malformed, Status};
 
+use crate::{Destination, Endpoint};
+
 /// How long a transaction searches for a server before it says RPC_NOTFOUND, unless told otherwise.
 pub const LOCATE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(5200);
 
@@ -112,6 +114,28 @@ pub trait Transactions: Send + Sync {
 
     /// The put-port of a get-port, as the kernel's F-box computes it.
     fn put_port(&self, port: &GetPort) -> Result<PutPort, Error>;
+
+    /// Sends a datagram: no reply, no guarantee. It is lost when nobody is there, when the network or its receiver's
+    /// queue loses it, and when the one search for its port finds nobody.
+    ///
+    /// # Errors
+    /// [`Error::NotSent`]: null port or address (RPC_BADPORT), over [`crate::DATAGRAM_SIZE_MAX`] bytes
+    /// (RPC_BADADDRESS), no kernel (RPC_NOTFOUND), a world without datagrams (STD_COMBAD).
+    fn send(&self, to: Destination, data: Vec<u8>) -> Result<(), Error> {
+        let _ = (to, data);
+        Err(Error::NotSent(Status::STD_COMBAD))
+    }
+
+    /// Opens an endpoint of datagrams, behind a port or with its address alone. Only who has the get-port receives
+    /// what is sent to its put-port.
+    ///
+    /// # Errors
+    /// [`Error::NotSent`]: null port (RPC_BADPORT), no room (RPC_TRYAGAIN), no kernel (RPC_NOTFOUND), a world without
+    /// datagrams (STD_COMBAD).
+    fn datagrams(&self, port: Option<&GetPort>) -> Result<Endpoint, Error> {
+        let _ = port;
+        Err(Error::NotSent(Status::STD_COMBAD))
+    }
 }
 
 /// A port that is listened on. Any number of threads may call [`Listen::getreq`] at once.
