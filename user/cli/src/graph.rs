@@ -152,7 +152,7 @@ impl Graph {
 
     /// A capability of this host's own directory.
     pub(crate) fn at_host(&self, name: &str) -> anyhow::Result<Capability> {
-        Ok(self.lookup(&Place::Capability(self.session.host, name.into()))?.capability)
+        Ok(self.lookup(&Place::Capability(self.session.host, name.into(), None))?.capability)
     }
 
     /// Where relative paths start, as a path from the root.
@@ -311,7 +311,7 @@ impl Graph {
     fn start(&self, place: &Place) -> anyhow::Result<(Capability, Vec<u8>)> {
         let (start, base, path) = match place {
             Place::Path(path) => (self.session.root, Graph::work_path()?, path),
-            Place::Capability(capability, path) => (*capability, b"/".to_vec(), path),
+            Place::Capability(capability, path, _) => (*capability, b"/".to_vec(), path),
         };
         let path = amoeba_name::path::join(&base, path).with_context(|| place.shown())?;
         Ok((start, path))

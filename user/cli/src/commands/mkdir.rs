@@ -59,6 +59,8 @@ mod tests {
     fn directories_are_made_once() {
         let system = TestSystem::new();
         system.run(&["mkdir", "a"]).printed("");
+        system.run(&["mkdir", ""]).failed(1, "amoeba: the name is empty\n");
+        system.run(&["mkdir", "-p", ""]).failed(1, "amoeba: the name is empty\n");
         system
             .run(&["mkdir", "a"])
             .failed(1, "amoeba: a exists already\nhint: -p leaves alone what is there\n");

@@ -122,6 +122,9 @@ impl Launcher {
     /// # Errors
     /// 127: there is no such program. 126: it cannot be executed.
     pub(crate) fn program(&self, graph: &Graph, word: &OsStr) -> anyhow::Result<(Program, Need)> {
+        if word.is_empty() {
+            return Err(failed("''", "the name is empty", NOT_FOUND));
+        }
         let program = match program::find(graph, word, &self.directory)? {
             Found::Program(program) => program,
             Found::Nothing => return Err(failed(&program::shown(word), "not found", NOT_FOUND)),

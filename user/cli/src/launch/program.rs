@@ -24,7 +24,7 @@ pub(crate) enum Found {
 
 /// Finds the program that `word` names for a process that runs in `directory`.
 pub(crate) fn find(graph: &Graph, word: &OsStr, directory: &Path) -> anyhow::Result<Found> {
-    match Place::parse_without_reading(word)? {
+    match Place::parse(word)? {
         place @ Place::Capability(..) => in_graph(graph, &place),
         Place::Path(path) if path.contains(&b'/') => {
             let on_host = directory.join(word);
@@ -60,12 +60,13 @@ fn in_graph(graph: &Graph, place: &Place) -> anyhow::Result<Found> {
 
 /// The word for people: a capability is not repeated.
 pub(crate) fn shown(word: &OsStr) -> String {
-    Place::parse_without_reading(word).map_or_else(|_| "the command".into(), |place| place.shown())
+    Place::argument_shown(word)
 }
 
-/// The name a program is told it has: the word, unless that is a secret.
+/// The name a program is told it has: the word, unless that is a secret, or could be taken for an option.
 pub(crate) fn told_name(word: &OsStr) -> Vec<u8> {
     match Place::parse_without_reading(word) {
+        Ok(Place::Path(path)) if path == b"-" => b"stdin".to_vec(),
         Ok(Place::Path(path)) => path,
         _ => shown(word).into_bytes(),
     }
@@ -75,6 +76,7 @@ pub(crate) fn told_name(word: &OsStr) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::testing::TestSystem;
+    use std::os::fd::AsRawFd;
 
     const TEXT: &str = "1:2:3:4:5:6/7(FF)/A:B:C:D:E:F";
 
@@ -106,12 +108,19 @@ mod tests {
         let capability = system.run(&["cap", "show", "bin/mine"]);
         assert_eq!(found(&system, capability.text()), "file");
         assert_eq!(found(&system, &format!("cap:{}", capability.text())), "file");
+        let local = std::env::temp_dir().join(format!("amoeba-program-{}", std::process::id()));
+        std::fs::write(&local, capability.text()).expect("the temporary folder is ours");
+        assert_eq!(found(&system, &format!("@{}", local.display())), "file");
+        let open = std::fs::File::open(&local).expect("it was just written");
+        assert_eq!(found(&system, &format!("fd:{}", open.as_raw_fd())), "file");
+        std::fs::remove_file(&local).expect("it is ours");
     }
 
     #[test]
     fn a_program_is_told_its_name_but_no_secret() {
         assert_eq!(told_name(OsStr::from_bytes(b"a\xFF\n")), b"a\xFF\n");
         assert_eq!(told_name(OsStr::new(TEXT)), b"1:2:3:4:5:6/7(FF)");
-        assert_eq!(told_name(OsStr::new("cap:nonsense")), b"the command");
+        assert_eq!(told_name(OsStr::new("@p.cap")), b"@p.cap");
+        assert_eq!(told_name(OsStr::new("-")), b"stdin");
     }
 }

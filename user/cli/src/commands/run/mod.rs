@@ -21,7 +21,7 @@ use crate::failure::{Advise, MAY_HAVE_RUN};
 use crate::graph::Graph;
 use crate::launch::owner::Owner;
 use crate::launch::{self, Launcher, Plan};
-use crate::{Context, Standard, Start, duration};
+use crate::{Context, Standard, Start, duration, place};
 use control::{End, Job};
 use streams::{Joint, Streams};
 
@@ -74,6 +74,7 @@ struct Started {
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
         let commands = self.commands()?;
+        place::one_standard_input(commands.iter().map(|words| &words[0]))?;
         let graph = Graph::new(context.system.connect(Start::IfNeeded)?);
         let launcher = Launcher::new(&graph, &self.how)?;
         let plan = |words: &Vec<OsString>| {
