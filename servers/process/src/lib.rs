@@ -21,6 +21,9 @@ mod table;
 pub use classic::{ClassicHead, HEAD_SIZE};
 pub use descriptor::*;
 pub use guests::{Events, Exit, Guest, GuestError, Guests, HostLoad, Spec};
-pub use owner::{HANG_UP_TIME, OWNER_ATTEMPTS, OWNER_LOCATE_TIMEOUT, OWNER_LOOK_INTERVAL, OWNER_MISSES_MAX};
+pub use owner::{
+    HANG_UP_TIME, OWNER_ANSWER_TIMEOUT, OWNER_ATTEMPTS, OWNER_LOCATE_TIMEOUT, OWNER_LOOK_INTERVAL,
+    OWNER_MISSES_MAX,
+};
 pub use server::ProcessServer;
 pub use table::{PROCESSES_MAX, REMEMBERED_MAX, WAITERS_MAX};

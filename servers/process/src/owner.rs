@@ -19,6 +19,8 @@ use crate::{ClassicHead, Exit};
 
 /// How long an owner is searched for, each time.
 pub const OWNER_LOCATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an owner may take to answer, each time; also how long it may take to say that it is there.
+pub const OWNER_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often an owner is told the same before it counts as gone.
 pub const OWNER_ATTEMPTS: usize = 3;
 /// How often we look whether the owner is still there.
@@ -154,7 +156,7 @@ fn checkpoint(
     cause: u16,
     detail: i32,
 ) -> Result<(), Error> {
-    let options = TransOptions { locate_timeout: OWNER_LOCATE_TIMEOUT, ..TransOptions::default() };
+    let options = options();
     let client = Client::new(&*server.world().transactions, &options);
     let mut attempt = 1;
     loop {
@@ -168,9 +170,17 @@ fn checkpoint(
 
 /// Any answer, even an error, comes from somebody who is there.
 fn is_there(server: &ProcessServer, owner: &Capability) -> bool {
+    let options = TransOptions { locate_timeout: amoeba_world::LOCATE_TIMEOUT_DEFAULT, ..options() };
+    let client = Client::new(&*server.world().transactions, &options);
     owner.is_null()
-        || !matches!(
-            standard::info(&server.world().transactions, owner, 0),
-            Err(Error::NotSent(_) | Error::MaybeExecuted(_))
-        )
+        || !matches!(standard::info(client, owner, 0), Err(Error::NotSent(_) | Error::MaybeExecuted(_)))
+}
+
+/// An owner that takes a question and never answers must not keep its thread.
+fn options() -> TransOptions {
+    TransOptions {
+        locate_timeout: OWNER_LOCATE_TIMEOUT,
+        deadline: Some(OWNER_ANSWER_TIMEOUT),
+        ..TransOptions::default()
+    }
 }

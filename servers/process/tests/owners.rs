@@ -134,3 +134,40 @@ fn a_process_whose_owner_is_gone_is_hung_up_and_ended() {
         });
     });
 }
+
+/// Starts a process whose owner takes every question and answers none.
+fn call_silently(place: &Place, server: &Capability) -> Capability {
+    let world = place.world.clone();
+    let listener = world.transactions.listen(&GetPort::from_bytes(*b"silent"), 4096).unwrap();
+    let port = listener.put_port();
+    let keep = move || {
+        let mut kept = Vec::new();
+        while let Ok(incoming) = listener.getreq() {
+            kept.push(incoming);
+        }
+    };
+    drop(world.threads.spawn("silent", keep).unwrap());
+    let program = Program::HostPath(b"x".to_vec());
+    let mut descriptor = ProcessDescriptor::new("sim", program, vec![b"x".to_vec()]);
+    descriptor.owner = Capability { port, ..Capability::from_bytes([1; 16]) };
+    process::exec(&world, server, descriptor.encode().unwrap()).unwrap()
+}
+
+#[test]
+fn an_owner_that_takes_a_stun_and_never_answers_is_given_up() {
+    for_each_seed(0..10, |seed| {
+        Sim::new(seed, Config::default()).run(|sim| {
+            let (here, there) = (sim.add_host(), sim.add_host());
+            let host = FakeHost::default();
+            let seen = host.0.clone();
+            let server = launch(sim, here, move |place| serve(place, host));
+            let process = launch(sim, there, move |place| call_silently(place, &server));
+            let waiter = sim.spawn(here, "waiter", move |place| {
+                process::stun(&place.world, &process, 0).unwrap();
+                process::wait(&place.world, &process).unwrap().signal
+            });
+            assert_eq!(waiter.join(), Some(9));
+            assert_eq!(*seen.lock().unwrap(), [9]);
+        });
+    });
+}
