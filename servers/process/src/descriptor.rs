@@ -35,6 +35,8 @@ pub const SCRATCH_FILES_MAX: usize = 256;
 /// The most bytes of a file's name in a scratch directory.
 pub const FILE_NAME_SIZE_MAX: usize = 255;
 
+/// The most bytes of a command line in a `Debug` form.
+const DEBUG_SIZE_MAX: usize = 255;
 const MAGIC: [u8; 8] = *b"AmoebaPD";
 const VERSION: u16 = 1;
 const FLAGS_KNOWN: u16 = 0b1111;
@@ -168,7 +170,9 @@ pub struct Thread {
 }
 
 /// A process as data. [`ProcessDescriptor::encode`] and [`ProcessDescriptor::parse`] are inverse.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Its `Debug` form leaves out the environment strings, and shows the command line without secrets.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ProcessDescriptor {
     /// CPU type and system, as in `x86_64-linux`; empty when any will do (a script).
     pub architecture: Vec<u8>,
@@ -200,6 +204,19 @@ pub struct ProcessDescriptor {
     pub segments: Vec<Segment>,
     /// Its threads; none for a virgin process.
     pub threads: Vec<Thread>,
+}
+
+impl std::fmt::Debug for ProcessDescriptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProcessDescriptor")
+            .field("command_line", &self.command_line(DEBUG_SIZE_MAX))
+            .field("architecture", &String::from_utf8_lossy(&self.architecture))
+            .field("process", &self.process)
+            .field("owner", &self.owner)
+            .field("detached", &self.detached)
+            .field("terminal", &self.terminal)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ProcessDescriptor {
@@ -573,6 +590,17 @@ mod tests {
             bytes[at..at + 3].copy_from_slice(bad);
             assert_eq!(ProcessDescriptor::parse(&bytes), Err(DescriptorError::Malformed));
         }
+    }
+
+    #[test]
+    fn debug_shows_no_environment_and_no_capability() {
+        let mut descriptor = echo();
+        let secret = Capability::from_bytes([0xAB; 16]).to_text();
+        descriptor.arguments = vec![b"curl".to_vec(), secret.clone().into_bytes()];
+        descriptor.environment = vec![b"PASSWORD=hunter2".to_vec()];
+        let shown = format!("{:?}", crate::Spec { descriptor, index: 7 });
+        assert!(shown.contains("curl") && shown.contains('7'), "{shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains(&secret), "{shown}");
     }
 
     #[test]
