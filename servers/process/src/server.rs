@@ -3,6 +3,7 @@
 //! It makes no system call: [`Guests`] does. Its table lies in a `std` mutex that is held for moments and never while
 //! something is sent, started, stopped or waited for.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -50,13 +51,15 @@ impl ProcessServer {
         random: CheckField,
         guests: Arc<dyn Guests>,
     ) -> Arc<ProcessServer> {
+        // Numbers begin anywhere: one that was written down in an earlier life of the server hardly names another process.
+        let last = u16::from_le_bytes(amoeba_world::random(&*world.entropy));
         Arc::new_cyclic(|me| ProcessServer {
             world,
             port,
             secret,
             random,
             guests,
-            table: Mutex::default(),
+            table: Mutex::new(Table::after(last)),
             me: me.clone(),
         })
     }
@@ -171,7 +174,7 @@ impl ProcessServer {
             guest: None,
             exit: None,
             exec: None,
-            waiters: Vec::new(),
+            waiters: VecDeque::new(),
             mailbox: None,
             stuns: 0,
         };
@@ -542,19 +545,20 @@ impl process::Serve for ProcessServer {
 
     fn wait(&self, _call: &Call, object: Object<{ READ.bits() }>, pending: Pending<ExitRecord>) {
         let mut pending = Some(pending);
-        let answer = self.with(object.number(), |process| {
+        // Whose wait is over, and with what.
+        let over = self.with(object.number(), |process| {
             if let Some(exit) = &process.exit {
-                return Ok(Some(exit_record(exit)));
+                return Ok(pending.take().map(|pending| (pending, Ok(exit_record(exit)))));
             }
-            if process.waiters.len() >= WAITERS_MAX {
-                return Err(Status::STD_NOSPACE);
-            }
+            let full = process.waiters.len() >= WAITERS_MAX;
+            let oldest = if full { process.waiters.pop_front() } else { None };
             process.waiters.extend(pending.take());
-            Ok(None)
+            Ok(oldest.map(|oldest| (oldest, Err(Status::STD_NOSPACE))))
         });
-        if let Some(pending) = pending {
-            // An answer without a record means that the duty to answer was left with the process.
-            pending.send(answer.and_then(|record| record.ok_or(Status::STD_SYSERR)));
+        match (over, pending) {
+            (Ok(Some((waiter, answer))), _) => waiter.send(answer),
+            (Err(status), Some(pending)) => pending.send(Err(status)),
+            _ => {}
         }
     }
 

@@ -15,7 +15,8 @@ use crate::{Exit, Guest};
 pub const PROCESSES_MAX: usize = 4096;
 /// How many processes are remembered after their end; then the one that ended first is forgotten.
 pub const REMEMBERED_MAX: usize = 256;
-/// The most clients that wait for one process. One more is STD_NOSPACE.
+/// The most clients that wait for one process. For one more the one that has waited longest is told STD_NOSPACE: a
+/// client that has died leaves its place only so.
 pub const WAITERS_MAX: usize = 1024;
 
 /// 'P' in bits 16 to 23 of an object number.
@@ -91,7 +92,7 @@ pub(crate) struct Process {
     pub(crate) exit: Option<Exit>,
     /// The duty to answer exec, until the program runs.
     pub(crate) exec: Option<Pending<Capability>>,
-    pub(crate) waiters: Vec<Pending<ExitRecord>>,
+    pub(crate) waiters: VecDeque<Pending<ExitRecord>>,
     /// What is to be told to the owner; `None` as long as there never was one.
     pub(crate) mailbox: Option<Arc<Mailbox>>,
     /// How often it was stunned: tells an answer to an earlier stun from one to this.
@@ -103,7 +104,6 @@ pub(crate) struct Process {
 pub(crate) struct Full;
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Table {
     processes: BTreeMap<u16, Process>,
     ended: VecDeque<u16>,
@@ -111,6 +111,11 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// A table whose first process has the number after `last`.
+    pub(crate) fn after(last: u16) -> Table {
+        Table { processes: BTreeMap::new(), ended: VecDeque::new(), next: last }
+    }
+
     pub(crate) fn get(&self, index: u16) -> Option<&Process> {
         self.processes.get(&index)
     }

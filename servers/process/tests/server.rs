@@ -7,7 +7,7 @@ use std::time::Duration;
 use amoeba_cap::{Capability, CheckField, GetPort, ObjectNumber, Rights, ServerSecret};
 use amoeba_process::{
     ClassicHead, Events, Exit, Guest, GuestError, Guests, HostLoad, PROCESSES_MAX, ProcessDescriptor,
-    ProcessServer, Program, REMEMBERED_MAX, Spec, WindowSize, status,
+    ProcessServer, Program, REMEMBERED_MAX, Spec, WAITERS_MAX, WindowSize, status,
 };
 use amoeba_server::{Call, Object, Objects, Pending};
 use amoeba_stubs::{owner, process, standard};
@@ -106,6 +106,16 @@ impl Guests for FakeHost {
     }
 }
 
+/// A process server over a host of its own.
+fn serve(world: &World, port: &[u8; 6]) -> (Capability, Arc<FakeHost>) {
+    let host = Arc::new(FakeHost::default());
+    let listener = world.transactions.listen(&GetPort::from_bytes(*port), process::REQUEST_SIZE_MAX).unwrap();
+    let (secret, random) = (ServerSecret::from_bytes([3; 32]), CheckField::from_bytes([4; 6]));
+    let server = ProcessServer::new(world.clone(), listener.put_port(), secret, random, host.clone());
+    drop(process::start(world, listener, server.clone(), 3).unwrap());
+    (server.super_capability(), host)
+}
+
 struct Fixture {
     world: World,
     host: Arc<FakeHost>,
@@ -115,13 +125,8 @@ struct Fixture {
 impl Fixture {
     fn start() -> Fixture {
         let world = amoeba_loopback::world();
-        let host = Arc::new(FakeHost::default());
-        let port = GetPort::from_bytes(*b"procsv");
-        let listener = world.transactions.listen(&port, process::REQUEST_SIZE_MAX).unwrap();
-        let (secret, random) = (ServerSecret::from_bytes([3; 32]), CheckField::from_bytes([4; 6]));
-        let server = ProcessServer::new(world.clone(), listener.put_port(), secret, random, host.clone());
-        drop(process::start(&world, listener, server.clone(), 3).unwrap());
-        Fixture { world, host, server: server.super_capability() }
+        let (server, host) = serve(&world, b"procsv");
+        Fixture { world, host, server }
     }
 
     fn exec(&self, descriptor: &ProcessDescriptor) -> Result<Capability, Error> {
@@ -133,7 +138,7 @@ impl Fixture {
     }
 
     fn guest(&self, process: &Capability) -> Arc<FakeGuest> {
-        self.host.guests.lock().unwrap()[&((process.object().get() & 0xFFFF) as u16)].clone()
+        self.host.guests.lock().unwrap()[&index_of(process)].clone()
     }
 
     fn state(&self, process: &Capability) -> u8 {
@@ -152,6 +157,10 @@ impl Fixture {
         }
         panic!("never happened: {what}");
     }
+}
+
+fn index_of(process: &Capability) -> u16 {
+    (process.object().get() & 0xFFFF) as u16
 }
 
 fn command(name: &str) -> ProcessDescriptor {
@@ -275,6 +284,43 @@ fn a_process_that_ends_before_anybody_looks_is_answered_for() {
 }
 
 #[test]
+fn numbers_begin_elsewhere_in_every_life_of_the_server() {
+    let world = amoeba_loopback::world();
+    let first = |port: &[u8; 6]| {
+        let (server, _) = serve(&world, port);
+        index_of(&process::exec(&world, &server, command("cc").encode().unwrap()).unwrap())
+    };
+    assert_ne!(first(b"life-1"), first(b"life-2"));
+}
+
+#[test]
+fn one_client_too_many_displaces_the_one_that_has_waited_longest() {
+    let fixture = Fixture::start();
+    let process = fixture.run("cc").unwrap();
+    let wait = || {
+        let world = fixture.world.clone();
+        let threads = world.threads.clone();
+        threads.spawn("waiter", move || process::wait(&world, &process)).unwrap()
+    };
+    let waiting = |count: usize| {
+        let line = format!("waiting clients {count},");
+        fixture.eventually("they wait", || {
+            standard::status_text(&fixture.world, &process).unwrap().contains(&line)
+        });
+    };
+    let oldest = wait();
+    waiting(1);
+    let others: Vec<_> = (1..WAITERS_MAX).map(|_| wait()).collect();
+    waiting(WAITERS_MAX);
+    let last = wait();
+    assert_eq!(oldest.join().unwrap(), Err(refused(Status::STD_NOSPACE)));
+    fixture.guest(&process).events.exited(Exit { code: 3, ..Exit::default() });
+    for waiter in others.into_iter().chain([last]) {
+        assert_eq!(waiter.join().unwrap().unwrap().code, 3);
+    }
+}
+
+#[test]
 fn rights_are_needed_for_what_they_name() {
     let fixture = Fixture::start();
     let process = fixture.run("cc").unwrap();
@@ -290,7 +336,7 @@ fn rights_are_needed_for_what_they_name() {
     let exec = process::exec(&fixture.world, &looker, command("cc").encode().unwrap());
     assert_eq!(exec, Err(refused(Status::STD_DENIED)));
     // Who may only look at the server may only look at its processes.
-    let found = process::lookup_process(&fixture.world, &looker, 1).unwrap();
+    let found = process::lookup_process(&fixture.world, &looker, index_of(&process)).unwrap();
     assert_eq!(found.rights(), process::READ);
     assert_eq!(found, reader);
     let mut forged = process;
@@ -392,7 +438,7 @@ fn comments_logs_and_sizes_reach_their_process() {
     process::resize(&fixture.world, &process, 24, 80).unwrap();
     assert_eq!(fixture.guest(&process).seen(), ["resize 24x80"]);
     let log = process::read_log(&fixture.world, &process, 5, u32::MAX).unwrap();
-    assert_eq!(log.data, format!("1 5 {}", process::LOG_READ_MAX).into_bytes());
+    assert_eq!(log.data, format!("{} 5 {}", index_of(&process), process::LOG_READ_MAX).into_bytes());
     assert_eq!(process::signal(&fixture.world, &process, 0), Err(refused(Status::STD_ARGBAD)));
     assert_eq!(process::signal(&fixture.world, &process, 65), Err(refused(Status::STD_ARGBAD)));
 }
@@ -405,7 +451,7 @@ fn tables_are_bounded_and_the_oldest_end_is_forgotten() {
         fixture.run("at-once").unwrap();
     }
     assert_eq!(process::wait(&fixture.world, &first), Err(refused(Status::STD_CAPBAD)));
-    assert_eq!(*fixture.host.forgotten.lock().unwrap(), [1]);
+    assert_eq!(*fixture.host.forgotten.lock().unwrap(), [index_of(&first)]);
     for _ in 0..PROCESSES_MAX {
         fixture.run("cc").unwrap();
     }
