@@ -22,6 +22,8 @@ pub(crate) const HOME: &[u8] = b"/home";
 const WORK_VARIABLE: &str = "AMOEBA_WORK";
 /// The file server that new files are made on.
 pub(crate) const FILE_SERVER: &[u8] = b"/profile/cap/bulletsvr/default";
+/// Names all file servers, each by its host, and one of them `default`.
+const FILE_SERVERS: &[u8] = b"/profile/cap/bulletsvr";
 /// How long a command that only looks waits for an object's server.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Rows whose capabilities are asked for at once.
@@ -166,10 +168,40 @@ impl Graph {
         self.at_root(FILE_SERVER).context("no file server").hint("see `amoeba status`")
     }
 
+    /// All servers that files can be made on, that of new files first.
+    pub(crate) fn file_servers(&self) -> anyhow::Result<Vec<Capability>> {
+        let mut servers = vec![self.file_server()?];
+        let directory = Place::Path(FILE_SERVERS.to_vec());
+        for row in self.list(&directory)?.rows {
+            // A name that has vanished since, or is closed to this user.
+            let Ok(found) = self.lookup(&directory.child(&row.name)) else { continue };
+            if servers.iter().all(|server| server.port != found.capability.port) {
+                servers.push(found.capability);
+            }
+        }
+        Ok(servers)
+    }
+
+    /// How a command that only looks does its transactions.
+    pub(crate) fn look_options(&self) -> TransOptions {
+        TransOptions { locate_timeout: LOOK_TIMEOUT, ..TransOptions::default() }
+    }
+
     /// The information line of an object.
     pub(crate) fn info(&self, object: &Capability) -> Result<String, Refusal> {
-        let options = TransOptions { locate_timeout: LOOK_TIMEOUT, ..TransOptions::default() };
-        standard::info_text(Client::new(&*self.world().transactions, &options), object)
+        standard::info_text(Client::new(&*self.world().transactions, &self.look_options()), object)
+    }
+
+    /// The first replica of an object that answers, and what it is.
+    pub(crate) fn answering(&self, replicas: &CapabilitySet) -> anyhow::Result<(Capability, Kind)> {
+        let mut failure = anyhow::Error::from(NameError::Unavailable);
+        for replica in replicas.current() {
+            match self.kind(replica) {
+                Ok(kind) => return Ok((*replica, kind)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     /// What an object is.

@@ -2,6 +2,7 @@
 
 mod cap;
 mod cat;
+mod completions;
 mod cp;
 mod dev;
 mod down;
@@ -12,6 +13,7 @@ pub(crate) mod kill;
 mod ln;
 mod logs;
 mod ls;
+mod man;
 mod map;
 mod mkdir;
 mod mv;
@@ -24,16 +26,21 @@ mod run;
 mod stat;
 mod status;
 mod stun;
+mod top;
 mod up;
 mod wait;
 mod why;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
 use crate::Context;
 use crate::failure::FAILED;
+
+/// The exit code of a command line that cannot be understood.
+const WRONG_COMMAND_LINE: u8 = 2;
 
 /// What a person can ask for.
 #[derive(Subcommand)]
@@ -63,7 +70,19 @@ pub(crate) enum Command {
     Join(join::Arguments),
     Status(status::Arguments),
     Host(host::Arguments),
+    Top(top::Arguments),
     Dev(dev::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
+}
+
+/// The exit code of a wrong command line; `word` says which command it was to be. Where exit codes are those of what is
+/// run, it is the one that says that nothing ran.
+pub(crate) fn usage_code(word: Option<&OsStr>) -> u8 {
+    match word.and_then(OsStr::to_str) {
+        Some("run" | "map" | "dev") => run::OUR_FAULT,
+        _ => WRONG_COMMAND_LINE,
+    }
 }
 
 impl Command {
@@ -88,6 +107,9 @@ impl Command {
             Command::Kill(arguments) => arguments.run(context)?,
             Command::Logs(arguments) => arguments.run(context)?,
             Command::Why(arguments) => arguments.run(context)?,
+            Command::Top(arguments) => arguments.run(context)?,
+            Command::Completions(arguments) => arguments.run(context)?,
+            Command::Man(arguments) => arguments.run(context)?,
             Command::Host(arguments) => arguments.run(context)?,
             Command::Stun(arguments) => arguments.run(context)?,
             Command::Resume(arguments) => arguments.run(context)?,

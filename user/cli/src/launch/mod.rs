@@ -2,8 +2,10 @@
 //! that takes it.
 //!
 //! - [`program`] finds what is to run, [`pool`] where.
+//! - [`files`] go along with it and come back.
 //! - [`owner`] is the object that hears of a process's end.
 
+pub(crate) mod files;
 pub(crate) mod owner;
 pub(crate) mod pool;
 pub(crate) mod program;
@@ -37,8 +39,8 @@ pub(crate) const NOT_FOUND: u8 = 127;
 const NO_PROGRAM: Status = Status(-1900);
 /// The original's status for a program that cannot be read.
 const UNREADABLE: Status = Status(-1902);
-/// Environment strings that say where this program's own capabilities are; the process gets its own.
-const NOT_PASSED_ON: [&str; 2] = ["AMOEBA_CAPS_FD", "AMOEBA_SOCKET"];
+/// Environment strings that say where this program's own system and capabilities are; the process gets its own.
+const NOT_PASSED_ON: [&str; 3] = ["AMOEBA_CAPS_FD", "AMOEBA_SOCKET", "AMOEBA_STATE"];
 /// Hosts that are tried for one process.
 const HOSTS_TRIED_MAX: usize = 4;
 /// Bytes at the beginning of a program that tell what it is for.
@@ -56,6 +58,8 @@ pub(crate) struct Options {
     /// Its working directory; without it this one
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) files: files::FileOptions,
 }
 
 /// What all processes of one command have in common.
@@ -253,6 +257,9 @@ pub(crate) fn not_started(why: NotStarted, shown: &str, descriptor: &ProcessDesc
         Refusal::Refused(UNREADABLE) => failed(shown, format!("permission denied{at}"), CANNOT_EXECUTE),
         Refusal::Refused(process::NOTEXEC) => {
             failed(shown, format!("cannot be executed{at}"), CANNOT_EXECUTE)
+        }
+        Refusal::Refused(process::NOINPUT) => {
+            anyhow!("its files cannot be brought{at}").context(Code(CANNOT_EXECUTE)).context(shown.to_owned())
         }
         Refusal::Refused(process::BADARCH) => {
             failed(shown, format!("is for another kind of processor{at}"), CANNOT_EXECUTE)

@@ -26,6 +26,7 @@ use serde::Serialize;
 
 use crate::failure::{Advise, Code};
 use crate::graph::Graph;
+use crate::launch::files::Porter;
 use crate::launch::owner::Owner;
 use crate::launch::{self, CANNOT_EXECUTE, Launcher};
 use crate::out::printable;
@@ -60,7 +61,8 @@ const SIGTERM: i32 = 15;
 /// whichever ends first. After a failure nothing new is started, unless --keep-going says so.
 #[derive(Args)]
 #[command(after_help = "\
-Example: amoeba map gzip -k ::: *.log
+Examples: amoeba map gzip -k ::: *.log
+          amoeba map --in {} --out {}.gz gzip -k ::: *.log    (on hosts that do not have the files)
 Exit code: 0 when all succeeded; else the code of the first failure in the order of the arguments, as `amoeba run` gives
 it; 128 + N when signal N ended it.")]
 pub(crate) struct Arguments {
@@ -122,11 +124,13 @@ impl Arguments {
         let hosts = launcher.targets(&plan.need, jobs);
         let hosts = hosts.map_err(|why| anyhow!("no host can run it\n{}", why.trim_end()));
         let hosts = hosts.with_context(|| plan.shown.clone()).code(CANNOT_EXECUTE)?;
+        let luggage = if self.how.files.any() { Some((self.how.files, Porter::new(&graph)?)) } else { None };
         let total = arguments.len();
         let work = Arc::new(Work {
             launcher,
             plan,
             arguments,
+            luggage,
             retries: self.retries,
             retry_maybe: self.retry_maybe,
             keep_going: self.keep_going,

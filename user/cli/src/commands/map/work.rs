@@ -9,6 +9,7 @@ use amoeba_cap::Capability;
 use amoeba_name::Environment;
 use amoeba_process::ProcessDescriptor;
 use amoeba_stream::{Sink, StreamServer};
+use amoeba_stubs::process::ResultRecord;
 use amoeba_stubs::{Client, process};
 use amoeba_threads::{Condition, Mutex};
 use amoeba_wire::Status;
@@ -16,6 +17,7 @@ use amoeba_world::World;
 
 use super::spool::{Spool, Store};
 use crate::failure::{MAY_HAVE_RUN, report};
+use crate::launch::files::{self, Luggage, Porter, Sent};
 use crate::launch::pool::Target;
 use crate::launch::{self, Launcher, Plan};
 
@@ -58,6 +60,8 @@ pub(super) struct Work {
     /// The process without its argument.
     pub(super) plan: Plan,
     pub(super) arguments: Vec<Vec<u8>>,
+    /// Files that go along with each process, `{}` in their names filled, and the way for them.
+    pub(super) luggage: Option<(files::FileOptions, Porter)>,
     pub(super) retries: u32,
     /// Whether to try again what may have run.
     pub(super) retry_maybe: bool,
@@ -83,6 +87,7 @@ pub(super) struct Progress {
 }
 
 /// How one try ended.
+#[derive(Default)]
 struct Tried {
     host: String,
     code: u8,
@@ -91,6 +96,9 @@ struct Tried {
     may_pass: bool,
     /// Whether nobody knows if it ran.
     maybe: bool,
+    /// Whether it ran to its end, and the files it has left.
+    has_run: bool,
+    left: Vec<ResultRecord>,
 }
 
 impl Work {
@@ -203,13 +211,34 @@ impl Work {
             return Tried::ours("too many streams");
         };
         let mut descriptor = self.descriptor(index);
+        let luggage = match self.send_files(index) {
+            Ok(luggage) => luggage,
+            Err(error) => return Tried::failed(String::new(), &error),
+        };
+        descriptor.scratch = luggage.as_ref().map(|(_, sent)| sent.scratch.clone());
         for (name, object) in [(Environment::STDOUT, out_object), (Environment::STDERR, error_object)] {
             descriptor.capabilities.push((name.as_bytes().to_vec(), object));
         }
-        let tried = self.start_and_wait(index, host, &descriptor, [(output, out_sink), (errors, error_sink)]);
+        let mut tried =
+            self.start_and_wait(index, host, &descriptor, [(output, out_sink), (errors, error_sink)]);
         self.streams.remove(&out_object);
         self.streams.remove(&error_object);
+        if let (Some((luggage, _)), Some((_, porter)), true) = (&luggage, &self.luggage, tried.has_run)
+            && let Err(error) = porter.fetch(luggage, &tried.left, tried.code == 0)
+        {
+            let failed = Tried::failed(tried.host.clone(), &error);
+            tried = Tried { code: if tried.code == 0 { failed.code } else { tried.code }, ..failed };
+        }
         tried
+    }
+
+    /// The files of one argument's process, on their way.
+    fn send_files(&self, index: usize) -> anyhow::Result<Option<(Luggage, Sent)>> {
+        let Some((options, porter)) = &self.luggage else { return Ok(None) };
+        let argument = &self.arguments[index];
+        let luggage = options.luggage(|word| fill(word, argument).unwrap_or_else(|| word.to_vec()))?;
+        let sent = porter.send(&luggage)?;
+        Ok(Some((luggage, sent)))
     }
 
     fn start_and_wait(
@@ -267,7 +296,9 @@ impl Work {
                 let why = String::from_utf8_lossy(&exit.reason).into_owned();
                 Tried { why: Some(why), ..Tried::ended(&target, exit.code) }
             }
-            (Ok(exit), None) => Tried::ended(&target, exit.code),
+            (Ok(exit), None) => {
+                Tried { has_run: true, left: exit.results, ..Tried::ended(&target, exit.code) }
+            }
             (Err(error), _) => {
                 *host = None;
                 let why = format!("{}; it may have run", launch::lost(error, &target));
@@ -302,18 +333,18 @@ impl Work {
 
 impl Tried {
     fn ended(target: &Target, code: u8) -> Tried {
-        Tried { host: target.host.clone(), code, why: None, may_pass: false, maybe: false }
+        Tried { host: target.host.clone(), code, ..Tried::default() }
     }
 
     fn failed(host: String, error: &anyhow::Error) -> Tried {
         let report = report(error, OUR_FAULT);
         let why = report.text.unwrap_or_default();
         let why = why.trim_start_matches("amoeba: ").lines().next().unwrap_or_default().to_owned();
-        Tried { host, code: report.code, why: Some(why), may_pass: false, maybe: false }
+        Tried { host, code: report.code, why: Some(why), ..Tried::default() }
     }
 
     fn ours(why: &str) -> Tried {
-        Tried { host: String::new(), code: OUR_FAULT, why: Some(why.into()), may_pass: false, maybe: false }
+        Tried { code: OUR_FAULT, why: Some(why.into()), ..Tried::default() }
     }
 }
 

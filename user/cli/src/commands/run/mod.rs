@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use amoeba_process::WindowSize;
+use amoeba_stubs::process::ResultRecord;
 use amoeba_wire::Status;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 use crate::failure::{Advise, MAY_HAVE_RUN};
 use crate::graph::Graph;
+use crate::launch::files::Porter;
 use crate::launch::owner::Owner;
 use crate::launch::{self, Launcher, Plan};
 use crate::{Context, Standard, Start, duration, place};
@@ -84,7 +86,12 @@ impl Arguments {
         // All are found before any is started.
         let mut plans = commands.iter().map(plan).collect::<anyhow::Result<Vec<Plan>>>()?;
         if !self.detach {
-            return self.run_attached(context, &graph, &launcher, plans);
+            let code = self
+                .with_files(&graph, &mut plans, |plans| self.run_attached(context, &graph, &launcher, plans));
+            return code;
+        }
+        if self.how.files.any() {
+            return Err(anyhow!("--in and --out are for a command that is waited for, not with -d"));
         }
         let mut plan = plans.pop().expect("a pipeline is not detached, and there is one command at least");
         plan.descriptor.detached = true;
@@ -106,6 +113,29 @@ impl Arguments {
         let commands = pipeline::parse(text).with_context(|| text.to_owned());
         let commands = commands.hint("`amoeba run -- sh -c '...'` has a shell do it, on one host")?;
         Ok(commands.into_iter().map(|words| words.into_iter().map(OsString::from).collect()).collect())
+    }
+
+    /// Runs the command with the files that go along, and brings back what it has left.
+    fn with_files(
+        &self,
+        graph: &Graph,
+        plans: &mut [Plan],
+        run: impl FnOnce(&mut [Plan]) -> anyhow::Result<(u8, Vec<ResultRecord>)>,
+    ) -> anyhow::Result<ExitCode> {
+        if !self.how.files.any() {
+            return Ok(ExitCode::from(run(plans)?.0));
+        }
+        let [plan] = plans else {
+            return Err(anyhow!("--in and --out are for one command, not for a pipeline"));
+        };
+        let luggage = self.how.files.luggage(<[u8]>::to_vec)?;
+        let porter = Porter::new(graph)?;
+        let sent = porter.send(&luggage)?;
+        plan.need.ship = luggage.size();
+        plan.descriptor.scratch = Some(sent.scratch.clone());
+        let (code, left) = run(plans)?;
+        porter.fetch(&luggage, &left, code == 0)?;
+        Ok(ExitCode::from(code))
     }
 
     fn start_detached(
@@ -133,8 +163,8 @@ impl Arguments {
         context: &Context<'_>,
         graph: &Graph,
         launcher: &Launcher,
-        mut plans: Vec<Plan>,
-    ) -> anyhow::Result<ExitCode> {
+        plans: &mut [Plan],
+    ) -> anyhow::Result<(u8, Vec<ResultRecord>)> {
         let console = context.system.console();
         let world = graph.world();
         let streams = Streams::serve(world, plans.len())?;
@@ -178,15 +208,15 @@ impl Arguments {
         let delivered = streams.finish();
         drop(keys);
         owner.wait_until_told(ends.iter().filter(|end| end.result.is_ok()).count());
-        let code = exit_code(&plans, ends)?;
+        let (code, left) = result_of(plans, ends)?;
         delivered.context("output of the command is lost")?;
-        Ok(ExitCode::from(if job.timed_out() { TIMEOUT } else { code }))
+        Ok((if job.timed_out() { TIMEOUT } else { code }, left))
     }
 }
 
-/// The exit code of the last command, when all have run to their end.
-fn exit_code(plans: &[Plan], ends: Vec<End>) -> anyhow::Result<u8> {
-    let mut code = 0;
+/// The exit code of the last command and the files it has left, when all have run to their end.
+fn result_of(plans: &[Plan], ends: Vec<End>) -> anyhow::Result<(u8, Vec<ResultRecord>)> {
+    let (mut code, mut left) = (0, Vec::new());
     for (plan, End { target, result }) in plans.iter().zip(ends) {
         let exit = result
             .map_err(|error| launch::lost(error, &target))
@@ -198,7 +228,7 @@ fn exit_code(plans: &[Plan], ends: Vec<End>) -> anyhow::Result<u8> {
             let why = if why.is_empty() { Status(exit.status).to_string() } else { why };
             return Err(launch::failed(&plan.shown, why, exit.code));
         }
-        code = exit.code;
+        (code, left) = (exit.code, exit.results);
     }
-    Ok(code)
+    Ok((code, left))
 }
