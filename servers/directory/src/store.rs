@@ -346,7 +346,10 @@ impl Store {
             })
             .map_err(damaged)?;
         for object in expired {
-            while self.update(Update::Expire(object))? == Outcome::More {}
+            let mut begun = false;
+            while self.update(Update::Expire { object, begun })? == Outcome::More {
+                begun = true;
+            }
         }
         Ok(())
     }
@@ -455,6 +458,7 @@ impl Store {
                 port: self.port,
                 entropy: &*self.world.entropy,
                 time,
+                is_used: &|object| self.used.is_marked(object),
             };
             match planner.plan(&waiting.update) {
                 Ok((changes, outcome)) => {

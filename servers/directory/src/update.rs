@@ -75,8 +75,15 @@ pub enum Update {
     Touch(Vec<ObjectNumber>),
     /// Everything is one tick older.
     Tick,
-    /// A directory nobody touched for [`LIFE_MAX`] ticks goes, rows first, in as many updates as it takes.
-    Expire(ObjectNumber),
+    /// A directory nobody touched for [`LIFE_MAX`] ticks goes, in as many updates as it takes, unless it was used
+    /// meanwhile. The first one makes its capabilities worthless, so that nobody sees half of it; the others have
+    /// `begun` set.
+    Expire {
+        /// Which directory.
+        object: ObjectNumber,
+        /// Whether an earlier update has begun to remove it.
+        begun: bool,
+    },
 }
 
 /// What an update did.
@@ -192,6 +199,8 @@ pub struct Planner<'a, 'txn> {
     pub entropy: &'a dyn Entropy,
     /// The time of the entry.
     pub time: u64,
+    /// Whether a directory was used since the tables last heard of it.
+    pub is_used: &'a dyn Fn(ObjectNumber) -> bool,
 }
 
 impl Planner<'_, '_> {
@@ -235,7 +244,7 @@ impl Planner<'_, '_> {
                 Ok((objects.map(|&object| Change::Touch(object)).collect(), Outcome::Done))
             }
             Update::Tick => done(Change::Tick),
-            Update::Expire(object) => self.expire(*object),
+            Update::Expire { object, begun } => self.expire(*object, *begun),
         }
     }
 
@@ -415,14 +424,15 @@ impl Planner<'_, '_> {
         done(Change::Remove(private.object))
     }
 
-    fn expire(&self, object: ObjectNumber) -> Plan {
+    fn expire(&self, object: ObjectNumber, begun: bool) -> Plan {
         let Some(directory) = self.tables.directory(object)? else {
             return Ok((Vec::new(), Outcome::Done));
         };
-        if object == ROOT || !is_expired(&directory, self.tables.state.tick) {
+        let expired = begun || is_expired(&directory, self.tables.state.tick) && !(self.is_used)(object);
+        if object == ROOT || !expired {
             return Ok((Vec::new(), Outcome::Done));
         }
-        let mut changes = Vec::new();
+        let mut changes = vec![Change::Random(object, CheckField::from_bytes(random(self.entropy)))];
         self.tables.rows_after(object, None, |(name, _)| {
             changes.push(Change::Delete(object, name));
             changes.len() < CHANGES_MAX

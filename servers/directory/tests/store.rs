@@ -419,6 +419,33 @@ fn what_nobody_touches_for_48_ticks_goes() {
 }
 
 #[test]
+fn what_is_used_after_the_scan_and_before_its_end_stays_whole() {
+    let service = Service::new();
+    let store = service.open().unwrap();
+    let late = create(&store);
+    for number in 0..1500 {
+        store.update(append(late, &format!("r{number}"), number)).unwrap();
+    }
+    for _ in 0..48 {
+        store.update(Update::Tick).unwrap();
+    }
+    store.mark_used(late.object);
+    let expire = |begun| store.update(Update::Expire { object: late.object, begun });
+    assert_eq!(expire(false), Ok(Outcome::Done));
+    assert_eq!(store.directory(late.object).unwrap().unwrap().rows, 1500);
+    store.age().unwrap();
+    for _ in 0..47 {
+        store.update(Update::Tick).unwrap();
+    }
+    assert_eq!(expire(false), Ok(Outcome::More));
+    let refused = store.update(append(late, "one more", 1));
+    assert_eq!(refused, Err(Refusal::BadCapability), "nobody sees half of it");
+    store.mark_used(late.object);
+    assert_eq!(expire(true), Ok(Outcome::Done), "too late");
+    assert!(store.directory(late.object).unwrap().is_none());
+}
+
+#[test]
 fn damaged_tables_are_an_error_and_no_panic() {
     let service = Service::new();
     let root = service.root().private;
