@@ -44,6 +44,8 @@ pub const LOCATE_INTERVAL: Duration = Duration::from_millis(100);
 pub const LOCATE_INTERVAL_MAX: Duration = Duration::from_millis(800);
 /// Messages that may wait for one address to be located.
 pub const LOCATE_QUEUE_MAX: usize = 64;
+/// Bytes of messages that may wait for addresses to be located in all; past it a message comes back, unless none waits.
+pub const LOCATE_QUEUE_SIZE_MAX: usize = if cfg!(test) { 1 << 20 } else { 1280 << 20 };
 /// Addresses that may be searched for at once.
 pub const LOCATES_MAX: usize = 1024;
 /// The smallest packet a link must carry: a header and the first fragment of a transaction (24 + 32 bytes).
@@ -153,6 +155,8 @@ pub struct FlipBox {
     local: BTreeMap<Address, usize>,
     routes: RouteTable,
     locating: BTreeMap<Address, Locating>,
+    /// Bytes of messages that wait there.
+    locating_size: usize,
     seen: Seen,
     reassembly: Reassembly,
     outbox: Outbox,
@@ -193,6 +197,7 @@ impl FlipBox {
             local: BTreeMap::new(),
             routes: RouteTable::default(),
             locating: BTreeMap::new(),
+            locating_size: 0,
             seen: Seen::default(),
             reassembly: Reassembly::default(),
             outbox: Outbox::default(),
@@ -427,6 +432,7 @@ impl FlipBox {
         self.routes.learn(arrival.now, header.to, route);
         if let Some(search) = self.locating.remove(&header.to) {
             for message in search.waiting {
+                self.locating_size -= message.payload.len();
                 self.unicast(
                     arrival.now,
                     message.from,
@@ -542,7 +548,9 @@ impl FlipBox {
     }
 
     fn locate(&mut self, now: Instant, message: Outgoing, timeout: Duration) {
-        let full = self.locating.len() >= LOCATES_MAX && !self.locating.contains_key(&message.to);
+        let size = self.locating_size + message.payload.len();
+        let full = self.locating.len() >= LOCATES_MAX && !self.locating.contains_key(&message.to)
+            || self.locating_size > 0 && size > LOCATE_QUEUE_SIZE_MAX;
         if self.links.is_empty() || timeout.is_zero() || full {
             return self.undelivered(message, Undelivered::NotHere);
         }
@@ -559,6 +567,7 @@ impl FlipBox {
             return self.undelivered(message, Undelivered::NotHere);
         }
         search.waiting.push(message);
+        self.locating_size = size;
         if search.hops == 0 {
             self.locate_again(now, address);
         }
@@ -571,6 +580,7 @@ impl FlipBox {
         if now >= search.deadline {
             let search = self.locating.remove(&address).expect("found just now");
             for message in search.waiting {
+                self.locating_size -= message.payload.len();
                 self.undelivered(message, Undelivered::NotHere);
             }
             return;

@@ -12,7 +12,9 @@ pub(crate) const REASSEMBLY_LIFE: Duration = Duration::from_secs(4);
 pub(crate) const ARRIVING_LIFE: Duration = Duration::from_millis(500);
 /// Messages being put together at once; past it the one that waits longest is given up.
 pub(crate) const REASSEMBLIES_MAX: usize = 1024;
-/// Bytes of fragments that may lie ahead of a gap in one message.
+/// What a fragment that lies ahead of a gap costs beside its bytes.
+pub(crate) const FRAGMENT_COST: usize = 64;
+/// Bytes of fragments that may lie ahead of a gap in one message, with what each costs beside them.
 pub(crate) const AHEAD_SIZE_MAX: usize = 4 << 20;
 /// Bytes of unfinished messages in all.
 pub(crate) const REASSEMBLY_SIZE_MAX: usize = 1280 << 20;
@@ -34,6 +36,7 @@ struct Partial {
     front: Vec<u8>,
     /// Fragments past the gap, by offset.
     ahead: BTreeMap<usize, Vec<u8>>,
+    /// What they cost.
     ahead_size: usize,
     touched: Instant,
 }
@@ -60,7 +63,7 @@ impl Reassembly {
             let first = header.offset == 0;
             return if first { Progress::Complete(payload.to_vec()) } else { Progress::Dropped };
         }
-        if self.size + payload.len() > REASSEMBLY_SIZE_MAX || payload.is_empty() {
+        if self.size + cost(payload) > REASSEMBLY_SIZE_MAX || payload.is_empty() {
             return Progress::Dropped;
         }
         let key = (header.from, header.to, header.message_id);
@@ -135,13 +138,13 @@ impl Partial {
 
     fn add(&mut self, offset: usize, payload: &[u8]) -> Progress {
         if offset > self.front.len() {
-            if self.ahead_size + payload.len() > AHEAD_SIZE_MAX {
+            if self.ahead_size + cost(payload) > AHEAD_SIZE_MAX {
                 return Progress::Dropped;
             }
             if self.ahead.insert(offset, payload.to_vec()).is_none() {
-                self.ahead_size += payload.len();
+                self.ahead_size += cost(payload);
             } else {
-                self.ahead_size = self.ahead.values().map(Vec::len).sum();
+                self.ahead_size = self.ahead.values().map(|fragment| cost(fragment)).sum();
             }
             return Progress::Waiting;
         }
@@ -150,7 +153,7 @@ impl Partial {
             && *entry.key() <= self.front.len()
         {
             let (offset, fragment) = entry.remove_entry();
-            self.ahead_size -= fragment.len();
+            self.ahead_size -= cost(&fragment);
             self.append(offset, &fragment);
         }
         Progress::Waiting
@@ -162,5 +165,47 @@ impl Partial {
         if let Some(new) = payload.get(known..) {
             self.front.extend_from_slice(new);
         }
+    }
+}
+
+/// Bytes of memory that a fragment ahead of a gap takes.
+fn cost(fragment: &[u8]) -> usize {
+    fragment.len() + FRAGMENT_COST
+}
+
+#[cfg(test)]
+mod tests {
+    use amoeba_wire::packet::PacketKind;
+
+    use super::*;
+
+    #[test]
+    fn tiny_fragments_ahead_of_a_gap_cost_what_they_take() {
+        let mut reassembly = Reassembly::default();
+        let total = 1 << 20;
+        let header = |offset| FlipHeader {
+            kind: PacketKind::Unidata,
+            flags: 0,
+            hops: 0,
+            hops_max: 0,
+            to: Address([1; 8]),
+            from: Address([2; 8]),
+            message_id: 3,
+            length: 1,
+            offset,
+            total,
+        };
+        let kept_max = AHEAD_SIZE_MAX / (1 + FRAGMENT_COST);
+        for number in 0..=kept_max as u32 {
+            let progress = reassembly.add(Instant::default(), &header(1 + 2 * number), &[7], total as usize);
+            let full = number as usize == kept_max;
+            assert_eq!(progress, if full { Progress::Dropped } else { Progress::Waiting });
+        }
+        assert!(reassembly.size <= AHEAD_SIZE_MAX);
+        let all = vec![7; total as usize - 1];
+        assert_eq!(reassembly.add(Instant::default(), &header(0), &all, 1 << 20), Progress::Waiting);
+        let last = reassembly.add(Instant::default(), &header(total - 1), &[7], 1 << 20);
+        assert_eq!(last, Progress::Complete(vec![7; total as usize]));
+        assert_eq!(reassembly.size, 0);
     }
 }

@@ -176,3 +176,23 @@ fn no_packets_panic_and_memory_stays_bounded() {
         while flip.poll_event().is_some() || flip.poll_transmit(at(9)).is_some() {}
     });
 }
+
+#[test]
+fn what_waits_for_addresses_is_bounded_in_bytes_over_all_of_them() {
+    let mut one = FlipBox::new(vec![LINK], 1, at(0));
+    one.register(A, 100);
+    let large = vec![0; LOCATE_QUEUE_SIZE_MAX / 4];
+    for number in 0..10 {
+        one.unicast(at(1), A, Address([100 + number; 8]), large.clone(), false, Duration::from_secs(1));
+        let back = one.poll_event().is_some();
+        assert_eq!(back, number >= 4, "message {number}");
+    }
+    let mut back = 0;
+    while let Some(next) = one.poll_timeout().filter(|next| *next < at(5000)) {
+        one.handle_timeout(next);
+        back += std::iter::from_fn(|| one.poll_event()).count();
+    }
+    assert_eq!((back, one.locating_size), (4, 0));
+    one.unicast(at(5000), A, B, vec![0; 2 * LOCATE_QUEUE_SIZE_MAX], false, Duration::from_secs(1));
+    assert_eq!(one.poll_event(), None, "a single one may be of any size");
+}
