@@ -60,6 +60,12 @@ impl TestSystem {
         Graph::new(self.connect(Start::Never).expect("it always runs"))
     }
 
+    /// One more file server, on a host of this name.
+    pub(crate) fn add_file_server(&self, host: &str) {
+        let path = format!("/profile/cap/bulletsvr/{host}");
+        self.names().append(path.as_bytes(), start_bullet(&self.world)).expect("the name is free");
+    }
+
     /// A file with these contents under a path from the root.
     pub(crate) fn file(&self, path: &str, contents: &[u8]) {
         let server = self.names().resolve(b"/profile/cap/bulletsvr/default").expect("it was made by `new`");

@@ -22,7 +22,7 @@ impl Arguments {
         for path in &self.paths {
             let place = graph.place(path)?;
             let found = graph.lookup(&place)?;
-            files::read(&graph, &found.capability, &mut context.out).with_context(|| place.shown())?;
+            files::read(&graph, &found.set, &mut context.out).with_context(|| place.shown())?;
         }
         Ok(())
     }

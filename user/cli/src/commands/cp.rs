@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::io::{Seek, SeekFrom};
 
-use amoeba_cap::Capability;
-use amoeba_stubs::standard;
+use amoeba_cap::{Capability, CapabilitySet};
 use amoeba_wire::Status;
 use amoeba_world::Error as Refusal;
 use anyhow::{Context as _, anyhow, bail};
@@ -61,30 +60,31 @@ struct Copier<'a> {
 
 impl Copier<'_> {
     fn copy(&self, from: &Place, to: &Place, depth: usize) -> anyhow::Result<()> {
-        let original = self.graph.lookup(from)?.capability;
-        match self.graph.kind(&original).with_context(|| from.shown())? {
+        let found = self.graph.lookup(from)?.set;
+        let (original, kind) = self.graph.answering(&found).with_context(|| from.shown())?;
+        match kind {
             Kind::Directory if self.arguments.recursive => self.copy_directory(from, &original, to, depth),
             Kind::Directory => {
                 Err(anyhow!("{} is a directory", from.shown())).hint("-r copies it with what is in it")
             }
-            Kind::File => self.copy_file(from, &original, to),
+            Kind::File => self.copy_file(from, &found, to),
             kind => bail!("{} cannot be copied: it is a {}", from.shown(), kind.name()),
         }
     }
 
-    fn copy_file(&self, from: &Place, original: &Capability, to: &Place) -> anyhow::Result<()> {
+    fn copy_file(&self, from: &Place, original: &CapabilitySet, to: &Place) -> anyhow::Result<()> {
         if let Some(there) = self.graph.lookup_if_there(to)? {
             if self.arguments.no_clobber {
                 return Ok(());
             }
-            if same_object(&there.capability, original) {
+            if original.current().any(|copy| same_object(&there.capability, copy)) {
                 bail!("{} and {} are the same file", from.shown(), to.shown());
             }
             if self.graph.kind(&there.capability).is_ok_and(|kind| kind == Kind::Directory) {
                 bail!("{} is a directory", to.shown());
             }
         }
-        let copy = match standard::copy(self.graph.world(), &self.server, original) {
+        let copy = match files::copy(self.graph, &self.server, original) {
             // A server that cannot read the original itself, or does not copy: the bytes go through here.
             Err(Refusal::Refused(Status::STD_COMBAD | Status::RPC_REMOTERPC)) => self.carry(original),
             copy => copy.map_err(Into::into),
@@ -92,7 +92,7 @@ impl Copier<'_> {
         enter(self.graph, to, copy.with_context(|| from.shown())?.into(), true)
     }
 
-    fn carry(&self, original: &Capability) -> anyhow::Result<Capability> {
+    fn carry(&self, original: &CapabilitySet) -> anyhow::Result<Capability> {
         let path = std::env::temp_dir().join(format!("amoeba-cp-{}", std::process::id()));
         let mut between = std::fs::File::options().read(true).write(true).create_new(true).open(&path)?;
         // Without a name from the start, so that nothing is left of it whatever happens.

@@ -5,8 +5,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use amoeba_cap::Capability;
-use amoeba_stubs::bullet;
+use amoeba_cap::CapabilitySet;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
@@ -30,7 +29,7 @@ impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         let graph = context.graph()?;
         let place = graph.place(&self.path)?;
-        let found = graph.lookup(&place)?.capability;
+        let found = graph.lookup(&place)?.set;
         if self.file.as_deref() == Some(OsStr::new("-")) {
             return files::read(&graph, &found, &mut context.out).map(drop).with_context(|| place.shown());
         }
@@ -51,10 +50,10 @@ fn target(file: Option<OsString>, name: &[u8]) -> anyhow::Result<PathBuf> {
     Ok(file.join(OsStr::from_bytes(name)))
 }
 
-fn fetch(context: &Context<'_>, graph: &Graph, file: &Capability, target: &Path) -> anyhow::Result<()> {
+fn fetch(context: &Context<'_>, graph: &Graph, file: &CapabilitySet, target: &Path) -> anyhow::Result<()> {
     let interrupt = Interrupt::catch(context.system.console(), &graph.world().threads)?;
     // A size that cannot be had is only a bar that cannot be drawn.
-    let size = bullet::size(graph.world(), file).ok();
+    let size = files::size(graph, file);
     let local = target.display().to_string();
     if target.exists() && !target.is_file() {
         // A device or a pipe is written to, not replaced.

@@ -4,10 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
-use amoeba_cap::CapabilitySet;
+use amoeba_cap::{CapabilitySet, SET_MEMBERS_MAX};
 use amoeba_world::Error as Refusal;
 use anyhow::{Context as _, anyhow, bail};
-use clap::Args;
+use clap::{Args, value_parser};
 
 use crate::failure::{Advise, refusal};
 use crate::graph::{Graph, Kind};
@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// Replace what has the name; the old file itself is not destroyed
     #[arg(short = 'f', long)]
     replace: bool,
+    /// Keep each FILE on so many file servers; it can be read as long as one of them is there
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u8).range(1..=SET_MEMBERS_MAX as i64))]
+    copies: u8,
     /// Local files; `-` is standard input
     #[arg(required = true)]
     files: Vec<OsString>,
@@ -37,15 +40,14 @@ impl Arguments {
         place::one_standard_input(self.files.iter().chain([&self.path]))?;
         let graph = context.graph()?;
         let target = graph.place(&self.path)?;
-        let server = graph.file_server()?;
         let interrupt = Interrupt::catch(context.system.console(), &graph.world().threads)?;
         for file in &self.files {
             let local = Local::open(file)?;
             let to = graph.destination(&target, local.name.as_bytes(), self.files.len() > 1)?;
             refuse_taken(&graph, &to, self.replace)?;
             let mut from = Metered::new(context, &interrupt, local.shown.clone(), local.size, local.from);
-            let made = files::write(&graph, &server, &mut from).with_context(|| local.shown)?;
-            enter(&graph, &to, made.into(), self.replace)?;
+            let made = files::write_copies(&graph, self.copies.into(), &mut from);
+            enter(&graph, &to, made.with_context(|| local.shown)?, self.replace)?;
         }
         Ok(())
     }
@@ -69,9 +71,8 @@ pub(super) fn enter(graph: &Graph, to: &Place, file: CapabilitySet, replace: boo
     let entered = graph.enter(to, &file, masks::of_object()?, replace);
     if let Err(error) = &entered
         && !matches!(refusal(error), Some(Refusal::MaybeExecuted(_) | Refusal::BadReply))
-        && let Some(file) = file.first()
     {
-        files::discard(graph, file);
+        files::discard(graph, &file);
     }
     entered
 }
@@ -130,5 +131,29 @@ mod tests {
             .run(&["put", "/no/such/file", "x"])
             .failed(1, "amoeba: /no/such/file: No such file or directory (os error 2)\n");
         system.run(&["put", "-", "-"]).failed(1, "amoeba: `-` can stand for standard input only once\n");
+    }
+
+    #[test]
+    fn copies_are_on_servers_of_their_own_and_any_of_them_is_the_file() {
+        let system = TestSystem::new();
+        let too_few = "amoeba: /dev/null: 2 copies are not possible: 1 file servers take one\n\
+                       hint: `amoeba ls /profile/cap/bulletsvr` lists them, `amoeba status` tells who answers\n";
+        system.run(&["put", "--copies", "2", "/dev/null", "a"]).failed(1, too_few);
+        system.add_file_server("bolt");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let contents = std::fs::read_to_string(file).expect("it is here");
+        system.run(&["put", "--copies", "2", file, "a"]).printed("");
+        let found = system.names().find(b"/home/a").expect("it was put").set;
+        let copies: Vec<_> = found.current().copied().collect();
+        let [first, second] = copies[..] else { panic!("{copies:?}") };
+        assert_ne!(first.port, second.port);
+        assert!(system.run(&["stat", "a"]).text().contains("replicas  2\n"));
+        let world = system.graph().world().clone();
+        amoeba_stubs::standard::destroy(&world, &first).expect("it is ours");
+        system.run(&["cat", "a"]).printed(&contents);
+        system.run(&["cp", "a", "b"]).printed("");
+        system.run(&["rm", "--destroy", "a"]).printed("");
+        assert!(amoeba_stubs::bullet::size(&world, &second).is_err());
+        system.run(&["cat", "b"]).printed(&contents);
     }
 }

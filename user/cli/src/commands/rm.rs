@@ -58,7 +58,7 @@ struct Remover<'a> {
 impl Remover<'_> {
     fn remove(&mut self, place: &Place) -> anyhow::Result<()> {
         let found = match self.graph.lookup_if_there(place) {
-            Ok(Some(found)) => found.capability,
+            Ok(Some(found)) => found.set,
             Ok(None) | Err(_) if self.arguments.force && self.is_missing(place) => return Ok(()),
             Ok(None) => return Err(anyhow!("{}: no such name", place.shown())),
             Err(error) => return Err(error),
@@ -67,14 +67,16 @@ impl Remover<'_> {
             return Err(anyhow!("{} has no name that could be removed", place.shown()))
                 .hint("--destroy destroys the object itself");
         }
-        let kind = self.graph.kind(&found);
-        if kind.as_ref().is_ok_and(|kind| *kind == Kind::Directory) && !self.arguments.recursive {
+        let answer = self.graph.answering(&found);
+        let kind = answer.as_ref().map(|(_, kind)| *kind);
+        if kind.is_ok_and(|kind| kind == Kind::Directory) && !self.arguments.recursive {
             return Err(anyhow!("{} is a directory", place.shown())).hint("-r removes directories too");
         }
         if self.arguments.destroy {
-            match kind.with_context(|| place.shown())? {
-                Kind::Directory => self.destroy_directory(place, &found)?,
-                _ => self.destroy(place, &found)?,
+            match answer.with_context(|| place.shown())? {
+                (directory, Kind::Directory) => self.destroy_directory(place, &directory)?,
+                // All replicas: one that was left would be an object that nobody knows.
+                _ => found.current().try_for_each(|replica| self.destroy(place, replica))?,
             }
         }
         if place.last_name().is_empty() { Ok(()) } else { self.graph.delete(place) }

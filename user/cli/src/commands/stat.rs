@@ -63,7 +63,7 @@ impl Arguments {
 
 fn facts(graph: &Graph, place: &Place) -> anyhow::Result<Facts> {
     let found: Found = graph.lookup(place)?;
-    let capability = &found.capability;
+    let (capability, _) = &graph.answering(&found.set).with_context(|| place.shown())?;
     let info = graph.info(capability).with_context(|| place.shown())?;
     let kind = Kind::of(&info);
     // What cannot be asked with these rights is left out.
@@ -78,7 +78,7 @@ fn facts(graph: &Graph, place: &Place) -> anyhow::Result<Facts> {
         size,
         rights: rights::shown(capability.rights(), kind),
         capability: capability.into(),
-        replicas: found.set.current().skip(1).map(Shown::from).collect(),
+        replicas: found.set.current().filter(|replica| *replica != capability).map(Shown::from).collect(),
         masks: row_masks.map(|row_masks| masks::shown(row_masks, row_masks.len())),
         changed: (found.time > 0).then(|| shown::time(found.time / 1_000_000_000)),
         rows: described.as_ref().map(|described| described.rows),
@@ -99,6 +99,8 @@ fn print(out: &mut Out<'_>, facts: &Facts) -> anyhow::Result<()> {
     ];
     if !facts.replicas.is_empty() {
         lines.push(("replicas", (facts.replicas.len() + 1).to_string()));
+        let replica = |shown: &Shown| ("also", format!("{} of server {}", shown.object, shown.port));
+        lines.extend(facts.replicas.iter().map(replica));
     }
     let optional = [
         ("size", facts.size.map(|size| format!("{size} bytes ({})", crate::out::human_size(size)))),

@@ -51,8 +51,9 @@ pub(crate) fn find(graph: &Graph, word: &OsStr, directory: &Path) -> anyhow::Res
 
 fn in_graph(graph: &Graph, place: &Place) -> anyhow::Result<Found> {
     let Some(found) = graph.find(place)? else { return Ok(Found::Nothing) };
-    Ok(match graph.kind(&found.capability)? {
-        Kind::File => Found::Program(Program::File(found.capability)),
+    let (replica, kind) = graph.answering(&found.set)?;
+    Ok(match kind {
+        Kind::File => Found::Program(Program::File(replica)),
         Kind::Directory => Found::NoProgram("is a directory"),
         _ => Found::NoProgram("is no file"),
     })
