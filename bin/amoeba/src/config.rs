@@ -31,7 +31,7 @@ pub(crate) struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        let services = vec![Service::Bullet, Service::Directory];
+        let services = vec![Service::Bullet, Service::Directory, Service::Pool];
         Config { services, bullet: Bullet::default(), directory: Directory::default(), link: None }
     }
 }
@@ -44,6 +44,8 @@ pub(crate) enum Service {
     Bullet,
     /// The directory server.
     Directory,
+    /// The run server; on a host without a link there is nothing to choose, and it is not started.
+    Pool,
 }
 
 /// The link's part.
@@ -116,6 +118,11 @@ impl Default for Directory {
 }
 
 impl Config {
+    /// Whether this host runs a run server.
+    pub(crate) fn has_pool(&self) -> bool {
+        self.link.is_some() && self.services.contains(&Service::Pool)
+    }
+
     /// The configuration of a system.
     ///
     /// # Errors
