@@ -42,6 +42,11 @@ impl fmt::Display for Code {
     }
 }
 
+/// All that went wrong has been told; the exit code is left to say.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("some of it failed")]
+pub(crate) struct Told(pub(crate) u8);
+
 /// Adds the next step, or the exit code, to an error.
 pub(crate) trait Advise<T> {
     fn hint(self, next_step: impl Into<String>) -> anyhow::Result<T>;
@@ -69,6 +74,9 @@ pub(crate) fn report(error: &anyhow::Error, otherwise: u8) -> Report {
     let broken = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     };
+    if let Some(Told(code)) = error.downcast_ref() {
+        return Report { text: None, code: *code };
+    }
     if error.chain().any(broken) {
         return Report { text: None, code: BROKEN_PIPE };
     }
@@ -78,7 +86,7 @@ pub(crate) fn report(error: &anyhow::Error, otherwise: u8) -> Report {
     }
     let causes: Vec<String> =
         error.chain().map(ToString::to_string).filter(|text| !text.is_empty()).collect();
-    let mut text = format!("amoeba: {}\n", shortened(causes).join(": "));
+    let mut text = format!("amoeba: {}\n", said_once(shortened(causes).join(": ")));
     let refusal = refusal(error);
     let hint = error.downcast_ref::<Hint>().map(|hint| hint.0.as_str());
     let unavailable = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(NameError::Unavailable)));
@@ -126,10 +134,21 @@ fn shortened(causes: Vec<String>) -> Vec<String> {
     kept
 }
 
+/// The text without saying twice that a request may have been executed, as the error and its status both do.
+fn said_once(text: String) -> String {
+    let twice = Refusal::MaybeExecuted(Status::RPC_FAILURE).to_string();
+    text.replace(
+        &twice,
+        "may have been executed: the server or the network failed after sending (RPC_FAILURE)",
+    )
+}
+
 /// What to do about a refusal when the command knows nothing better.
 fn advice(refusal: Refusal) -> Option<&'static str> {
     if matches!(refusal, Refusal::MaybeExecuted(_)) {
-        return Some("look whether it was done before you do it again");
+        return Some(
+            "nobody knows whether it was done: look before you do it again (`amoeba ls`, `stat`; `ps -a`, `logs`)",
+        );
     }
     match refusal.status() {
         Status::RPC_NOTFOUND => Some("its server does not run or cannot be reached: see `amoeba status`"),
@@ -177,6 +196,9 @@ mod tests {
     #[test]
     fn what_may_have_run_is_75_also_inside_an_input_error() {
         let refusal = Refusal::MaybeExecuted(Status::RPC_FAILURE);
+        let (text, _) = told(anyhow::Error::from(refusal).context("docs/a"));
+        assert_eq!(text.matches("may have been executed").count(), 1, "{text}");
+        assert!(text.contains("\nhint: nobody knows whether it was done"), "{text}");
         assert_eq!(told(refusal.into()).1, 75);
         assert_eq!(told(io::Error::other(refusal).into()).1, 75);
     }

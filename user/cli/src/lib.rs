@@ -40,12 +40,12 @@ use commands::Command;
 use graph::Graph;
 use out::Out;
 
-/// A few machines, one computer.
+/// Amoeba: a few machines, one computer
 #[derive(Parser)]
-#[command(name = "amoeba", version, about, max_term_width = 100)]
+#[command(name = "amoeba", version, max_term_width = 100)]
 #[command(after_help = "\
-A PATH is a name in the directory graph: from the root of your directories when it begins with `/`, else from /home
-(or AMOEBA_WORK). It may also be a capability, which is a secret: @FILE, `-` (standard input) and fd:N keep it off the
+A PATH is a name in the directory graph: from the root of your directories when it begins with `/`, else from /home \
+(or AMOEBA_WORK). It may also be a capability, which is a secret: @FILE, `-` (standard input) and fd:N keep it off the \
 command line; cap:TEXT does not. What looks like one of these but is a name is written with ./ in front.")]
 struct Cli {
     #[command(subcommand)]
@@ -56,12 +56,34 @@ struct Cli {
 pub(crate) struct Context<'a> {
     pub(crate) system: &'a dyn System,
     pub(crate) out: Out<'a>,
+    errors: &'a mut dyn Write,
 }
 
 impl Context<'_> {
     /// The directory graph of a system that runs.
     pub(crate) fn graph(&self) -> anyhow::Result<Graph> {
         Ok(Graph::new(self.system.connect(Start::Never)?))
+    }
+
+    /// Does something for each of several arguments, and goes on after a failure, which is told at once.
+    ///
+    /// # Errors
+    /// Something failed: what is left to say is the gravest exit code. Nobody reads the output any more.
+    pub(crate) fn for_each<T>(
+        &mut self,
+        arguments: impl IntoIterator<Item = T>,
+        mut operation: impl FnMut(&mut Self, T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut gravest = None;
+        for argument in arguments {
+            let Err(error) = operation(self, argument) else { continue };
+            let report = failure::report(&error, failure::FAILED);
+            let Some(text) = report.text else { return Err(error) };
+            // Standard error may be closed; the exit code still tells.
+            let _ = self.errors.write_all(text.as_bytes());
+            gravest = gravest.max(Some(report.code));
+        }
+        gravest.map_or(Ok(()), |code| Err(failure::Told(code).into()))
     }
 
     /// Whether people read what is written to `stream`.
@@ -81,20 +103,22 @@ fn execute(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> ExitCode {
+    let wrong = commands::usage_code(args.get(1).map(OsString::as_os_str));
     let cli = match Cli::try_parse_from(commands::kill::signal_as_option(args)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are data; if even they cannot be written there is nobody to tell.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return if error.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(wrong) };
         }
     };
     let otherwise = cli.command.failure_code();
-    let mut context = Context { system, out: Out::new(stdout) };
+    let mut context = Context { system, out: Out::new(stdout), errors: &mut *stderr };
     let result = cli.command.run(&mut context).and_then(|code| {
         context.out.flush()?;
         Ok(code)
     });
+    drop(context);
     result.unwrap_or_else(|error| {
         let report = failure::report(&error, otherwise);
         if let Some(text) = report.text {
@@ -113,6 +137,32 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_has_the_code_that_says_that_nothing_ran() {
+        let system = testing::TestSystem::new();
+        for (line, code) in [
+            (&["run"][..], 125),
+            (&["run", "--timeout", "5s", "-d", "--", "true"], 125),
+            (&["map", "--no-such-option"], 125),
+            (&["dev", "x"], 125),
+            (&["ls", "--no-such-option"], 2),
+            (&["no-such-command"], 2),
+            (&[], 2),
+        ] {
+            system.run(line).failed(code, "");
+        }
+    }
+
+    #[test]
+    fn help_says_what_it_is_and_is_wrapped_by_nobody_else() {
+        let help = Cli::command().term_width(80).render_help().to_string();
+        assert!(help.starts_with("Amoeba: a few machines, one computer\n"), "{help}");
+        let after = &help[help.find("A PATH is").expect("it says what a PATH is")..];
+        let lines: Vec<usize> = after.trim_end().lines().map(str::len).collect();
+        let (_, full) = lines.split_last().expect("it is a paragraph");
+        assert!(full.iter().all(|size| (60..=80).contains(size)), "{after}");
     }
 
     #[test]
