@@ -1,5 +1,6 @@
 //! The directory graph as the subcommands use it: places to objects, rows of directories, and what an object is.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use amoeba_wire::Status;
 use amoeba_world::{Error as Refusal, TransOptions, World};
 use anyhow::{Context, anyhow};
 
-use crate::Session;
 use crate::failure::{Advise, refusal};
 use crate::masks;
 use crate::place::Place;
+use crate::{Session, commands};
 
 /// Where relative paths start, unless the environment string [`WORK_VARIABLE`] names another directory.
 pub(crate) const HOME: &[u8] = b"/home";
@@ -87,9 +88,11 @@ impl Graph {
         &self.session.world
     }
 
-    /// The place that an argument says.
-    pub(crate) fn place(&self, argument: &std::ffi::OsStr) -> anyhow::Result<Place> {
-        Place::parse(argument)
+    /// The place that an argument says. `ps:` and the number of a process is the process.
+    pub(crate) fn place(&self, argument: &OsStr) -> anyhow::Result<Place> {
+        let Some(number) = argument.as_bytes().strip_prefix(b"ps:") else { return Place::parse(argument) };
+        let process = commands::process(self, OsStr::from_bytes(number))?;
+        Ok(Place::Capability(process, Vec::new(), Some(crate::out::printable(argument.as_bytes()))))
     }
 
     /// What `place` leads to.

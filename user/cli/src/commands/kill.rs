@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::processes;
 use crate::Context;
+use crate::out::Out;
 
 /// Linux's signals by their numbers, from 1.
 const SIGNALS: [&str; 31] = [
@@ -25,18 +26,27 @@ pub(crate) struct Arguments {
     /// The signal, by name or number; `-KILL` and `-9` mean the same as `-s KILL`
     #[arg(short, long, value_name = "SIGNAL", default_value = "TERM", value_parser = parse_signal)]
     signal: u8,
+    /// List the signals, with their numbers
+    #[arg(short, long, conflicts_with = "processes")]
+    list: bool,
     /// NUMBER or HOST:NUMBER as `amoeba ps -a` shows them, or paths or capabilities of processes
-    #[arg(required = true, value_name = "PROCESS")]
+    #[arg(required_unless_present = "list", value_name = "PROCESS")]
     processes: Vec<OsString>,
 }
 
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
-        let graph = context.graph()?;
-        processes::for_each(&graph, &self.processes, |process| {
+        if self.list {
+            return list(&mut context.out);
+        }
+        processes::for_each(context, &self.processes, |graph, process| {
             process::signal(graph.world(), process, self.signal)
         })
     }
+}
+
+fn list(out: &mut Out<'_>) -> anyhow::Result<()> {
+    SIGNALS.iter().zip(1..).try_for_each(|(name, number)| out.line(format!("{number:>2} {name}")))
 }
 
 /// The number of a signal that is written `9`, `KILL`, `SIGKILL`, in either case.
@@ -79,6 +89,14 @@ mod tests {
             [9, 9, 9, 15, 28, 64].map(Some)
         );
         assert_eq!(["0", "65", "KIL", "", "-9", "SIG"].map(parse), [None; 6]);
+    }
+
+    #[test]
+    fn signals_are_listed_without_a_process() {
+        let system = crate::testing::TestSystem::new();
+        let ran = system.run(&["kill", "-l"]);
+        assert!(ran.text().contains("\n 9 KILL\n") && ran.text().ends_with("31 SYS"), "{ran:?}");
+        system.run(&["kill"]).failed(2, "");
     }
 
     #[test]

@@ -34,10 +34,12 @@ mod why;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
+use amoeba_cap::Capability;
 use clap::Subcommand;
 
 use crate::Context;
 use crate::failure::FAILED;
+use crate::graph::Graph;
 
 /// The exit code of a command line that cannot be understood.
 const WRONG_COMMAND_LINE: u8 = 2;
@@ -74,6 +76,14 @@ pub(crate) enum Command {
     Dev(dev::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
+}
+
+/// The process that NUMBER or HOST:NUMBER names.
+///
+/// # Errors
+/// There is none, or the text is neither.
+pub(crate) fn process(graph: &Graph, number: &OsStr) -> anyhow::Result<Capability> {
+    processes::find_by_number(graph, &number.to_string_lossy())
 }
 
 /// The exit code of a wrong command line; `word` says which command it was to be. Where exit codes are those of what is

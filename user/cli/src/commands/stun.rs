@@ -21,7 +21,8 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
-        let graph = context.graph()?;
-        processes::for_each(&graph, &self.processes, |process| process::stun(graph.world(), process, 0))
+        processes::for_each(context, &self.processes, |graph, process| {
+            process::stun(graph.world(), process, 0)
+        })
     }
 }
