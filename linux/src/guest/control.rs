@@ -8,7 +8,7 @@
 //! ```
 //!
 //! To the shepherd: START first, then any of SIGNAL, FREEZE, THAW, RESIZE. From it: STARTED at most once, an answer
-//! to every FREEZE and THAW, EXITED last. Either end that closes ends the guest.
+//! to every FREEZE and THAW, OUTPUTLOST at most once, EXITED last. Either end that closes ends the guest.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use amoeba_wire::{Malformed, Reader, Status, Writer};
 pub(super) const FRAME_SIZE_MAX: usize = DESCRIPTOR_SIZE_MAX + 16_384;
 /// The most bytes of a path in START.
 const PATH_SIZE_MAX: usize = 4096;
-/// The most bytes of the sentence in EXITED.
+/// The most bytes of the sentence in EXITED and OUTPUTLOST.
 const REASON_SIZE_MAX: usize = 1024;
 const _: () = assert!(SCRATCH_FILES_MAX * (FILE_NAME_SIZE_MAX + 20) < DESCRIPTOR_SIZE_MAX);
 
@@ -55,6 +55,8 @@ pub(super) enum Report {
     /// Whether every process of the guest has stopped.
     Frozen(bool),
     Thawed,
+    /// The rest of a detached guest's output is lost, for this reason.
+    OutputLost(String),
     Exited(Exit),
 }
 
@@ -124,17 +126,17 @@ impl Report {
             Report::Thawed => {
                 out.put_u8(3);
             }
+            Report::OutputLost(reason) => {
+                out.put_u8(5);
+                put_reason(&mut out, reason);
+            }
             Report::Exited(exit) => {
                 out.put_u8(4).put_i16(exit.status.0).put_u8(exit.code).put_u8(exit.signal);
                 out.put_bool(exit.core_dumped);
                 for time in [exit.user_time, exit.system_time] {
                     out.put_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
                 }
-                let mut reason = exit.reason.clone();
-                while reason.len() > REASON_SIZE_MAX {
-                    reason.pop();
-                }
-                out.put_bytes(reason.as_bytes());
+                put_reason(&mut out, &exit.reason);
                 out.put_u32(u32::try_from(exit.results.len()).expect("at most SCRATCH_FILES_MAX"));
                 for (name, file) in &exit.results {
                     out.put_bytes(name).put_cap(file);
@@ -157,14 +159,27 @@ impl Report {
                 core_dumped: input.get_bool()?,
                 user_time: Duration::from_micros(input.get_u64()?),
                 system_time: Duration::from_micros(input.get_u64()?),
-                reason: String::from_utf8_lossy(input.get_bytes(REASON_SIZE_MAX)?).into_owned(),
+                reason: get_reason(&mut input)?,
                 results: parse_results(&mut input)?,
             }),
+            5 => Report::OutputLost(get_reason(&mut input)?),
             _ => return Err(Malformed),
         };
         input.end()?;
         Ok(report)
     }
+}
+
+fn put_reason(out: &mut Writer, reason: &str) {
+    let mut reason = reason.to_owned();
+    while reason.len() > REASON_SIZE_MAX {
+        reason.pop();
+    }
+    out.put_bytes(reason.as_bytes());
+}
+
+fn get_reason(input: &mut Reader<'_>) -> Result<String, Malformed> {
+    Ok(String::from_utf8_lossy(input.get_bytes(REASON_SIZE_MAX)?).into_owned())
 }
 
 fn parse_results(input: &mut Reader<'_>) -> Result<Vec<(Vec<u8>, Capability)>, Malformed> {
@@ -240,7 +255,8 @@ mod tests {
             results: vec![(b"a.o".to_vec(), Capability::from_bytes([5; 16]))],
             ..Exit::default()
         };
-        for report in [Report::Started(3), Report::Frozen(true), Report::Thawed, Report::Exited(exit)] {
+        let lost = Report::OutputLost("full".into());
+        for report in [Report::Started(3), Report::Frozen(true), Report::Thawed, lost, Report::Exited(exit)] {
             let mut socket = Vec::new();
             send_report(&mut socket, &report).unwrap();
             assert_eq!(receive_report(&socket[..]).unwrap(), report);

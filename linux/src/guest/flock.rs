@@ -91,6 +91,7 @@ impl Shepherd {
                         self.sheep.inner_pid.store(pid, Ordering::Relaxed);
                         self.events.started();
                     }
+                    Report::OutputLost(reason) => self.events.output_lost(&reason),
                     Report::Exited(how) => exit = Some(how),
                     // A full channel holds an answer that nobody waited for; this one nobody waits for either.
                     answer => drop(self.answer.try_send(answer)),

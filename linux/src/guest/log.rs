@@ -3,7 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+
+use super::control::{Report, send_report};
+use super::pump::{Closed, Sink};
 
 /// The most bytes of output that a log keeps.
 pub const LOG_SIZE_MAX: u64 = 16 << 20;
@@ -26,7 +30,16 @@ impl Log {
     }
 
     /// Appends what there is room for; the rest is dropped, and the log says so.
+    ///
+    /// # Errors
+    /// The host cannot write it; then nothing more is written ever, so that the log ends where it was cut.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let appended = self.try_append(bytes);
+        self.full |= appended.is_err();
+        appended
+    }
+
+    fn try_append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.full {
             return Ok(());
         }
@@ -40,6 +53,42 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// A log as the output of a guest. A log that cannot be written is no broken pipe: the guest runs on, and the process
+/// server hears that the rest is lost.
+pub(super) struct LogSink {
+    pub(super) log: Log,
+    /// The socket to the process server.
+    pub(super) control: UnixStream,
+}
+
+impl Sink for LogSink {
+    fn write(&mut self, _position: u64, bytes: &[u8]) -> Result<(), Closed> {
+        if let Err(error) = self.log.append(bytes) {
+            let _ = send_report(&self.control, &Report::OutputLost(error.to_string()));
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, _position: u64) {}
+}
+
+/// What the readers of a log that the host could not write see at its end.
+pub(super) fn lost_mark(reason: &str) -> Vec<u8> {
+    format!("\n[amoeba: {reason}: the rest of the output was lost]\n").into_bytes()
+}
+
+/// As [`read`], where `mark` follows the log.
+pub(super) fn read_marked(path: &Path, mark: &[u8], offset: u64, size: u32) -> (Vec<u8>, bool) {
+    let end = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if offset < end {
+        let (bytes, _) = read(path, offset, size).unwrap_or_default();
+        return (bytes, false);
+    }
+    let rest = usize::try_from(offset - end).ok().and_then(|offset| mark.get(offset..)).unwrap_or_default();
+    let part = &rest[..rest.len().min(size as usize)];
+    (part.to_vec(), part.len() == rest.len())
 }
 
 /// Up to `size` bytes from `offset`, and whether that is the end for now.
@@ -60,6 +109,39 @@ pub(super) fn read(path: &Path, offset: u64, size: u32) -> io::Result<(Vec<u8>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::control::receive_report;
+
+    #[test]
+    fn a_log_on_a_full_disk_tells_and_goes_on() {
+        let (control, server) = UnixStream::pair().unwrap();
+        let mut sink = LogSink { log: Log::append_to(Path::new("/dev/full")).unwrap(), control };
+        assert_eq!(sink.write(0, b"lost"), Ok(()));
+        assert_eq!(sink.write(4, b"lost too"), Ok(()));
+        let Report::OutputLost(reason) = receive_report(&server).unwrap() else { panic!() };
+        assert!(reason.starts_with("No space left on device"), "{reason}");
+        drop(sink);
+        assert!(receive_report(&server).is_err(), "it is told once");
+    }
+
+    #[test]
+    fn a_lost_rest_is_marked_for_whoever_reads() {
+        let path = std::env::temp_dir().join(format!("amoeba-lost-{}", std::process::id()));
+        std::fs::write(&path, b"begun").unwrap();
+        let mark = lost_mark("no space");
+        assert_eq!(mark, b"\n[amoeba: no space: the rest of the output was lost]\n");
+        for size in [1, 4, 100] {
+            let (mut seen, mut end) = (Vec::new(), false);
+            while !end {
+                let part = read_marked(&path, &mark, seen.len() as u64, size);
+                seen.extend(part.0);
+                end = part.1;
+            }
+            assert_eq!(seen, [b"begun", &mark[..]].concat());
+        }
+        assert_eq!(read_marked(&path, &mark, u64::MAX, 10), (vec![], true));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(read_marked(&path, &mark, 0, 100), (mark, true));
+    }
 
     #[test]
     fn a_full_log_says_that_it_is_cut() {

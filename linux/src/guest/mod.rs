@@ -19,15 +19,15 @@ pub mod shepherd;
 pub(crate) mod tree;
 mod warden;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use amoeba_process::{Events, Guest, GuestError, Guests, HostLoad, Spec};
+use amoeba_process::{Events, Exit, Guest, GuestError, Guests, HostLoad, Spec};
 use amoeba_world::Threads;
 
 pub use control::Isolation;
@@ -69,6 +69,36 @@ pub struct LinuxGuests {
     config: GuestConfig,
     threads: Threads,
     options: BTreeSet<Vec<u8>>,
+    lost: Lost,
+}
+
+/// The guests that are known to the process server and whose output is lost from some point on, and why.
+type Lost = Arc<Mutex<BTreeMap<u16, String>>>;
+
+fn held(lost: &Lost) -> MutexGuard<'_, BTreeMap<u16, String>> {
+    lost.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes lost output on its way to the process server.
+struct Noting {
+    events: Arc<dyn Events>,
+    index: u16,
+    lost: Lost,
+}
+
+impl Events for Noting {
+    fn started(&self) {
+        self.events.started();
+    }
+
+    fn output_lost(&self, reason: &str) {
+        held(&self.lost).insert(self.index, reason.into());
+        self.events.output_lost(reason);
+    }
+
+    fn exited(&self, exit: Exit) {
+        self.events.exited(exit);
+    }
 }
 
 impl LinuxGuests {
@@ -84,7 +114,7 @@ impl LinuxGuests {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-        Ok(LinuxGuests { config, threads, options: host::cpu_options() })
+        Ok(LinuxGuests { config, threads, options: host::cpu_options(), lost: Lost::default() })
     }
 
     fn log(&self, index: u16) -> PathBuf {
@@ -107,7 +137,7 @@ impl Guests for LinuxGuests {
 
     fn start(&self, spec: Spec, events: Arc<dyn Events>) -> Result<Arc<dyn Guest>, GuestError> {
         let log = self.log(spec.index);
-        let _ = std::fs::remove_file(&log);
+        self.forget(spec.index);
         let descriptor = spec.descriptor.encode().map_err(|error| GuestError::Failed(error.to_string()))?;
         let order = control::Order::Start {
             isolation: self.config.isolation,
@@ -115,14 +145,20 @@ impl Guests for LinuxGuests {
             log: log.as_os_str().as_bytes().to_vec(),
             descriptor,
         };
-        flock::start(&self.config, &self.threads, order, events)
+        let noting = Noting { events, index: spec.index, lost: self.lost.clone() };
+        flock::start(&self.config, &self.threads, order, Arc::new(noting))
     }
 
     fn read_log(&self, index: u16, offset: u64, size: u32) -> (Vec<u8>, bool) {
-        log::read(&self.log(index), offset, size).unwrap_or((Vec::new(), true))
+        let mark = held(&self.lost).get(&index).map(|reason| log::lost_mark(reason));
+        match mark {
+            Some(mark) => log::read_marked(&self.log(index), &mark, offset, size),
+            None => log::read(&self.log(index), offset, size).unwrap_or((Vec::new(), true)),
+        }
     }
 
     fn forget(&self, index: u16) {
+        held(&self.lost).remove(&index);
         let _ = std::fs::remove_file(self.log(index));
     }
 }

@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use super::log::Log;
-
 /// The most bytes of one transaction.
 pub(super) const PIECE_SIZE_MAX: usize = 256 * 1024;
 
@@ -78,14 +76,6 @@ pub(super) fn pump_in(source: &mut dyn Source, to: File, at_end: &[u8]) {
             return;
         }
     }
-}
-
-impl Sink for Log {
-    fn write(&mut self, _position: u64, bytes: &[u8]) -> Result<(), Closed> {
-        self.append(bytes).map_err(|_| Closed)
-    }
-
-    fn close(&mut self, _position: u64) {}
 }
 
 #[cfg(test)]

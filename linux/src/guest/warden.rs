@@ -27,7 +27,7 @@ use rustix::termios::Winsize;
 
 use super::control::{Order, Report, receive_order, send_report};
 use super::image::Image;
-use super::log::Log;
+use super::log::{Log, LogSink};
 use super::program::{self, Executable, Refusal};
 use super::pump::{Drained, Sink, Source, pump_in, pump_out};
 use super::remote::{RemoteSink, RemoteSource, ServedSource, fetch};
@@ -276,7 +276,8 @@ fn output(
     let sink: Box<dyn Sink> = match RemoteSink::open(world, stream) {
         Some(sink) => Box::new(sink),
         None if detached && !start.log.is_empty() => {
-            Box::new(Log::append_to(Path::new(std::ffi::OsStr::from_bytes(&start.log)))?)
+            let log = Log::append_to(Path::new(std::ffi::OsStr::from_bytes(&start.log)))?;
+            Box::new(LogSink { log, control: start.control.try_clone()? })
         }
         None => return Ok(None),
     };

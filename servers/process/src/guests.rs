@@ -108,10 +108,12 @@ impl GuestError {
     }
 }
 
-/// Hears what becomes of a guest. Called once each, in this order, `started` perhaps never.
+/// Hears what becomes of a guest. Called at most once each; `started` first unless the guest never ran, `exited` last.
 pub trait Events: Send + Sync {
     /// The program runs.
     fn started(&self);
+    /// The rest of a detached process's output is lost, for this reason.
+    fn output_lost(&self, reason: &str);
     /// Everything the process was has ended, and its output has been delivered.
     fn exited(&self, exit: Exit);
 }

@@ -173,6 +173,7 @@ impl ProcessServer {
             ended_at: Default::default(),
             guest: None,
             exit: None,
+            output_lost: None,
             exec: None,
             waiters: VecDeque::new(),
             mailbox: None,
@@ -252,6 +253,13 @@ impl Events for GuestEvents {
             process.state = State::Running;
         }
         server.answer_exec(self.index);
+    }
+
+    fn output_lost(&self, reason: &str) {
+        let Some(server) = self.server.upgrade() else { return };
+        if let Some(process) = server.table().get_mut(self.index) {
+            process.output_lost = Some(reason.into());
+        }
     }
 
     fn exited(&self, exit: Exit) {
@@ -398,7 +406,7 @@ impl ProcessServer {
             system_microseconds: exit.map_or(0, |exit| microseconds(exit.system_time)),
             code: exit.map_or(0, |exit| exit.code),
             signal: exit.map_or(0, |exit| exit.signal),
-            comment: process.comment.clone(),
+            comment: process.shown(),
         }
     }
 }
@@ -444,6 +452,9 @@ impl Objects for ProcessServer {
             if let Some(exit) = &process.exit {
                 writeln!(lines, "exit code {}, signal {}", exit.code, exit.signal)
                     .expect("a String takes all");
+            }
+            if let Some(reason) = &process.output_lost {
+                writeln!(lines, "output lost: {reason}").expect("a String takes all");
             }
             writeln!(lines, "waiting clients {}, stuns {}", process.waiters.len(), process.stuns)
                 .expect("a String takes all");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use amoeba_cap::{Capability, CheckField, ObjectNumber};
 use amoeba_server::Pending;
-use amoeba_stubs::process::{self, ExitRecord, ResultRecord};
+use amoeba_stubs::process::{self, COMMENT_SIZE_MAX, ExitRecord, ResultRecord};
 
 use crate::owner::Mailbox;
 use crate::{Exit, Guest};
@@ -90,6 +90,8 @@ pub(crate) struct Process {
     /// `None` while the host has not answered, and after the end.
     pub(crate) guest: Option<Arc<dyn Guest>>,
     pub(crate) exit: Option<Exit>,
+    /// Why the rest of its output is not in its log.
+    pub(crate) output_lost: Option<String>,
     /// The duty to answer exec, until the program runs.
     pub(crate) exec: Option<Pending<Capability>>,
     pub(crate) waiters: VecDeque<Pending<ExitRecord>>,
@@ -97,6 +99,22 @@ pub(crate) struct Process {
     pub(crate) mailbox: Option<Arc<Mailbox>>,
     /// How often it was stunned: tells an answer to an earlier stun from one to this.
     pub(crate) stuns: u64,
+}
+
+impl Process {
+    /// What a list says of it: the comment, and whether output was lost.
+    pub(crate) fn shown(&self) -> Vec<u8> {
+        let mut shown = self.comment.clone();
+        if let Some(reason) = &self.output_lost {
+            let mut mark = format!(" [output lost: {reason}]");
+            while mark.len() > COMMENT_SIZE_MAX / 2 {
+                mark.pop();
+            }
+            shown.truncate(COMMENT_SIZE_MAX - mark.len());
+            shown.extend(mark.bytes());
+        }
+        shown
+    }
 }
 
 /// Why the table takes no more.

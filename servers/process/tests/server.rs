@@ -444,6 +444,20 @@ fn comments_logs_and_sizes_reach_their_process() {
 }
 
 #[test]
+fn lost_output_is_told_in_the_list() {
+    let fixture = Fixture::start();
+    let process = fixture.run("cc").unwrap();
+    let comment = || process::processes(&fixture.world, &fixture.server).unwrap().remove(0).comment;
+    fixture.guest(&process).events.output_lost("no space");
+    assert_eq!(comment(), b"cc -v [output lost: no space]");
+    assert!(standard::status_text(&fixture.world, &process).unwrap().contains("output lost: no space"));
+    process::setcomment(&fixture.world, &process, &[b'x'; process::COMMENT_SIZE_MAX]).unwrap();
+    fixture.guest(&process).events.output_lost(&"y".repeat(1000));
+    assert_eq!(comment().len(), process::COMMENT_SIZE_MAX);
+    assert!(comment().starts_with(b"xxx") && comment().ends_with(b"yyy"));
+}
+
+#[test]
 fn tables_are_bounded_and_the_oldest_end_is_forgotten() {
     let fixture = Fixture::start();
     let first = fixture.run("at-once").unwrap();
