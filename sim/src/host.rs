@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amoeba_cap::{PutPort, SystemSecret};
-use amoeba_kernel::{self as kernel, Event, GetreqId, Kernel, LinkConfig, LinkId, Location, RequestId, Slot};
+use amoeba_kernel::{
+    self as kernel, EndpointId, Event, GetreqId, Kernel, LinkConfig, LinkId, Location, RequestId, Slot,
+};
 use amoeba_threads::Instant;
 use amoeba_world::{Caller, Error, Message};
 
@@ -65,6 +67,8 @@ pub(crate) struct Process {
     pub(crate) transactions: BTreeMap<Slot, Pending<Result<Message, Error>>>,
     pub(crate) getreqs: BTreeMap<GetreqId, (PutPort, Pending<Arrived>)>,
     pub(crate) getreq_count: u64,
+    /// Threads that wait for a datagram.
+    pub(crate) endpoints: BTreeMap<EndpointId, Vec<ThreadId>>,
     /// Threads that wait for its end.
     pub(crate) joiners: Vec<ThreadId>,
 }
@@ -193,6 +197,7 @@ impl State {
             transactions: BTreeMap::new(),
             getreqs: BTreeMap::new(),
             getreq_count: 0,
+            endpoints: BTreeMap::new(),
             joiners: Vec::new(),
         };
         self.processes.insert(id, process);
@@ -257,6 +262,11 @@ impl State {
                 let pending = process.and_then(|process| process.getreqs.get_mut(&getreq));
                 let thread = pending.map(|(_, pending)| pending.fulfil(Arrived { request, caller, message }));
                 self.wake(thread);
+            }
+            Event::Datagram { process, endpoint } => {
+                let process = self.attached(host, process);
+                let threads = process.and_then(|process| process.endpoints.remove(&endpoint));
+                threads.into_iter().flatten().for_each(|thread| self.table.unpark(thread));
             }
         }
     }

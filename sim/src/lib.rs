@@ -13,6 +13,7 @@
 //! may use them; transactions, sleeping and AMUTHR's locks park.
 
 mod core;
+mod datagram;
 mod disk;
 mod executor;
 mod host;

@@ -8,11 +8,12 @@ use amoeba_kernel::{GetreqId, RequestId, Slot};
 use amoeba_threads::{Instant, Scheduler, SpawnError, Threads, Unpark};
 use amoeba_wire::Status;
 use amoeba_world::{
-    Clock, Error, Incoming, Listen, ListenError, Listener, Message, PutReply, ReplyTo, TransOptions,
-    Transactions, World,
+    Clock, Destination, Endpoint, Error, Incoming, Listen, ListenError, Listener, Message, PutReply, ReplyTo,
+    TransOptions, Transactions, World,
 };
 
 use crate::core::{Core, State};
+use crate::datagram;
 use crate::host::{Pending, PendingState, Process, ProcessId};
 use crate::random::{Prng, SeededEntropy};
 use crate::scheduler::ThreadId;
@@ -95,7 +96,7 @@ struct SimTransactions {
 
 impl State {
     /// Calls the kernel of a living process, as that kernel's process.
-    fn drive_for<R>(
+    pub(crate) fn drive_for<R>(
         &mut self,
         process: ProcessId,
         call: impl FnOnce(&mut amoeba_kernel::Kernel, Instant, amoeba_kernel::ProcessId) -> R,
@@ -175,6 +176,14 @@ impl Transactions for SimTransactions {
     fn put_port(&self, port: &GetPort) -> Result<PutPort, Error> {
         let put_port = self.core.state().drive_for(self.process, |kernel, _, _| kernel.put_port(port));
         put_port.ok_or(Error::NotSent(Status::RPC_TRYAGAIN))
+    }
+
+    fn send(&self, to: Destination, data: Vec<u8>) -> Result<(), Error> {
+        datagram::send(&self.core, self.process, None, to, &data)
+    }
+
+    fn datagrams(&self, port: Option<&GetPort>) -> Result<Endpoint, Error> {
+        datagram::open(&self.core, self.process, port)
     }
 }
 

@@ -4,6 +4,7 @@
 //! process attaches at its first use; when the daemon is restarted, the next use attaches again and a thread in
 //! `getreq` listens again by itself.
 
+mod endpoint;
 mod listener;
 mod session;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 use amoeba_cap::{GetPort, PutPort};
 use amoeba_threads::Instant;
 use amoeba_wire::{DATA_SIZE_MAX, Status};
-use amoeba_world::{Error, Listener, Message, TransOptions, Transactions};
+use amoeba_world::{Destination, Endpoint, Error, Listener, Message, TransOptions, Transactions};
 
 use crate::socket::{Lost, ToKernel, ToProcess};
 use crate::threads::now;
@@ -117,7 +118,7 @@ impl Transactions for Client {
             match self.try_trans(&frame) {
                 Ok(Ok(ToProcess::Reply { message })) => {
                     let fits = message.data.len() <= options.reply_size_max;
-                    return if fits { Ok(message) } else { Err(Error::Refused(Status::STD_OVERFLOW)) };
+                    return Ok(if fits { message } else { Message::status(Status::STD_OVERFLOW) });
                 }
                 Ok(Ok(ToProcess::Error { error })) => return Err(error),
                 Ok(Ok(_)) => return Err(Error::MaybeExecuted(Status::RPC_FAILURE)),
@@ -146,6 +147,14 @@ impl Transactions for Client {
             ToProcess::Error { error } => Err(error),
             _ => Err(Error::BadReply),
         }
+    }
+
+    fn send(&self, to: Destination, data: Vec<u8>) -> Result<(), Error> {
+        endpoint::send(self, to, data)
+    }
+
+    fn datagrams(&self, port: Option<&GetPort>) -> Result<Endpoint, Error> {
+        Ok(Arc::new(endpoint::open(self, port)?))
     }
 }
 

@@ -1,12 +1,14 @@
 //! What frames and packets mean: between the connections' queues, the links and the transaction kernel. No system call
 //! is made here.
 
+mod datagram;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use amoeba_cap::PutPort;
-use amoeba_kernel::{Event, GetreqId, Kernel, LinkId, ProcessId, RequestId, Slot};
+use amoeba_kernel::{EndpointId, Event, GetreqId, Kernel, LinkId, ProcessId, RequestId, Slot};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
 use amoeba_world::{Entropy, Error, Message, TransOptions, random};
@@ -33,6 +35,8 @@ pub(super) struct Switch {
     pub(super) table: Table,
     processes: BTreeMap<ProcessId, Process>,
     cookies: BTreeMap<Cookie, ProcessId>,
+    /// The connections of endpoints.
+    endpoints: BTreeMap<EndpointId, Token>,
     connections_max: usize,
     buffered_max: usize,
     /// Bytes of data held for all connections.
@@ -57,6 +61,7 @@ impl Switch {
             table: Table::default(),
             processes: BTreeMap::new(),
             cookies: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             connections_max: config.connections_max,
             buffered_max: config.buffered_max,
             buffered: 0,
@@ -101,6 +106,10 @@ impl Switch {
         }
         if connection.getreq.is_some() {
             self.kernel.cancel_getreq(process, GetreqId(token.to_u64()));
+        }
+        if let Some(endpoint) = connection.endpoint {
+            self.endpoints.remove(&endpoint);
+            self.kernel.close_endpoint(process, endpoint);
         }
         for &request in &connection.executing {
             self.kernel.fail(now, process, request);
@@ -236,6 +245,11 @@ impl Switch {
                 let text = self.status(now).into_bytes();
                 self.send(token, ToProcess::Text { text });
             }
+            ToKernel::Open { port } => return self.open(token, member, port.as_ref()),
+            ToKernel::Receive => return self.receive(token, member),
+            ToKernel::Send { from, to, data } => {
+                return self.send_datagram(now, token, member, from, to, &data);
+            }
         }
         Ok(())
     }
@@ -317,6 +331,7 @@ impl Switch {
         while let Some(event) = self.kernel.poll_event() {
             match event {
                 Event::Reply { process, slot, result } => self.reply(process, slot, result),
+                Event::Datagram { process, endpoint } => self.datagram(process, endpoint),
                 Event::Request { process, getreq, request, caller, message } => {
                     let token = Token::from_u64(getreq.0);
                     let Some(connection) = self.table.get_mut(token) else {
@@ -450,6 +465,10 @@ impl Switch {
     /// Whether nobody is connected and nothing is remembered.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.table.len() == 0 && self.processes.is_empty() && self.cookies.is_empty() && self.buffered == 0
+        self.table.len() == 0
+            && self.processes.is_empty()
+            && self.cookies.is_empty()
+            && self.endpoints.is_empty()
+            && self.buffered == 0
     }
 }

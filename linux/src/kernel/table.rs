@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 
 use amoeba_cap::PutPort;
-use amoeba_kernel::{ProcessId, RequestId, Slot};
+use amoeba_kernel::{EndpointId, ProcessId, RequestId, Slot};
 use amoeba_threads::Instant;
 
 use crate::socket::{Assembler, FrameHead};
@@ -54,6 +54,10 @@ pub(super) struct Connection {
     pub(super) trans: Option<usize>,
     /// The port whose next request this connection waits for.
     pub(super) getreq: Option<PutPort>,
+    /// The endpoint of datagrams that this connection is for.
+    pub(super) endpoint: Option<EndpointId>,
+    /// Whether it waits for a datagram.
+    pub(super) receiving: bool,
     /// Requests that were delivered here and are not answered.
     pub(super) executing: BTreeSet<RequestId>,
     /// When bytes last moved in either direction.
@@ -76,6 +80,8 @@ impl Connection {
             outgoing: VecDeque::new(),
             trans: None,
             getreq: None,
+            endpoint: None,
+            receiving: false,
             executing: BTreeSet::new(),
             progress: now,
             closing: false,
@@ -86,7 +92,7 @@ impl Connection {
 
     /// Whether a thread waits for an answer on this connection.
     pub(super) fn is_waiting(&self) -> bool {
-        self.trans.is_some() || self.getreq.is_some()
+        self.trans.is_some() || self.getreq.is_some() || self.receiving
     }
 
     /// Bytes of data in memory for this connection.

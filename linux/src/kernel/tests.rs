@@ -8,7 +8,7 @@ use std::time::Duration;
 use amoeba_cap::{GetPort, SystemSecret};
 use amoeba_threads::Instant;
 use amoeba_wire::Header;
-use amoeba_world::{Message, TransOptions};
+use amoeba_world::{Destination, Message, TransOptions};
 
 use super::switch::Switch;
 use super::table::Token;
@@ -69,7 +69,7 @@ impl World {
         match action {
             _ if in_turn && connection.member.is_none() => action % 2,
             ..=10 if in_turn && connection.is_waiting() => 11 + action % 4,
-            0 | 1 | 15 if in_turn => 11,
+            0 | 1 if in_turn => 11,
             _ => action,
         }
     }
@@ -107,6 +107,12 @@ impl World {
             8..=10 => ToKernel::Getreq { port: put_port },
             11 | 12 => ToKernel::Putrep { request, message: Message { header: Header::NULL, ..message } },
             13 => ToKernel::Fail { request },
+            15 => match parameter % 4 {
+                0 => ToKernel::Open { port: Some(get_port) },
+                1 => ToKernel::Receive,
+                2 => ToKernel::Send { from: None, to: Destination::Port(put_port), data: message.data },
+                _ => return None,
+            },
             _ => return None,
         })
     }

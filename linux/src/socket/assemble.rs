@@ -140,8 +140,9 @@ mod tests {
     use super::*;
     use crate::socket::{Cookie, ToKernel, ToProcess};
     use amoeba_cap::{GetPort, PutPort};
+    use amoeba_wire::packet::Address;
     use amoeba_wire::{DATA_SIZE_MAX, Header, Status};
-    use amoeba_world::{Error, Message, TransOptions};
+    use amoeba_world::{Destination, Error, Message, TransOptions};
     use std::time::Duration;
 
     fn bytes_of(frame: &ToKernel) -> Vec<u8> {
@@ -172,6 +173,15 @@ mod tests {
             ToKernel::Fail { request: 3 },
             ToKernel::PutPort { port },
             ToKernel::Status,
+            ToKernel::Open { port: None },
+            ToKernel::Open { port: Some(GetPort::from_bytes([3; 6])) },
+            ToKernel::Receive,
+            ToKernel::Send { from: None, to: Destination::Address(Address([4; 8])), data: vec![1; 2000] },
+            ToKernel::Send {
+                from: Some(Address([5; 8])),
+                to: Destination::Port(PutPort::from_bytes([6; 6])),
+                data: Vec::new(),
+            },
         ]
     }
 

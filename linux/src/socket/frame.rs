@@ -5,10 +5,10 @@ use std::time::Duration;
 use amoeba_cap::{GetPort, PORT_SIZE, PutPort};
 use amoeba_wire::packet::Address;
 use amoeba_wire::{DATA_SIZE_MAX, HEADER_SIZE, Header, Malformed, Reader, Status};
-use amoeba_world::{Caller, Error, Message, TransOptions};
+use amoeba_world::{Caller, DATAGRAM_SIZE_MAX, Datagram, Destination, Error, Message, TransOptions};
 
 /// The version of this protocol, said in ATTACH.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Bytes before the fixed part.
 pub(crate) const PREFIX_SIZE: usize = 8;
 /// Bytes of the largest fixed part.
@@ -91,6 +91,9 @@ kinds! {
     Fail = 8, 8, 0;
     PutPort = 9, PORT_SIZE, 0;
     Status = 10, 0, 0;
+    Open = 11, 8, 0;
+    Receive = 12, 0, 0;
+    Send = 13, 24, DATAGRAM_SIZE_MAX;
     Attached = 65, 24, 0;
     Done = 66, 0, 0;
     Reply = 67, HEADER_SIZE, DATA_SIZE_MAX;
@@ -98,6 +101,8 @@ kinds! {
     Port = 69, PORT_SIZE, 0;
     Request = 70, 24 + HEADER_SIZE, DATA_SIZE_MAX;
     Text = 71, 0, TEXT_SIZE_MAX;
+    Opened = 72, 16, 0;
+    Datagram = 73, 8, DATAGRAM_SIZE_MAX;
 }
 
 /// The first eight bytes of a frame, checked: what is to come, and no more than may come.
@@ -162,6 +167,9 @@ pub enum ToKernel {
     Fail { request: u64 },
     PutPort { port: GetPort },
     Status,
+    Open { port: Option<GetPort> },
+    Receive,
+    Send { from: Option<Address>, to: Destination, data: Vec<u8> },
 }
 
 impl ToKernel {
@@ -195,6 +203,13 @@ impl ToKernel {
             Kind::Fail => ToKernel::Fail { request: fixed.get_u64()? },
             Kind::PutPort => ToKernel::PutPort { port: GetPort::from_bytes(fixed.array()?) },
             Kind::Status => ToKernel::Status,
+            Kind::Open => ToKernel::Open { port: flagged(&mut fixed)?.map(GetPort::from_bytes) },
+            Kind::Receive => ToKernel::Receive,
+            Kind::Send => {
+                let from = Some(Address(fixed.array()?)).filter(|from| !from.is_null());
+                let to = destination(&mut fixed)?;
+                ToKernel::Send { from, to, data: parts.data }
+            }
             _ => return Err(Bad::OutOfTurn),
         })
     }
@@ -234,6 +249,18 @@ impl ToKernel {
             ToKernel::Fail { request } => FrameHead::new(Kind::Fail, &[&request.to_le_bytes()], 0),
             ToKernel::PutPort { port } => FrameHead::new(Kind::PutPort, &[&port.to_bytes()], 0),
             ToKernel::Status => FrameHead::new(Kind::Status, &[], 0),
+            ToKernel::Open { port } => {
+                FrameHead::new(Kind::Open, &[&flag(port.as_ref().map(GetPort::to_bytes))], 0)
+            }
+            ToKernel::Receive => FrameHead::new(Kind::Receive, &[], 0),
+            ToKernel::Send { from, to, data } => {
+                let (port, address) = match *to {
+                    Destination::Port(port) => (flag(Some(port.to_bytes())), Address::NULL),
+                    Destination::Address(address) => (flag(None), address),
+                };
+                let from = from.unwrap_or(Address::NULL);
+                FrameHead::new(Kind::Send, &[&from.0, &port, &address.0], data.len())
+            }
         }
     }
 
@@ -241,6 +268,7 @@ impl ToKernel {
     pub(crate) fn data(&self) -> &[u8] {
         match self {
             ToKernel::Trans { message, .. } | ToKernel::Putrep { message, .. } => &message.data,
+            ToKernel::Send { data, .. } => data,
             _ => &[],
         }
     }
@@ -257,6 +285,8 @@ pub enum ToProcess {
     Port { port: PutPort },
     Request { request: u64, caller: Caller, message: Message },
     Text { text: Vec<u8> },
+    Opened { address: Address, port: Option<PutPort> },
+    Datagram { datagram: Datagram },
 }
 
 impl ToProcess {
@@ -280,6 +310,13 @@ impl ToProcess {
                 message: message(&mut fixed, parts.data)?,
             },
             Kind::Text => ToProcess::Text { text: parts.data },
+            Kind::Opened => ToProcess::Opened {
+                address: Address(fixed.array()?),
+                port: flagged(&mut fixed)?.map(PutPort::from_bytes),
+            },
+            Kind::Datagram => {
+                ToProcess::Datagram { datagram: Datagram { from: Address(fixed.array()?), data: parts.data } }
+            }
             _ => return Err(Bad::OutOfTurn),
         })
     }
@@ -309,6 +346,13 @@ impl ToProcess {
                 (FrameHead::new(Kind::Request, &fixed, data.len()), data)
             }
             ToProcess::Text { text } => (FrameHead::new(Kind::Text, &[], text.len()), text),
+            ToProcess::Opened { address, port } => {
+                let port = flag(port.map(PutPort::to_bytes));
+                (FrameHead::new(Kind::Opened, &[&address.0, &port], 0), Vec::new())
+            }
+            ToProcess::Datagram { datagram: Datagram { from, data } } => {
+                (FrameHead::new(Kind::Datagram, &[&from.0], data.len()), data)
+            }
         }
     }
 }
@@ -331,6 +375,16 @@ fn flagged(fixed: &mut Reader) -> Result<Option<[u8; PORT_SIZE]>, Bad> {
         true => Ok(Some(port)),
         false if port == [0; PORT_SIZE] => Ok(None),
         false => Err(Bad::Malformed),
+    }
+}
+
+/// A port or an address, and zeros for the other.
+fn destination(fixed: &mut Reader) -> Result<Destination, Bad> {
+    let (port, address) = (flagged(fixed)?, Address(fixed.array()?));
+    match port {
+        None => Ok(Destination::Address(address)),
+        Some(port) if address.is_null() => Ok(Destination::Port(PutPort::from_bytes(port))),
+        Some(_) => Err(Bad::Malformed),
     }
 }
 

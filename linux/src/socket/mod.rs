@@ -30,6 +30,9 @@
 //! | 8 | FAIL | request id 8 | | |
 //! | 9 | PUT-PORT | get-port 6 | | PORT |
 //! | 10 | STATUS | | | TEXT |
+//! | 11 | OPEN | has port 1, get-port 6, reserved 1 | | OPENED, ERROR |
+//! | 12 | RECEIVE | | | DATAGRAM |
+//! | 13 | SEND | source address 8 (null: the process), has port 1, put-port 6, reserved 1, address 8 | datagram | DONE, ERROR |
 //!
 //! | kind | to the process | fixed part | data |
 //! |---|---|---|---|
@@ -40,6 +43,10 @@
 //! | 69 | PORT | put-port 6 | |
 //! | 70 | REQUEST | request id 8, process address 8, signed 1, signature 6, reserved 1, header 32 | request |
 //! | 71 | TEXT | | text |
+//! | 72 | OPENED | address 8, has port 1, put-port 6, reserved 1 | |
+//! | 73 | DATAGRAM | source address 8 | datagram |
+//!
+//! OPEN makes a connection the one of an endpoint of datagrams, which ends with it; RECEIVE goes over that alone.
 //!
 //! PUTREP and FAIL go over the connection that delivered the request, at any time, also while that connection waits
 //! for its next request. A connection that closes with requests unanswered fails them; one that says anything else

@@ -4,11 +4,14 @@ use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
+use amoeba_threads::Instant;
 use amoeba_wire::DATA_SIZE_MAX;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg, sockopt};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown, sockopt};
 
 use super::{Assembler, FrameHead, ToKernel, ToProcess};
+use crate::threads::now;
 
 /// Bytes that a socket may hold unread, where the system allows as much: with less, bulk data would change
 /// processes more often than necessary.
@@ -85,6 +88,24 @@ impl Stream {
                 Err(_) => return Err(Lost),
             }
         }
+    }
+
+    /// Waits until there is something to receive, or the connection is over; false when neither was so in time.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Result<bool, Lost> {
+        let Some(deadline) = deadline else { return Ok(true) };
+        loop {
+            let left = Timespec::try_from(deadline.since(now())).map_err(|_| Lost)?;
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(Lost),
+            }
+        }
+    }
+
+    /// Ends the connection, also for threads that wait on it.
+    pub(crate) fn end(&self) {
+        let _ = shutdown(&self.socket, Shutdown::Both); // it fails only when the other end was faster
     }
 
     /// Sends a frame and waits for its answer.

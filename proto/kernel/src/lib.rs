@@ -11,9 +11,10 @@
 //!
 //! Modules: this one holds the types and the table of processes, [`transact`] the client side, [`serve`] the server
 //! side, [`network`] what comes from and goes to the FLIP box, [`peers`] hosts that are gone and messages that take
-//! long, [`ports`] who listens where.
+//! long, [`ports`] who listens where, [`datagram`] what goes without a transaction.
 #![forbid(unsafe_code)]
 
+mod datagram;
 mod network;
 mod peers;
 mod ports;
@@ -32,6 +33,10 @@ use amoeba_threads::Instant;
 use amoeba_wire::packet::Address;
 use amoeba_wire::{Command, Status};
 use amoeba_world::{Caller, Entropy, Error, Message, random};
+pub use datagram::{
+    DATAGRAMS_MAX, DATAGRAMS_SIZE_MAX, ENDPOINTS_PER_PROCESS_MAX, EndpointId, Opened, SEARCH_QUEUE_MAX,
+    SEARCH_TIME, SEARCHES_MAX,
+};
 
 use network::PortLocate;
 use ports::Port;
@@ -48,6 +53,10 @@ pub const GETREQS_MAX: usize = 4096;
 pub const QUEUE_MAX: usize = 1024;
 /// Bytes of requests that may wait for server threads in all, unless the queue is empty.
 pub const QUEUED_SIZE_MAX: usize = 1 << 30;
+
+/// Bytes of replies to other hosts that are kept until they are acknowledged, in all, unless it is a single one. Past it
+/// the process that keeps the most loses its oldest.
+pub const KEPT_REPLIES_SIZE_MAX: usize = if cfg!(test) { 4 << 20 } else { 1 << 30 };
 
 /// A process attached to this kernel; never used again in the kernel's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +98,13 @@ pub enum Event {
         caller: Caller,
         /// What it says.
         message: Message,
+    },
+    /// [`Kernel::receive`] has something, after it had nothing.
+    Datagram {
+        /// Whose endpoint.
+        process: ProcessId,
+        /// Which.
+        endpoint: EndpointId,
     },
 }
 
@@ -133,6 +149,8 @@ struct Process {
     executing: BTreeSet<RequestId>,
     clients: Clients,
     clients_timer: Option<Instant>,
+    /// What its kept replies count in [`Kernel::kept_size`].
+    kept_size: usize,
     message_size_max: usize,
 }
 
@@ -149,6 +167,7 @@ enum Timer {
     Clients(ProcessId),
     Locate(PutPort),
     Departed(Address),
+    Datagrams(PutPort),
 }
 
 /// The state machine. See the crate's head for how it is driven.
@@ -163,10 +182,13 @@ pub struct Kernel {
     ports: BTreeMap<PutPort, Port>,
     requests: BTreeMap<RequestId, Request>,
     queued_size: usize,
+    /// Bytes of replies that all processes keep.
+    kept_size: usize,
     cache: PortCache,
     locates: BTreeMap<PutPort, PortLocate>,
     /// Client threads whose transactions wait for their port to be found.
     searching: BTreeSet<(PutPort, ProcessId, Slot)>,
+    endpoints: datagram::Endpoints,
     timers: BTreeSet<(Instant, Timer)>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -179,8 +201,11 @@ impl Kernel {
     pub fn new(config: Config, now: Instant) -> Kernel {
         let has_links = !config.links.is_empty();
         let message_id = u32::from_le_bytes(random(&*config.entropy));
+        let searcher = public_address(&config.secret, &*config.entropy);
+        let mut flip = FlipBox::new(config.links, message_id, now);
+        flip.register(searcher, HEADERS_SIZE);
         Kernel {
-            flip: FlipBox::new(config.links, message_id, now),
+            flip,
             secret: config.secret,
             entropy: config.entropy,
             has_links,
@@ -190,9 +215,11 @@ impl Kernel {
             ports: BTreeMap::new(),
             requests: BTreeMap::new(),
             queued_size: 0,
+            kept_size: 0,
             cache: PortCache::default(),
             locates: BTreeMap::new(),
             searching: BTreeSet::new(),
+            endpoints: datagram::Endpoints::new(searcher),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -221,6 +248,7 @@ impl Kernel {
             executing: BTreeSet::new(),
             clients: Clients::default(),
             clients_timer: None,
+            kept_size: 0,
             message_size_max: HEADERS_SIZE,
         };
         self.flip.register(address, process.message_size_max);
@@ -243,7 +271,10 @@ impl Kernel {
             self.forget_slot(process, slot);
         }
         self.stop_serving(now, process);
-        let process = self.processes.remove(&process).expect("found above");
+        self.close_endpoints(process);
+        let mut process = self.processes.remove(&process).expect("found above");
+        self.kept_size -= process.kept_size;
+        process.clients.end(now);
         self.addresses.remove(&process.address);
         let until = now + PACKET_LIFE_MAX;
         self.departed.insert(process.address, Departed { clients: process.clients });
@@ -266,9 +297,10 @@ impl Kernel {
             self.timers.pop_first();
             match timer {
                 Timer::Slot(process, slot) => self.slot_timeout(now, process, slot),
-                Timer::Deadline(process, slot) => self.deadline_passed(process, slot),
+                Timer::Deadline(process, slot) => self.deadline_passed(now, process, slot),
                 Timer::Clients(process) => self.clients_timeout(now, process),
                 Timer::Locate(port) => self.locate_again(now, port),
+                Timer::Datagrams(port) => self.datagram_search_timeout(port),
                 Timer::Departed(address) => {
                     self.departed.remove(&address);
                     self.flip.unregister(address);
@@ -311,11 +343,12 @@ impl Kernel {
     /// Counters and tables, a line each, for `std_status`.
     pub fn status(&self) -> String {
         let flip = self.flip.counters();
-        let rows: [(&str, u64); 17] = [
+        let rows: [(&str, u64); 18] = [
             ("processes", self.processes.len() as u64),
             ("ports", self.ports.len() as u64),
             ("requests under way", self.requests.len() as u64),
             ("bytes queued", self.queued_size as u64),
+            ("bytes of replies kept", self.kept_size as u64),
             ("transactions here", self.counters.local),
             ("transactions elsewhere", self.counters.remote),
             ("requests from elsewhere", self.counters.served),
@@ -330,15 +363,16 @@ impl Kernel {
             ("address searches", flip.locates),
             ("messages undelivered", flip.undelivered),
         ];
-        rows.iter().map(|(name, value)| format!("{name:24} {value}\n")).collect()
+        rows.iter()
+            .chain(&self.endpoints.status())
+            .map(|(name, value)| format!("{name:24} {value}\n"))
+            .collect()
     }
 
     fn new_address(&self) -> Address {
         loop {
-            let mut private: [u8; 8] = random(&*self.entropy);
-            private[7] = 0;
-            let address = Address(self.secret.public_address(private));
-            if !self.addresses.contains_key(&address) && !self.departed.contains_key(&address) {
+            let address = public_address(&self.secret, &*self.entropy);
+            if !self.flip.is_local(address) {
                 return address;
             }
         }
@@ -369,6 +403,13 @@ impl Kernel {
         self.clear_deadline(process, slot);
         self.events.push_back(Event::Reply { process, slot, result });
     }
+}
+
+/// A new FLIP address.
+fn public_address(secret: &SystemSecret, entropy: &dyn Entropy) -> Address {
+    let mut private: [u8; 8] = random(entropy);
+    private[7] = 0;
+    Address(secret.public_address(private))
 }
 
 /// Why a request cannot be sent at all.

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use amoeba_cap::PutPort;
 use amoeba_flip::{self as flip, HOPS_MAX, LOCATE_INTERVAL, LOCATE_INTERVAL_MAX, Undelivered};
-use amoeba_rpc::{LOCATE_HEADER, Packet, Server, Verdict, emit, locate};
+use amoeba_rpc::{ClientKey, LOCATE_HEADER, Packet, Server, Verdict, emit, locate};
 use amoeba_threads::Instant;
-use amoeba_wire::Status;
 use amoeba_wire::packet::{Address, RpcHeader, RpcKind, rpc_flag};
 use amoeba_world::Message;
 
-use crate::serve::Origin;
+use crate::serve::{Origin, too_large};
 use crate::transact::ClientSlot;
-use crate::{ANSWER_LOCATE_TIMEOUT, Kernel, ProcessId, Slot, Timer};
+use crate::{ANSWER_LOCATE_TIMEOUT, KEPT_REPLIES_SIZE_MAX, Kernel, ProcessId, Slot, Timer};
 
 /// Hop limits of a port search, one after the other.
 const RINGS: [u16; 5] = [1, 3, 7, 15, HOPS_MAX];
@@ -37,6 +36,9 @@ impl Kernel {
     pub(crate) fn pump(&mut self, now: Instant) {
         while let Some(event) = self.flip.poll_event() {
             match event {
+                flip::Event::Message { to, from, payload, total, .. } if self.endpoints.owns(to) => {
+                    self.handle_datagram(now, to, from, payload, total);
+                }
                 flip::Event::Message { to, from, payload, total, whole } => {
                     let complete = payload.len() == total;
                     if let Some(packet) = Packet::parse(payload) {
@@ -101,7 +103,26 @@ impl Kernel {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let (old, new) = (process.clients_timer, process.clients.next_timeout());
         process.clients_timer = new;
+        let kept_size = process.clients.kept_size();
+        self.kept_size = self.kept_size - process.kept_size + kept_size;
+        process.kept_size = kept_size;
         self.set_timer(old, new, Timer::Clients(id));
+    }
+
+    /// Drops kept replies until they are few enough, but not the one of `size` bytes that `server` has just given to
+    /// `client`.
+    pub(crate) fn bound_replies(&mut self, now: Instant, server: ProcessId, client: ClientKey, size: usize) {
+        while self.kept_size > KEPT_REPLIES_SIZE_MAX {
+            let droppable = |id: ProcessId, kept: usize| kept - if id == server { size.min(kept) } else { 0 };
+            let kept = self.processes.iter().map(|(id, process)| (droppable(*id, process.kept_size), *id));
+            let Some((1.., id)) = kept.max() else { return };
+            let spared = (id == server).then_some(client);
+            let Some(process) = self.processes.get_mut(&id) else { return };
+            if !process.clients.drop_reply(now, spared) {
+                return;
+            }
+            self.rearm_clients(id);
+        }
     }
 
     fn handle_message(&mut self, now: Instant, to: Address, from: Address, packet: Packet, how: Arrived) {
@@ -251,15 +272,16 @@ impl Kernel {
         let client = (from, header.from);
         let process = self.processes.get_mut(&id).expect("the caller found it");
         process.clients.accept(now, client, header.tid, false);
-        let reply = Message::status(Status::STD_OVERFLOW);
-        if let Some((to, packet)) = process.clients.reply(now, client, header.tid, &reply) {
+        if let Some((to, packet)) = process.clients.reply(now, client, header.tid, &too_large()) {
             self.send(now, id, to, packet);
         }
         self.rearm_clients(id);
     }
 
     fn handle_broadcast(&mut self, now: Instant, from: Address, payload: &[u8]) {
-        let Some(packet) = payload.strip_prefix(&LOCATE_HEADER) else { return };
+        let Some(packet) = payload.strip_prefix(&LOCATE_HEADER) else {
+            return self.handle_datagram_broadcast(now, from, payload);
+        };
         let Some((header, _, _)) = RpcHeader::parse(packet) else { return };
         if header.kind != RpcKind::Locate {
             return;
@@ -278,6 +300,9 @@ impl Kernel {
         payload: &[u8],
         reason: Undelivered,
     ) {
+        if self.datagram_undelivered(to, payload) {
+            return;
+        }
         let Some(&id) = self.addresses.get(&from) else { return };
         let Some((header, _, _)) = RpcHeader::parse(payload) else { return };
         let about_reply = header.kind == RpcKind::Reply || header.flags & rpc_flag::REPLY != 0;

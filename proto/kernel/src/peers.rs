@@ -20,6 +20,7 @@ impl Kernel {
         let lost = self.flip.location_lost(link, location);
         for &address in &lost {
             self.cache.forget(address);
+            self.endpoints.forget(address);
             for process in self.processes.values_mut() {
                 process.clients.host_lost(address);
             }

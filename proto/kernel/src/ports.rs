@@ -21,6 +21,8 @@ pub(crate) struct Listening {
     pub(crate) getreqs: VecDeque<GetreqId>,
     /// Requests of other hosts, addressed to this process.
     pub(crate) queue: VecDeque<RequestId>,
+    /// Whether the process took a request of another host last, so that one of this host is next.
+    pub(crate) local_next: bool,
 }
 
 impl Port {

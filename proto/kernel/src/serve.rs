@@ -59,6 +59,7 @@ impl Kernel {
             request_size_max,
             getreqs: Default::default(),
             queue: Default::default(),
+            local_next: false,
         });
         listening.request_size_max = request_size_max;
         self.release_untaken(now, put_port);
@@ -87,14 +88,18 @@ impl Kernel {
         let server = self.processes.get_mut(&process).ok_or(Status::RPC_BADPORT)?;
         let entry = self.ports.get_mut(&port).ok_or(Status::RPC_BADPORT)?;
         let listening = entry.listening.get_mut(&process).ok_or(Status::RPC_BADPORT)?;
-        if let Some(request) = listening.queue.pop_front() {
-            self.deliver(request, process, getreq);
-            return Ok(());
-        }
         let size_max = listening.request_size_max;
         let size = |request: &RequestId| self.requests.get(request).map_or(0, Request::size);
-        if let Some(index) = entry.queue.iter().position(|request| size(request) <= size_max) {
-            let request = entry.queue.remove(index).expect("found just now");
+        let local = entry.queue.iter().position(|request| size(request) <= size_max);
+        // In turn, so that clients of neither side can keep those of the other waiting for ever.
+        let request = match local {
+            Some(index) if listening.local_next || listening.queue.is_empty() => entry.queue.remove(index),
+            _ => listening.queue.pop_front(),
+        };
+        if let Some(request) = request {
+            let is_local =
+                matches!(self.requests.get(&request), Some(Request { origin: Origin::Local { .. }, .. }));
+            listening.local_next = !is_local;
             self.deliver(request, process, getreq);
             return Ok(());
         }
@@ -125,17 +130,19 @@ impl Kernel {
         match origin {
             Origin::Local { process, slot, reply_size_max, .. } => {
                 let fits = reply.data.len() <= reply_size_max;
-                self.answer(process, slot, request, if fits { Ok(reply) } else { Err(TOO_LARGE) });
+                self.answer(process, slot, request, Ok(if fits { reply } else { too_large() }));
             }
             Origin::Remote { server, client, tid } => {
                 let Some(state) = self.processes.get_mut(&server) else { return };
                 if reply.data.len() > amoeba_wire::DATA_SIZE_MAX {
                     reply = Message::status(Status::STD_OVERFLOW);
                 }
-                if let Some((to, packet)) = state.clients.reply(now, client, tid, &reply) {
+                let answer = state.clients.reply(now, client, tid, &reply);
+                self.rearm_clients(server);
+                if let Some((to, packet)) = answer {
+                    self.bound_replies(now, server, client, packet.len());
                     self.send(now, server, to, packet);
                 }
-                self.rearm_clients(server);
             }
         }
         self.pump(now);
@@ -155,10 +162,10 @@ impl Kernel {
         origin: Origin,
         client: Address,
         message: Message,
-    ) -> Result<RequestId, Error> {
+    ) -> Result<RequestId, Refused> {
         let port = message.header.port;
         let size = message.data.len();
-        let entry = self.ports.get(&port).ok_or(Error::NotSent(Status::RPC_NOTFOUND))?;
+        let entry = self.ports.get(&port).ok_or(Refused::NotSent(Status::RPC_NOTFOUND))?;
         let queued = match origin {
             Origin::Local { .. } => entry.queue.len(),
             Origin::Remote { server, .. } => {
@@ -166,11 +173,11 @@ impl Kernel {
             }
         };
         if !entry.takes(size) {
-            return Err(TOO_LARGE);
+            return Err(Refused::TooLarge);
         }
         let full = self.queued_size > 0 && self.queued_size + size > QUEUED_SIZE_MAX;
         if queued >= QUEUE_MAX || full {
-            return Err(Error::NotSent(Status::RPC_TRYAGAIN));
+            return Err(Refused::NotSent(Status::RPC_TRYAGAIN));
         }
         self.last_request += 1;
         let id = RequestId(self.last_request);
@@ -328,5 +335,25 @@ impl Request {
     }
 }
 
-/// What a client hears whose request or reply is larger than its receiver takes.
-pub(crate) const TOO_LARGE: Error = Error::Refused(Status::STD_OVERFLOW);
+/// Why a request was not taken in.
+pub(crate) enum Refused {
+    /// For this reason.
+    NotSent(Status),
+    /// It is larger than any process that listens takes.
+    TooLarge,
+}
+
+impl Refused {
+    /// How the transaction ends.
+    pub(crate) fn result(self) -> Result<Message, Error> {
+        match self {
+            Refused::NotSent(status) => Err(Error::NotSent(status)),
+            Refused::TooLarge => Ok(too_large()),
+        }
+    }
+}
+
+/// What a client hears whose request or reply is larger than its receiver takes: the same on one host as from another.
+pub(crate) fn too_large() -> Message {
+    Message::status(Status::STD_OVERFLOW)
+}

@@ -158,6 +158,13 @@ impl Net {
         self.kernels[host].putrep(now, server, request, reply);
     }
 
+    fn reply_status(&mut self, host: usize) -> Status {
+        match self.events[host].pop_front() {
+            Some(Event::Reply { result: Ok(reply), .. }) => reply.header.status(),
+            other => panic!("expected a reply, not {other:?}"),
+        }
+    }
+
     fn reply(&mut self, host: usize) -> Result<Vec<u8>, Error> {
         match self.events[host].pop_front() {
             Some(Event::Reply { result, .. }) => result.map(|reply| reply.data),
@@ -217,7 +224,7 @@ fn bad_requests_are_told_at_once() {
     let (_, port) = net.serve(0);
     net.trans(0, client, port, vec![0; (1 << 20) + 1]);
     net.run(0, |_| true);
-    assert_eq!(net.reply(0), Err(Error::Refused(Status::STD_OVERFLOW)));
+    assert_eq!(net.reply_status(0), Status::STD_OVERFLOW);
 }
 
 #[test]
@@ -253,7 +260,7 @@ fn a_request_that_only_a_server_that_left_would_take_does_not_wait_for_ever() {
     let now = net.now;
     net.kernels[0].unlisten(now, large, port);
     net.run(0, |_| true);
-    assert_eq!(net.reply(0), Err(Error::Refused(Status::STD_OVERFLOW)));
+    assert_eq!(net.reply_status(0), Status::STD_OVERFLOW);
 }
 
 #[test]
@@ -722,4 +729,89 @@ fn a_deadline_ends_a_transaction_as_what_it_is_then() {
         assert_eq!(net.reply(0), NOBODY);
         assert!(net.kernels[0].processes.values().all(|process| process.deadlines.is_empty()));
     }
+}
+
+#[test]
+fn the_replies_that_all_processes_keep_are_bounded_together() {
+    let mut net = Net::new(2);
+    let size = KEPT_REPLIES_SIZE_MAX / 4;
+    for number in 0..8 {
+        let (server, client) = (net.attach(1), net.attach(0));
+        let now = net.now;
+        let get = GetPort::from_bytes([number + 1; 6]);
+        let port = net.kernels[1].listen(now, server, &get, 100).unwrap();
+        net.kernels[1].getreq(now, server, port, GetreqId(1)).unwrap();
+        net.trans(0, client, port, vec![1]);
+        net.run(10, |_| true);
+        let (request, _) = net.request(1);
+        net.answer(1, server, request, vec![0; size]);
+        net.settle(&mut |_| false); // no reply ever leaves, so none is acknowledged
+        let kept: usize = net.kernels[1].processes.values().map(|process| process.clients.kept_size()).sum();
+        assert_eq!(kept, net.kernels[1].kept_size);
+        assert!(kept <= KEPT_REPLIES_SIZE_MAX && kept >= size.min(KEPT_REPLIES_SIZE_MAX));
+    }
+    assert!(net.kernels[1].kept_size > KEPT_REPLIES_SIZE_MAX / 2);
+    let now = net.now;
+    for id in net.kernels[1].processes.keys().copied().collect::<Vec<_>>() {
+        net.kernels[1].detach(now, id);
+    }
+    assert_eq!(net.kernels[1].kept_size, 0);
+}
+
+mod datagrams;
+
+#[test]
+fn requests_of_this_host_and_of_others_take_turns() {
+    let mut net = Net::new(2);
+    let (server, port) = net.serve(0);
+    let first = net.attach(0);
+    net.trans(0, first, port, vec![9]);
+    net.run(10, |_| true);
+    net.request(0);
+    for number in 0..4 {
+        for host in [1, 0] {
+            let client = net.attach(host);
+            net.trans(host, client, port, vec![number, host as u8]);
+            net.run(10, |_| true);
+        }
+    }
+    let mut hosts = Vec::new();
+    for number in 0..8 {
+        let now = net.now;
+        net.kernels[0].getreq(now, server, port, GetreqId(10 + number)).unwrap();
+        net.run(0, |_| true);
+        hosts.push(net.request(0).1.data[1]);
+    }
+    assert_eq!(hosts, [1, 0, 1, 0, 1, 0, 1, 0]);
+}
+
+#[test]
+fn a_request_that_is_too_large_ends_in_the_same_way_on_one_host_and_between_two() {
+    for host in [0, 1] {
+        let mut net = Net::new(2);
+        let (_, port) = net.serve(host);
+        let client = net.attach(0);
+        net.trans(0, client, port, vec![0; (1 << 20) + 1]);
+        net.run(100, |_| true);
+        assert_eq!(net.reply_status(0), Status::STD_OVERFLOW);
+        assert!(net.events[host].is_empty());
+    }
+}
+
+#[test]
+fn who_was_refused_by_a_server_that_then_nobody_finds_hears_that_there_is_none() {
+    let mut net = Net::new(2);
+    let (server, port) = net.serve(1);
+    let client = net.attach(0);
+    net.trans(0, client, port, vec![1]);
+    net.run(10, |_| true);
+    let (request, _) = net.request(1);
+    net.answer(1, server, request, vec![2]);
+    net.run(10, |_| true);
+    assert_eq!(net.reply(0), Ok(vec![2]));
+    let now = net.now;
+    net.kernels[1].unlisten(now, server, port);
+    net.trans(0, client, port, vec![1]);
+    net.run(6000, |_| true);
+    assert_eq!(net.reply(0), NOBODY);
 }

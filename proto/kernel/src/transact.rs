@@ -78,9 +78,9 @@ impl Kernel {
     }
 
     /// The transaction of this slot ends here: as one that was certainly not executed only if no server was given it.
-    pub(crate) fn deadline_passed(&mut self, process: ProcessId, slot: Slot) {
+    pub(crate) fn deadline_passed(&mut self, now: Instant, process: ProcessId, slot: Slot) {
         let error = match self.slot_mut(process, slot) {
-            Some(ClientSlot::Remote { trans, .. }) => trans.give_up(),
+            Some(ClientSlot::Remote { trans, .. }) => trans.give_up(now),
             Some(ClientSlot::Local(request)) => {
                 let request = *request;
                 if self.is_delivered(request) { SERVER_DIED } else { Error::NotSent(Status::RPC_TRYAGAIN) }
@@ -156,7 +156,7 @@ impl Kernel {
                 }
                 self.dispatch(now, request);
             }
-            Err(error) => self.finish(process, slot, Err(error)),
+            Err(refused) => self.finish(process, slot, refused.result()),
         }
     }
 
