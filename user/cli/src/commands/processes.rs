@@ -10,7 +10,7 @@ use amoeba_world::{Error as Refusal, TransOptions};
 use anyhow::{Context as _, anyhow};
 
 use crate::Context;
-use crate::failure::{Advise, Hint};
+use crate::failure::{Advise, Code, Hint, MAY_HAVE_RUN};
 use crate::graph::Graph;
 use crate::launch::pool::{HOST_LOCATE_TIMEOUT, Pool};
 use crate::place::Place;
@@ -123,13 +123,18 @@ pub(super) fn for_each(
     let graph = context.graph()?;
     context.for_each(arguments, |_, argument| {
         let process = find(&graph, argument)?;
-        let shown = Place::argument_shown(argument);
+        let shown = shown(argument);
         let done = operation(&graph, &process).map_err(|error| match error {
             Refusal::Refused(Status::STD_NOTNOW) => not_now(&state_of(&graph, &process), &shown),
             error => error.into(),
         });
         done.context(shown)
     })
+}
+
+/// An argument for people: what may be a secret is not repeated.
+pub(super) fn shown(argument: &OsStr) -> String {
+    Place::argument_shown(argument)
 }
 
 /// The state of a process in its server's word; empty when it does not say.
@@ -155,6 +160,7 @@ fn not_now(state: &str, shown: &str) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::{FAILED, report};
 
     #[test]
     fn a_process_of_a_kernel_that_was_started_again_is_lost() {
@@ -190,7 +196,7 @@ mod tests {
     fn what_cannot_be_done_now_is_said_with_its_reason() {
         let told = |state: &str| {
             let error = anyhow::Result::<()>::Err(not_now(state, "57")).context("57").unwrap_err();
-            crate::failure::report(&error, 1).text.expect("there is somebody to tell")
+            report(&error, FAILED).text.expect("there is somebody to tell")
         };
         let stunned = "amoeba: 57: it is stunned\nhint: `amoeba resume 57` lets it run on\n";
         assert_eq!(told("stunned"), stunned);
