@@ -16,6 +16,8 @@ use crate::start::Options;
 pub(crate) const LIVE_POLLERS: usize = 6;
 /// Threads that ask hosts that are down, so that these keep nobody from the others.
 pub(crate) const DOWN_POLLERS: usize = 2;
+/// When a pool directory without hosts is read again: in a system that is just starting they are about to come.
+const EMPTY_RETRY: Duration = Duration::from_millis(200);
 /// When a pool directory that could not be read is tried again.
 const SCAN_RETRY: Duration = Duration::from_secs(1);
 /// So long a request waits for the pool directory to be read for the first time.
@@ -45,6 +47,13 @@ pub(crate) struct Pool {
     /// Its rows past the bound.
     pub(crate) left_out: usize,
     pub(crate) stopped: bool,
+}
+
+impl Pool {
+    /// Whether no host is known.
+    fn is_empty(&self) -> bool {
+        self.roster.records(Instant::default()).is_empty()
+    }
 }
 
 impl Shared {
@@ -97,9 +106,13 @@ impl Shared {
     pub(crate) fn scan_always(&self) {
         loop {
             let good = self.scan().is_ok();
-            let pause = if good { self.options.scan_interval } else { SCAN_RETRY };
-            let next = self.now() + pause;
             let mut pool = self.pool.lock();
+            let pause = match good {
+                true if pool.is_empty() => EMPTY_RETRY.min(self.options.scan_interval),
+                true => self.options.scan_interval,
+                false => SCAN_RETRY,
+            };
+            let next = self.now() + pause;
             while !pool.stopped && self.now() < next {
                 pool = self.work.wait_until(pool, Some(next)).0;
             }
@@ -140,7 +153,7 @@ impl Shared {
         let latest = self.now() + SCAN_WAIT_MAX;
         let mut pool = self.pool.lock();
         // A client places by itself sooner than a directory that cannot be read comes back.
-        while pool.read.is_none() && pool.problem.is_none() && !pool.stopped && self.now() < latest {
+        while pool.is_empty() && pool.problem.is_none() && !pool.stopped && self.now() < latest {
             pool = self.news.wait_until(pool, Some(latest)).0;
         }
         if pool.read.is_none() {

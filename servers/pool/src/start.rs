@@ -43,7 +43,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             interval: Duration::from_secs(1),
-            scan_interval: Duration::from_secs(10),
+            scan_interval: Duration::from_secs(2),
             locate_timeout: Duration::from_millis(700),
             parameters: Parameters::default(),
         }
