@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use amoeba_cap::{Capability, CheckField, GetPort, ServerSecret};
 use amoeba_linux::guest::{GuestConfig, Isolation, LOG_CUT_MARK, LOG_SIZE_MAX, LinuxGuests, architecture};
-use amoeba_process::{ProcessDescriptor, ProcessServer, Program, WindowSize, status};
+use amoeba_process::{ProcessDescriptor, ProcessServer, Program, Scratch, ServedInput, WindowSize, status};
 use amoeba_stream::{Sink, StreamServer};
 use amoeba_stubs::process::{self, ExitRecord};
 use amoeba_wire::{Header, Reader, Status};
@@ -585,4 +585,72 @@ fn the_list_names_what_runs_without_secrets() {
     assert_eq!(found, process);
     amoeba_stubs::standard::destroy(&host.world, &process).unwrap();
     host.wait(&process);
+}
+
+/// Standard input that the guest's own shepherd serves, and what the writer has for its output.
+fn joint(host: &Host, number: u8) -> (ServedInput, Capability) {
+    let input = ServedInput { get_port: [number; 6], secret: [number; 32] };
+    let port = host.world.transactions.put_port(&input.get_port()).unwrap();
+    let sink = amoeba_stream::served_sink(port, &input.secret());
+    (input, sink)
+}
+
+#[test]
+fn one_guest_writes_what_another_reads_and_nobody_between_sees_it() {
+    everywhere("joint", |host| {
+        let pipe = |writer: &[&str], reader: &[&str], number| {
+            let (input, sink) = joint(host, number);
+            let mut right = command_of(reader);
+            let (output, _) = host.attach(&mut right, b"not read");
+            right.served_input = Some(input);
+            let right = host.exec(&right).unwrap();
+            let mut left = command_of(writer);
+            let (nothing, _) = host.attach(&mut left, b"");
+            for (name, object) in &mut left.capabilities {
+                if name == b"STDOUT" {
+                    *object = sink;
+                }
+            }
+            let left = host.exec(&left).unwrap();
+            let read = all(&output);
+            nothing.end();
+            assert!(all(&nothing).is_empty());
+            (host.wait(&left), host.wait(&right), String::from_utf8(read).unwrap())
+        };
+        let (left, right, read) = pipe(&["seq", "300000"], &["cksum"], 1);
+        assert_eq!((left.code, right.code), (0, 0));
+        let (_, expected, _) = host.shell("seq 300000 | cksum");
+        assert_eq!(read.as_bytes(), expected);
+        // Who reads no more breaks the pipe, as between two processes of one host.
+        let (left, right, read) = pipe(&["yes"], &["head", "-n", "2"], 2);
+        assert_eq!((left.signal, right.code, read.as_str()), (13, 0, "y\ny\n"));
+        let (left, right, read) = pipe(&["true"], &["cat"], 3);
+        assert_eq!((left.code, right.code, read.as_str()), (0, 0, ""));
+    });
+}
+
+#[test]
+fn a_scratch_directory_is_the_guests_alone_and_gone_afterwards() {
+    everywhere("scratch", |host| {
+        let mut descriptor = command_of(&["sh", "-c", "pwd; stat -c %a .; ls -a; echo x > kept; mkdir deep"]);
+        let results = vec![b"none".to_vec(), b"deep".to_vec()];
+        descriptor.scratch = Some(Scratch { results, ..Scratch::default() });
+        descriptor.working_directory = b"/no/such/directory".to_vec();
+        let (output, _) = host.attach(&mut descriptor, b"");
+        let process = host.exec(&descriptor).unwrap();
+        let output = String::from_utf8(all(&output)).unwrap();
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines[1..], ["700", ".", ".."]);
+        assert!(PathBuf::from(lines[0]).starts_with(&host.logs), "{output}");
+        let exit = host.wait(&process);
+        assert_eq!((exit.code, exit.results), (0, vec![]), "no regular file was left");
+        assert!(!PathBuf::from(lines[0]).exists());
+        // A file that cannot be brought: nothing runs.
+
+        descriptor.scratch =
+            Some(Scratch { files: vec![(b"a".to_vec(), host.server)], ..Scratch::default() });
+        descriptor.owner = Capability::NULL;
+        assert_eq!(host.exec(&descriptor), Err(Error::Refused(status::NOINPUT)));
+        assert!(!PathBuf::from(lines[0]).with_file_name("2.scratch").exists());
+    });
 }
