@@ -64,6 +64,11 @@ impl FileOptions {
         !self.files.is_empty() || !self.results.is_empty()
     }
 
+    /// What the files that go along are called there, as far as that does not depend on an argument.
+    pub(crate) fn names(&self) -> Vec<Vec<u8>> {
+        self.files.iter().filter_map(|word| pair(word.as_bytes()).ok()).map(|pair| pair.name).collect()
+    }
+
     /// The files, with `fill` applied to each word.
     ///
     /// # Errors

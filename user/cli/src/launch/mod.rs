@@ -25,7 +25,7 @@ use amoeba_world::{Error as Refusal, World};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
-use crate::failure::{Advise, Code, Hint};
+use crate::failure::{Advise, Code, Hint, MAY_HAVE_RUN};
 use crate::graph::{self, Graph};
 use pool::{Pool, Target};
 use program::Found;
@@ -69,6 +69,8 @@ pub(crate) struct Launcher {
     directory: PathBuf,
     environment: Vec<Vec<u8>>,
     capabilities: Vec<(Vec<u8>, Capability)>,
+    /// Names of files that go along and may be the program.
+    carried: Vec<Vec<u8>>,
 }
 
 /// A process to be started.
@@ -118,7 +120,8 @@ impl Launcher {
         let here = std::env::current_dir().context("the working directory of this command")?;
         let directory = options.workdir.as_ref().map_or(here.clone(), |workdir| here.join(workdir));
         let environment = environment(&options.env);
-        Ok(Launcher { pool, on, directory, environment, capabilities: capabilities(graph)? })
+        let carried = options.files.names();
+        Ok(Launcher { pool, on, directory, environment, capabilities: capabilities(graph)?, carried })
     }
 
     /// Finds the program that `word` names, and what a process of it needs.
@@ -128,6 +131,11 @@ impl Launcher {
     pub(crate) fn program(&self, graph: &Graph, word: &OsStr) -> anyhow::Result<(Program, Need)> {
         if word.is_empty() {
             return Err(failed("''", "the name is empty", NOT_FOUND));
+        }
+        if let Some(name) = word.as_bytes().strip_prefix(b"./")
+            && self.carried.iter().any(|carried| carried == name)
+        {
+            return Ok((Program::HostPath(word.as_bytes().to_vec()), self.pool.need()));
         }
         let program = match program::find(graph, word, &self.directory)? {
             Found::Program(program) => program,
@@ -267,6 +275,12 @@ pub(crate) fn not_started(why: NotStarted, shown: &str, descriptor: &ProcessDesc
         Refusal::Refused(process::NOWORK) => {
             let directory = String::from_utf8_lossy(&descriptor.working_directory);
             anyhow!("the working directory {directory} cannot be entered{at}").context(Code(CANNOT_EXECUTE))
+        }
+        Refusal::MaybeExecuted(_) if !is_here => {
+            anyhow!("host {host} was lost while it was being started there; it may have run")
+                .context(Code(MAY_HAVE_RUN))
+                .context(Hint("look whether it was done before you do it again".into()))
+                .context(shown.to_owned())
         }
         Refusal::NotSent(_) if !is_here => anyhow!("host {host} cannot be reached")
             .context(Code(CANNOT_EXECUTE))
