@@ -13,6 +13,7 @@ use clap::Args;
 use super::processes;
 use crate::Context;
 use crate::graph::Graph;
+use crate::place::Place;
 
 /// How often a log that grows is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -35,13 +36,15 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         let graph = context.graph()?;
-        let process = processes::find(&graph, &self.process)?;
+        let process = processes::find_known(&graph, &self.process)?;
         let ended = if self.follow { watch(&graph, process)? } else { Arc::new(AtomicBool::new(true)) };
         let mut offset = 0;
         loop {
             // Looked at before the log, so that nothing written before the end is missed.
             let last_look = ended.load(Ordering::SeqCst);
-            let part = process::read_log(graph.world(), &process, offset, PIECE_SIZE).context("its log")?;
+            let part = process::read_log(graph.world(), &process, offset, PIECE_SIZE)
+                .map_err(processes::lost)
+                .context(Place::argument_shown(&self.process))?;
             offset += part.data.len() as u64;
             context.out.bytes(&part.data)?;
             if !part.end {

@@ -123,18 +123,13 @@ pub(super) fn for_each(
     let graph = context.graph()?;
     context.for_each(arguments, |_, argument| {
         let process = find(&graph, argument)?;
-        let shown = shown(argument);
+        let shown = Place::argument_shown(argument);
         let done = operation(&graph, &process).map_err(|error| match error {
             Refusal::Refused(Status::STD_NOTNOW) => not_now(&state_of(&graph, &process), &shown),
             error => error.into(),
         });
         done.context(shown)
     })
-}
-
-/// An argument for people: what may be a secret is not repeated.
-pub(super) fn shown(argument: &OsStr) -> String {
-    Place::argument_shown(argument)
 }
 
 /// The state of a process in its server's word; empty when it does not say.

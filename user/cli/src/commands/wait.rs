@@ -4,14 +4,13 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use amoeba_stubs::{Client, process};
-use amoeba_world::Error as Refusal;
-use anyhow::anyhow;
+use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
 use super::processes;
 use crate::Context;
-use crate::failure::{Code, MAY_HAVE_RUN};
+use crate::place::Place;
 
 /// Wait for a process to end
 ///
@@ -38,15 +37,10 @@ struct Ended {
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
         let graph = context.graph()?;
-        let process = processes::find(&graph, &self.process)?;
+        let process = processes::find_known(&graph, &self.process)?;
         let options = processes::options();
         let exit = process::wait(Client::new(&*graph.world().transactions, &options), &process);
-        let exit = exit.map_err(|error| match error {
-            Refusal::NotSent(_) | Refusal::MaybeExecuted(_) => {
-                anyhow!("its host does not answer any more").context(Code(MAY_HAVE_RUN))
-            }
-            error => error.into(),
-        })?;
+        let exit = exit.map_err(processes::lost).context(Place::argument_shown(&self.process))?;
         if self.json {
             let reason = String::from_utf8_lossy(&exit.reason).into_owned();
             context.out.json(&Ended {
