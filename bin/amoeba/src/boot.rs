@@ -3,13 +3,15 @@
 //! It runs as one process (`amoeba boot`), holds the lock `run/boot.lock` for its life and keeps `run/boot.json` true.
 //! Its daemons die with it, so that nothing of a system is left behind when it is killed.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use amoeba_cap::Capability;
+use amoeba_linux::lock::Lock;
 use amoeba_linux::{host, netns};
 use amoeba_stubs::standard;
 use amoeba_world::{TransOptions, World};
@@ -19,7 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::config::{Config, Service};
 use crate::state::State;
-use crate::{publish, setup};
+use crate::{logs, publish, setup};
 
 /// How long a daemon may take to answer after its start.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,8 +33,19 @@ const RESTART_WAIT: Duration = Duration::from_millis(50);
 const RESTART_WAIT_MAX: Duration = Duration::from_secs(5);
 /// A daemon that has run for so long is healthy: its next restart is at once.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
-/// A log larger than this is moved aside when its daemon starts.
-const LOG_SIZE_MAX: u64 = 8 << 20;
+/// A daemon that has ended so often while the system starts will not run.
+const QUICK_ENDS_MAX: u32 = 3;
+/// How long a search for a daemon takes that may not be there.
+const LOCATE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time between two looks at what is left of an earlier start.
+const LEFTOVER_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Held by the supervisor for its life.
+const LOCK: &str = "run/boot.lock";
+/// What the supervisor says of its daemons.
+pub(crate) const REPORT: &str = "run/boot.json";
+/// The end of the name of a lock that a daemon holds for its life.
+const DAEMON_LOCK: &str = ".daemon";
 
 /// Where a throw-away host has links to its namespaces of network (`net`) and host name (`uts`).
 pub(crate) const NAMESPACES: &str = "namespaces";
@@ -49,6 +62,9 @@ fn roles(config: &Config) -> Vec<Role> {
         if config.services.contains(&service) {
             roles.push(role);
         }
+    }
+    if config.has_pool() {
+        roles.push(("pool", "pool.cap"));
     }
     roles
 }
@@ -79,21 +95,100 @@ pub(crate) struct Daemon {
     pub(crate) restarts: u32,
 }
 
+/// The process that is this system's supervisor, or was and is just ending.
+pub(crate) fn supervisor(state: &State) -> Result<Option<u32>> {
+    state.holder(LOCK)
+}
+
 /// The report of the supervisor that runs now, if one does. One that has just begun has nothing to say yet.
 pub(crate) fn running(state: &State) -> Result<Option<Report>> {
-    if !state.has("run/boot.lock") || state.lock("run/boot.lock")?.is_some() {
-        return Ok(None);
-    }
-    let report = fs::read(state.path("run/boot.json")).unwrap_or_default();
+    let Some(pid) = supervisor(state)?.filter(|pid| host::runs(*pid)) else { return Ok(None) };
+    let report = fs::read(state.path(REPORT)).unwrap_or_default();
     let report: Report = serde_json::from_slice(&report).unwrap_or_default();
     // A supervisor that was killed leaves its last report behind for the next one to replace.
-    let is_its_own = host::runs(report.pid);
-    Ok(Some(if is_its_own { report } else { Report::default() }))
+    Ok(Some(if report.pid == pid { report } else { Report { pid, ..Report::default() } }))
+}
+
+/// Whether everything answers, whatever the report says: on a full disk there is none.
+pub(crate) fn answers(state: &State) -> bool {
+    let world = amoeba_linux::connect(&state.socket());
+    let Ok(config) = Config::read(state) else { return false };
+    roles(&config).iter().all(|(_, capability)| {
+        state.capability(capability).is_ok_and(|capability| answers_now(&world, &capability).is_ok())
+    })
+}
+
+/// Asks a server of this host for its information; who is not there is not waited for long.
+pub(crate) fn answers_now(world: &World, capability: &Capability) -> Result<(), amoeba_world::Error> {
+    let options = TransOptions { locate_timeout: LOCATE_TIMEOUT, ..TransOptions::default() };
+    standard::info(amoeba_stubs::Client::new(&*world.transactions, &options), capability, 0).map(drop)
+}
+
+/// Ends the daemons that a supervisor which was killed has left behind: each is told, and killed when it takes too long.
+///
+/// # Errors
+/// One does not end even then.
+pub(crate) fn end_leftovers(state: &State) -> Result<()> {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    let mut told = BTreeSet::new();
+    loop {
+        let left = leftovers(state)?;
+        let Some((name, pid)) = left.first() else { return Ok(()) };
+        let late = Instant::now() > deadline;
+        if Instant::now() > deadline + STOP_TIMEOUT {
+            bail!("{name} (process {pid}) is left of an earlier start and cannot be killed");
+        }
+        for (name, pid) in &left {
+            if late {
+                host::kill(*pid);
+            } else if told.insert(*pid) {
+                tracing::info!("{name} (process {pid}) is left of an earlier start; it is ended");
+                host::terminate(*pid);
+            }
+        }
+        std::thread::sleep(LEFTOVER_INTERVAL);
+    }
+}
+
+/// The daemons that hold their locks, with their processes.
+fn leftovers(state: &State) -> Result<Vec<(String, u32)>> {
+    let entries = match fs::read_dir(state.path("run")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.context("cannot look which daemons run")?,
+    };
+    let mut found = Vec::new();
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let Some(role) = name.strip_suffix(DAEMON_LOCK) else { continue };
+        if let Some(pid) = state.holder(&format!("run/{name}"))? {
+            found.push((format!("the {role} daemon"), pid));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Says for the life of this process that it is the daemon of this role, so that it can be found when its supervisor is no
+/// more.
+///
+/// # Errors
+/// There is one already.
+pub(crate) fn be_the(state: &State, role: &str) -> Result<Lock> {
+    let name = format!("run/{role}{DAEMON_LOCK}");
+    let lock = state.lock(&name)?;
+    let other = || state.holder(&name).ok().flatten().unwrap_or_default();
+    lock.with_context(|| format!("a {role} daemon runs already (process {})", other()))
 }
 
 enum Event {
     Exited(usize, ExitStatus),
     Stop,
+}
+
+/// Whether nobody has told the supervisor to stop.
+#[derive(PartialEq, Eq)]
+enum GoOn {
+    Yes,
+    No,
 }
 
 struct Running {
@@ -103,6 +198,8 @@ struct Running {
     restarts: u32,
     wait: Duration,
     restart_at: Option<Instant>,
+    /// Bytes of its log before this start of the system.
+    log_from: u64,
 }
 
 struct Supervisor<'a> {
@@ -122,10 +219,12 @@ pub(crate) fn main(state: &State) -> Result<()> {
     end_with_supervisor()?; // only throw-away hosts have somebody above them
     enter_namespaces(state)?;
     state.create()?;
-    let Some(_lock) = take_lock(state)? else {
+    let Some(_lock) = state.lock(LOCK)? else {
         bail!("another supervisor runs in {}", state.dir().display())
     };
-    let _ = fs::remove_file(state.path("run/boot.json"));
+    host::keep_descriptors().context("cannot keep descriptors from the daemons")?;
+    let _ = fs::remove_file(state.path(REPORT));
+    end_leftovers(state)?;
     setup::ensure(state)?;
     let (events, incoming) = mpsc::channel();
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
@@ -134,9 +233,12 @@ pub(crate) fn main(state: &State) -> Result<()> {
     let roles = roles(&Config::read(state)?);
     let mut supervisor =
         Supervisor { state, events, roles, daemons: Vec::new(), since: unix_seconds(), ready: false };
-    let result = supervisor.start_all().and_then(|()| supervisor.watch(&incoming));
+    let result = supervisor.start_all(&incoming).and_then(|go_on| match go_on {
+        GoOn::Yes => supervisor.watch(&incoming),
+        GoOn::No => Ok(()),
+    });
     supervisor.stop_all(&incoming);
-    let _ = fs::remove_file(state.path("run/boot.json"));
+    let _ = fs::remove_file(state.path(REPORT));
     result
 }
 
@@ -151,19 +253,8 @@ fn enter_namespaces(state: &State) -> Result<()> {
     Ok(())
 }
 
-/// The supervisor's lock; somebody who only looks whether it is held may hold it for a moment.
-fn take_lock(state: &State) -> Result<Option<fs::File>> {
-    for _ in 0..20 {
-        if let Some(lock) = state.lock("run/boot.lock")? {
-            return Ok(Some(lock));
-        }
-        std::thread::sleep(Duration::from_millis(25));
-    }
-    Ok(None)
-}
-
 impl Supervisor<'_> {
-    fn start_all(&mut self) -> Result<()> {
+    fn start_all(&mut self, incoming: &Receiver<Event>) -> Result<GoOn> {
         let world = amoeba_linux::connect(&self.state.socket());
         for index in 0..self.roles.len() {
             self.daemons.push(Running {
@@ -173,14 +264,17 @@ impl Supervisor<'_> {
                 restarts: 0,
                 wait: RESTART_WAIT,
                 restart_at: None,
+                log_from: logs::size(self.state, self.roles[index].0),
             });
             self.start(index)?;
-            if index == 0 {
-                self.await_ready(&world, index)?;
+            if index == 0 && self.await_ready(&world, index, incoming)? == GoOn::No {
+                return Ok(GoOn::No);
             }
         }
         for index in 1..self.roles.len() {
-            self.await_ready(&world, index)?;
+            if self.await_ready(&world, index, incoming)? == GoOn::No {
+                return Ok(GoOn::No);
+            }
         }
         if self.roles.iter().any(|(role, _)| *role == "directory") {
             publish::ensure(&world, self.state)?;
@@ -189,7 +283,8 @@ impl Supervisor<'_> {
             std::thread::spawn(move || publish::later(&world, &state)); // this host runs without its name, too
         }
         self.ready = true;
-        self.report()
+        self.report();
+        Ok(GoOn::Yes)
     }
 
     fn watch(&mut self, incoming: &Receiver<Event>) -> Result<()> {
@@ -199,29 +294,41 @@ impl Supervisor<'_> {
                 due.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
             match incoming.recv_timeout(wait) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(Event::Exited(index, status)) => self.exited(index, status)?,
+                Ok(Event::Exited(index, status)) => self.exited(index, status),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            for index in 0..self.daemons.len() {
-                if self.daemons[index].restart_at.is_some_and(|due| due <= Instant::now()) {
-                    self.daemons[index].restart_at = None;
-                    self.daemons[index].restarts += 1;
-                    self.start(index)?;
-                }
-            }
+            self.restart_due();
         }
     }
 
-    fn exited(&mut self, index: usize, status: ExitStatus) -> Result<()> {
+    fn exited(&mut self, index: usize, status: ExitStatus) {
         let daemon = &mut self.daemons[index];
         if daemon.started.elapsed() >= HEALTHY_AFTER {
             daemon.wait = RESTART_WAIT;
         }
         tracing::warn!(role = self.roles[index].0, pid = daemon.pid, %status, "a daemon ended; it is restarted");
         daemon.pid = 0;
+        self.restart_later(index);
+        self.report();
+    }
+
+    fn restart_later(&mut self, index: usize) {
+        let daemon = &mut self.daemons[index];
         daemon.restart_at = Some(Instant::now() + daemon.wait);
         daemon.wait = (daemon.wait * 2).min(RESTART_WAIT_MAX);
-        self.report()
+    }
+
+    fn restart_due(&mut self) {
+        for index in 0..self.daemons.len() {
+            if self.daemons[index].restart_at.is_some_and(|due| due <= Instant::now()) {
+                self.daemons[index].restart_at = None;
+                self.daemons[index].restarts += 1;
+                if let Err(error) = self.start(index) {
+                    tracing::error!("{error:#}; tried again");
+                    self.restart_later(index);
+                }
+            }
+        }
     }
 
     fn start(&mut self, index: usize) -> Result<()> {
@@ -239,25 +346,47 @@ impl Supervisor<'_> {
                 let _ = events.send(Event::Exited(index, status));
             }
         });
-        self.report()
+        self.report();
+        Ok(())
     }
 
     /// Waits until the daemon's capability answers.
-    fn await_ready(&self, world: &World, index: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// It does not, or a daemon ends again and again; the error says why.
+    fn await_ready(&mut self, world: &World, index: usize, incoming: &Receiver<Event>) -> Result<GoOn> {
         let (role, capability) = self.roles[index];
         let capability = self.state.capability(capability)?;
         let deadline = Instant::now() + READY_TIMEOUT;
-        let options = TransOptions { locate_timeout: Duration::from_millis(500), ..TransOptions::default() };
         loop {
-            let client = amoeba_stubs::Client::new(&*world.transactions, &options);
-            match standard::info(client, &capability, 0) {
-                Ok(_) => return Ok(()),
+            while let Ok(event) = incoming.try_recv() {
+                let Event::Exited(ended, status) = event else { return Ok(GoOn::No) };
+                self.exited(ended, status);
+                if self.daemons[ended].restarts + 1 >= QUICK_ENDS_MAX {
+                    bail!(
+                        "the {} daemon does not start: {}",
+                        self.roles[ended].0,
+                        self.last_words(ended, status)
+                    );
+                }
+            }
+            self.restart_due();
+            match answers_now(world, &capability) {
+                Ok(_) => return Ok(GoOn::Yes),
                 Err(error) if Instant::now() > deadline => {
                     return Err(error).with_context(|| format!("the {role} daemon does not answer"));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
         }
+    }
+
+    /// Why a daemon has ended, by its own log.
+    fn last_words(&self, index: usize, status: ExitStatus) -> String {
+        let (role, _) = self.roles[index];
+        let path = self.state.path(&format!("log/{role}.log"));
+        logs::why(&path, self.daemons[index].log_from)
+            .unwrap_or_else(|| format!("{status}, and nothing in {}", path.display()))
     }
 
     /// Ends the daemons, servers first, so that the kernel is there for their last words.
@@ -275,7 +404,8 @@ impl Supervisor<'_> {
         }
     }
 
-    fn report(&self) -> Result<()> {
+    /// Replaces the report. It is for people and for `up`, which can do without: on a full disk the system goes on.
+    fn report(&self) {
         let daemons = self.daemons.iter().zip(&self.roles).map(|(daemon, (role, _))| Daemon {
             role: (*role).to_owned(),
             pid: daemon.pid,
@@ -288,7 +418,11 @@ impl Supervisor<'_> {
             ready: self.ready,
             daemons: daemons.collect(),
         };
-        self.state.write("run/boot.json", &serde_json::to_vec_pretty(&report)?)
+        let text = serde_json::to_vec_pretty(&report).expect("a report has nothing that JSON has not");
+        if let Err(error) = self.state.write(REPORT, &text) {
+            tracing::warn!("{error:#}");
+            let _ = fs::remove_file(self.state.path(REPORT)); // no report is better than one that is not true
+        }
     }
 }
 
@@ -310,7 +444,7 @@ fn unix_seconds() -> u64 {
 }
 
 fn spawn(state: &State, role: &str) -> Result<Child> {
-    let log = open_log(state, role)?;
+    let (out, error) = logs::streams(state, role);
     let program = std::env::current_exe().context("cannot find this program")?;
     Command::new(program)
         .arg(role)
@@ -318,22 +452,10 @@ fn spawn(state: &State, role: &str) -> Result<Child> {
         .env("AMOEBA_SUPERVISOR", std::process::id().to_string())
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
+        .stdout(out)
+        .stderr(error)
         .spawn()
         .with_context(|| format!("cannot start the {role} daemon"))
-}
-
-/// The log of a daemon, to be appended to; the last one is kept beside it.
-pub(crate) fn open_log(state: &State, role: &str) -> Result<fs::File> {
-    let path = state.path(&format!("log/{role}.log"));
-    let open = || fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-    let mut log = open().with_context(|| format!("cannot open {}", path.display()))?;
-    if log.seek(SeekFrom::End(0))? > LOG_SIZE_MAX {
-        fs::rename(&path, path.with_extension("log.old"))?;
-        log = open()?;
-    }
-    Ok(log)
 }
 
 /// Lets this daemon end with the supervisor that started it, if one did.

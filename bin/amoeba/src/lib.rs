@@ -4,6 +4,7 @@
 //! - [`boot`] supervises, [`setup`] and [`publish`] make what a new system needs, [`roles`] are the daemons.
 //! - [`system`] and [`console`] are what the subcommands (`amoeba-cli`) see of this host.
 //! - [`dev`] has throw-away hosts, [`join`] makes this host one of a system that is there.
+//! - [`logs`] keeps what the daemons say; [`inside`] is for commands in processes of the system.
 //! - [`state`] is the state directory, [`config`] what its owner wrote into it.
 #![forbid(unsafe_code)]
 
@@ -11,7 +12,9 @@ mod boot;
 mod config;
 mod console;
 mod dev;
+mod inside;
 mod join;
+mod logs;
 mod publish;
 mod roles;
 mod setup;
@@ -33,6 +36,9 @@ pub fn main() -> ExitCode {
         Some("bullet") => roles::bullet,
         Some("directory") => roles::directory,
         Some("shepherd") => {
+            if let Err(error) = amoeba_linux::host::keep_descriptors() {
+                eprintln!("amoeba: a guest may see descriptors of others: {error}");
+            }
             let code = amoeba_linux::guest::shepherd::main();
             return ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX));
         }
@@ -42,19 +48,17 @@ pub fn main() -> ExitCode {
             return amoeba_cli::main(arguments.into_iter(), &system::Local::new());
         }
     };
-    log_to_standard_error();
-    match State::find().and_then(|state| run(&state)) {
+    logs::to_standard_error();
+    let run = |state: State| {
+        let role = role.to_str().filter(|role| *role != "boot");
+        let _lock = role.map(|role| boot::be_the(&state, role)).transpose()?;
+        run(&state)
+    };
+    match State::find().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", system::for_log(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Daemons write their log to standard error, which the supervisor keeps; `AMOEBA_LOG` chooses how much.
-fn log_to_standard_error() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("AMOEBA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }

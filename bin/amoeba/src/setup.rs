@@ -1,46 +1,134 @@
 //! The first start of a system on this host: secrets, images, capabilities. What is there already is kept.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use amoeba_cap::{Capability, ObjectNumber, Rights};
-use amoeba_host::HOST;
+use amoeba_cap::{Capability, GetPort, ObjectNumber, Rights, ServerSecret};
+use amoeba_cli::Hint;
+use amoeba_host::{HOST, PERMANENT};
 use amoeba_linux::FileDisk;
 use amoeba_world::{Disk, random};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::config::{Config, Service};
 use crate::state::State;
 
-/// Makes what is missing. A first start that was interrupted is taken up where it stopped: a capability is written
-/// after the image it names.
+/// What a volume consists of, and the mark that it is being made.
+struct Volume {
+    /// The capability, without which nothing in the volume can be reached.
+    capability: &'static str,
+    files: &'static [&'static str],
+    /// There from before the first file is made until the capability is written.
+    mark: &'static str,
+    /// What the capability is for, for people.
+    purpose: &'static str,
+}
+
+const BULLET: Volume =
+    Volume { capability: "bullet.cap", files: &["bullet.img"], mark: "bullet.forming", purpose: "the files" };
+const DIRECTORY: Volume = Volume {
+    capability: "root.cap",
+    files: &["directory/tables", "directory/log"],
+    mark: "directory.forming",
+    purpose: "the directory graph",
+};
+
+/// Makes what is missing. A first start that was interrupted is taken up where it stopped; but what was made once is
+/// never made anew: a secret or capability that somebody lost is to be put back.
+///
+/// # Errors
+/// Something was lost; the hint says what to do.
 pub(crate) fn ensure(state: &State) -> Result<()> {
     let entropy = amoeba_linux::entropy();
-    for secret in ["system.secret", "host.seed"] {
-        if !state.has(secret) {
-            state.write(secret, &random::<32>(&*entropy))?;
-        }
+    if !state.has("system.secret") {
+        // It is the first thing ever written, so that nothing of a first start is there without it.
+        refuse_without_secret(state)?;
+        state.write("system.secret", &random::<32>(&*entropy))?;
+    }
+    if !state.has("host.seed") {
+        state.write("host.seed", &random::<32>(&*entropy))?;
     }
     if !state.has("host.name") {
         state.write("host.name", amoeba_linux::host::name().as_bytes())?;
     }
     let config = Config::read(state)?;
-    if !state.has("host.cap") {
-        write_capability(state, "host.cap", &host_capability(state)?)?;
+    let host = host_capability(state)?;
+    if !matches!(state.capability("host.cap"), Ok(there) if there == host) {
+        write_capability(state, "host.cap", &host)?;
     }
-    if config.services.contains(&Service::Bullet) && !state.has("bullet.cap") {
-        write_capability(state, "bullet.cap", &format_bullet(state, &config)?)?;
+    if config.services.contains(&Service::Bullet) {
+        make(state, &BULLET, || format_bullet(state, &config))?;
     }
-    if !state.has("root.cap") {
-        if !config.services.contains(&Service::Directory) {
-            bail!(
-                "this host has no directory server and knows no root directory; `amoeba join HOST:PORT` tells it"
-            );
-        }
-        write_capability(state, "root.cap", &format_directory(state)?)?;
+    if config.has_pool() && !state.has("pool.cap") {
+        write_capability(state, "pool.cap", &run_server(state, Rights::ALL)?)?;
+    }
+    if config.services.contains(&Service::Directory) {
+        make(state, &DIRECTORY, || format_directory(state))?;
+    } else if !state.has("root.cap") {
+        bail!(
+            "this host has no directory server and knows no root directory; `amoeba join HOST:PORT` tells it"
+        );
     }
     Ok(())
+}
+
+fn refuse_without_secret(state: &State) -> Result<()> {
+    let volumes = [BULLET, DIRECTORY];
+    let mut rest = volumes.iter().flat_map(|volume| volume.files.iter().chain([&volume.capability]));
+    let Some(found) = rest.find(|name| state.has(name)) else { return Ok(()) };
+    Err(anyhow!("{} is missing, and {found} is of no use without it", state.path("system.secret").display())
+        .context(Hint("put the saved copy back; after a join that was interrupted, join again".to_owned())))
+}
+
+/// Makes a volume and its capability, unless they are there.
+fn make(state: &State, volume: &Volume, format: impl FnOnce() -> Result<Capability>) -> Result<()> {
+    if !state.has(volume.capability) {
+        let there = volume.files.iter().find(|name| state.has(name));
+        if let Some(there) = there.filter(|_| !state.has(volume.mark)) {
+            return Err(lost(state, volume, there));
+        }
+        state.write(
+            volume.mark,
+            b"being made; when the start was interrupted, the next one makes it anew\n",
+        )?;
+        write_capability(state, volume.capability, &format()?)?;
+    }
+    match fs::remove_file(state.path(volume.mark)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot remove a mark"),
+        _ => Ok(()),
+    }
+}
+
+fn lost(state: &State, volume: &Volume, there: &str) -> anyhow::Error {
+    let Volume { capability, files, purpose, .. } = volume;
+    let dir = state.dir().display();
+    anyhow!("{dir}/{there} is there, but {dir}/{capability} is missing, the key to {purpose}").context(Hint(
+        format!(
+            "put the saved copy of {capability} back; to lose {purpose} and begin anew, move {} away",
+            files.join(" and ")
+        ),
+    ))
+}
+
+/// Where the run server listens and what protects it: the same on every host of the system, so that one stands in for the
+/// other.
+pub(crate) fn run_server_keys(state: &State) -> Result<amoeba_pool::Keys> {
+    let system = state.system_secret()?;
+    let port = system.tag(b"runsvr-p", b"");
+    let secret = [system.tag(b"runsvr-1", b""), system.tag(b"runsvr-2", b"")].concat();
+    Ok(amoeba_pool::Keys {
+        get_port: GetPort::from_bytes(std::array::from_fn(|index| port[index])),
+        secret: ServerSecret::from_bytes(std::array::from_fn(|index| secret[index])),
+    })
+}
+
+/// The capability of the run server with these rights.
+pub(crate) fn run_server(state: &State, rights: Rights) -> Result<Capability> {
+    let keys = run_server_keys(state)?;
+    let port = state.system_secret()?.put_port(&keys.get_port);
+    Ok(keys.secret.capability(port, ObjectNumber::SUPER, rights, PERMANENT))
 }
 
 fn write_capability(state: &State, name: &str, capability: &Capability) -> Result<()> {
@@ -66,7 +154,7 @@ fn format_bullet(state: &State, config: &Config) -> Result<Capability> {
 }
 
 fn format_directory(state: &State) -> Result<Capability> {
-    for file in ["directory/tables", "directory/log"] {
+    for file in DIRECTORY.files {
         let _ = fs::remove_file(state.path(file)); // half-made: no capability for it was ever given out
     }
     let open = |name| {

@@ -7,22 +7,26 @@
 //! host.cap        the capability of its own directory
 //! root.cap        the user's root directory: losing it is losing the home
 //! bullet.img      the image of the file server          bullet.cap     its super capability
+//! pool.cap        the capability of the run server, with all rights
 //! directory/      log and tables of the directory server
 //! guests/         output of detached processes
 //! log/            what the daemons have to say
 //! namespaces/     links to the namespaces of a throw-away host
-//! run/            the kernel's socket, the supervisor's lock and report
+//! run/            the kernel's socket, locks of the supervisor and of each daemon, the supervisor's report
+//! *.forming       an image is being made; if it is there at a start, the image is made anew
 //! ```
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use amoeba_cap::{Capability, SystemSecret};
+use amoeba_cli::Hint;
 use amoeba_host::HostSeed;
 use amoeba_linux::Place;
-use anyhow::{Context, Result, bail};
+use amoeba_linux::lock::{self, Lock};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// A state directory.
 #[derive(Clone, Debug)]
@@ -55,7 +59,15 @@ impl State {
     }
 
     /// Makes the directories that are missing.
+    ///
+    /// # Errors
+    /// There is no room, or others may write in the directory and so replace secrets by their own.
     pub(crate) fn create(&self) -> Result<()> {
+        if self.open_to_others() & 0o022 != 0 {
+            let dir = self.dir().display();
+            return Err(anyhow!("others may write in the state directory {dir}")
+                .context(Hint(format!("`chmod 700 {dir}` closes it"))));
+        }
         for dir in ["", "directory", "guests", "log", "run"] {
             let dir = self.dir().join(dir);
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
@@ -119,22 +131,24 @@ impl State {
         })
     }
 
-    /// Takes the lock that `name` stands for, for the life of this process; `None` when another process has it.
-    pub(crate) fn lock(&self, name: &str) -> Result<Option<fs::File>> {
+    /// Takes the lock that `name` stands for; `None` when another process has it.
+    pub(crate) fn lock(&self, name: &str) -> Result<Option<Lock>> {
         let path = self.path(name);
-        let open = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        let file = open.with_context(|| format!("cannot open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error).context("cannot lock"),
-        }
+        lock::take(&path).with_context(|| format!("cannot lock {}", path.display()))
+    }
+
+    /// The process that holds the lock; 0 for one that cannot be seen from here.
+    ///
+    /// # Errors
+    /// This user may not look into the state directory.
+    pub(crate) fn holder(&self, name: &str) -> Result<Option<u32>> {
+        let path = self.path(name);
+        lock::holder(&path).with_context(|| format!("cannot look whether a system runs: {}", path.display()))
+    }
+
+    /// What the mode of the directory allows to others, of 0o077; 0 when there is none.
+    pub(crate) fn open_to_others(&self) -> u32 {
+        fs::metadata(self.dir()).map_or(0, |directory| directory.permissions().mode() & 0o077)
     }
 
     fn read_array<const N: usize>(&self, name: &str) -> Result<[u8; N]> {

@@ -1,30 +1,37 @@
 //! The system of this host, as the subcommands use it: starting, stopping, connecting.
 
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use amoeba_cli::{
     Console, DaemonStatus, DevOptions, Hint, JoinOptions, Session, Start, SystemKind, SystemStatus, UpOptions,
 };
+use amoeba_linux::host;
 use anyhow::{Context, Result, bail};
 
 use crate::boot::{self, Report};
 use crate::config::Config;
 use crate::console::Terminal;
 use crate::dev;
+use crate::inside;
 use crate::join;
+use crate::logs;
 use crate::state::State;
 
 /// How long a system may take to start.
 const UP_TIMEOUT: Duration = Duration::from_secs(90);
-/// How long a system may take to stop.
+/// How long a system may take to stop by itself, before it is killed.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(40);
 /// Time between two looks at the supervisor's report.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-/// Bytes of the end of a log that are shown when a start fails.
-const LOG_TAIL: u64 = 2000;
+/// How long `up` waits for a report before it asks the daemons themselves: on a full disk there is none.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Held by whoever starts or stops the system.
+const STARTING: &str = "run/start.lock";
+/// What stands between an error and its next step in a log.
+const HINT: &str = " (hint) ";
 
 /// The system of this host and user.
 pub(crate) struct Local {
@@ -40,8 +47,11 @@ impl Local {
 
 impl amoeba_cli::System for Local {
     fn connect(&self, start: Start) -> Result<Session> {
+        if let Some(inside) = inside::find() {
+            return inside.session();
+        }
         let state = State::find()?;
-        if boot::running(&state)?.is_none_or(|report| !report.ready) {
+        if !runs(&state)? {
             match start {
                 Start::Never => {
                     return Err(anyhow::anyhow!("no system runs in {}", state.dir().display())
@@ -54,9 +64,13 @@ impl amoeba_cli::System for Local {
     }
 
     fn up(&self, options: &UpOptions) -> Result<ExitCode> {
+        if let Some(inside) = inside::find() {
+            let there = !options.foreground && inside.status()?.running;
+            return if there { Ok(ExitCode::SUCCESS) } else { Err(inside.refuse("up")) };
+        }
         let state = State::find()?;
         if options.foreground {
-            crate::log_to_standard_error();
+            logs::to_standard_error();
             boot::main(&state)?;
         } else {
             start_detached(&state)?;
@@ -65,35 +79,31 @@ impl amoeba_cli::System for Local {
     }
 
     fn join(&self, options: &JoinOptions) -> Result<()> {
-        let state = State::find()?;
+        let state = outside("join")?;
         join::main(&state, options)?;
         start_detached(&state)
     }
 
     fn down(&self) -> Result<()> {
-        let state = State::find()?;
-        let deadline = Instant::now() + DOWN_TIMEOUT;
-        let mut told = 0;
-        while let Some(report) = boot::running(&state)? {
-            if report.pid != told && report.pid != 0 {
-                amoeba_linux::host::terminate(report.pid);
-                told = report.pid;
-            }
-            if Instant::now() > deadline {
-                bail!("the supervisor (process {}) does not end", report.pid);
-            }
-            std::thread::sleep(LOOK_INTERVAL);
-        }
-        Ok(())
+        let state = outside("down")?;
+        if state.has(STARTING) || boot::supervisor(&state)?.is_some() { stop(&state) } else { Ok(()) }
     }
 
     fn status(&self) -> Result<SystemStatus> {
+        if let Some(inside) = inside::find() {
+            return inside.status();
+        }
         let state = State::find()?;
         let report = boot::running(&state)?;
         let host = state.host_name().unwrap_or_else(|_| amoeba_linux::host::name());
         let kind = if state.of_host() { SystemKind::Root } else { SystemKind::Private };
         let running = report.is_some();
-        let (daemons, attention) = report.as_ref().map(describe).unwrap_or_default();
+        let (daemons, mut attention) = report.as_ref().map(describe).unwrap_or_default();
+        if state.open_to_others() != 0 {
+            let dir = state.dir().display();
+            attention
+                .push(format!("others may look into {dir}, which has secrets: `chmod 700 {dir}` closes it"));
+        }
         Ok(SystemStatus { running, kind, state_directory: state.dir().to_owned(), host, daemons, attention })
     }
 
@@ -138,42 +148,120 @@ fn describe(report: &Report) -> (Vec<DaemonStatus>, Vec<String>) {
     (daemons, attention)
 }
 
+/// The state directory, for what cannot be done from inside a process of the system.
+fn outside(command: &str) -> Result<State> {
+    inside::find().map_or_else(State::find, |inside| Err(inside.refuse(command)))
+}
+
+/// Whether a system runs that has started. One that could not write its report, on a full disk, is asked.
+fn runs(state: &State) -> Result<bool> {
+    let report = boot::running(state)?;
+    Ok(report.is_some_and(|report| report.ready || (!state.has(boot::REPORT) && boot::answers(state))))
+}
+
 /// A supervisor in the background, not started yet.
 pub(crate) fn supervisor(state: &State) -> Result<Command> {
-    let log = boot::open_log(state, "boot")?;
+    let (out, error) = logs::streams(state, "boot");
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = Command::new(program);
     command.arg("boot").env("AMOEBA_STATE", state.dir()).env("AMOEBA_DETACHED", "1").current_dir("/");
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.stdin(Stdio::null()).stdout(out).stderr(error);
     Ok(command)
 }
 
 /// Starts the supervisor in the background, unless one runs, and waits until everything answers.
 fn start_detached(state: &State) -> Result<()> {
     state.create()?;
-    let mut command = self::supervisor(state)?;
-    let mut supervisor = None;
     let deadline = Instant::now() + UP_TIMEOUT;
-    loop {
-        match boot::running(state)? {
-            Some(report) if report.ready => return Ok(()),
-            Some(_) => {}
-            None if supervisor.is_none() => {
-                supervisor = Some(command.spawn().context("cannot start the supervisor")?);
-            }
-            None => {}
+    // One starts; others wait for that one, so that there is never a second supervisor in reserve.
+    let _starting = loop {
+        if boot::running(state)?.is_some_and(|report| report.ready) && boot::answers(state) {
+            return Ok(());
         }
-        if let Some(child) = &mut supervisor
-            && let Some(status) = child.try_wait()?
-            && boot::running(state)?.is_none()
-        {
-            bail!(
-                "the system does not start ({status}); the end of its log:\n{}",
-                tail(&state.path("log/boot.log"))
-            );
+        if let Some(lock) = state.lock(STARTING)? {
+            break lock;
         }
         if Instant::now() > deadline {
-            bail!("the system does not answer; the end of its log:\n{}", tail(&state.path("log/boot.log")));
+            bail!("another start or stop of this system does not come to an end");
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    };
+    host::keep_descriptors().context("cannot keep descriptors from the daemons")?;
+    let log_from = logs::size(state, "boot");
+    let mut supervisor = None;
+    let unreported = Instant::now() + REPORT_TIMEOUT;
+    loop {
+        let report = boot::running(state)?;
+        let reported = report.as_ref().is_some_and(|report| report.ready);
+        let silent = report.is_some() && Instant::now() > unreported && !state.has(boot::REPORT);
+        if (reported || silent) && boot::answers(state) {
+            return Ok(());
+        }
+        // A supervisor that was killed may hold the lock until the last of it has gone.
+        let held = boot::supervisor(state)?.is_some();
+        match &mut supervisor {
+            None if held => {}
+            None => {
+                supervisor = Some(self::supervisor(state)?.spawn().context("cannot start the supervisor")?);
+            }
+            Some(child) => match child.try_wait()? {
+                Some(_) if held => supervisor = None, // another one was faster
+                Some(status) => return Err(failure(state, log_from, status)),
+                None => {}
+            },
+        }
+        if Instant::now() > deadline {
+            bail!("the system does not answer; the end of its log:\n{}", logs::tail(&log(state), log_from));
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+}
+
+fn log(state: &State) -> PathBuf {
+    state.path("log/boot.log")
+}
+
+/// Why a supervisor has ended before the system ran.
+fn failure(state: &State, log_from: u64, status: ExitStatus) -> anyhow::Error {
+    if status.success() {
+        return anyhow::anyhow!("the system was stopped while it started");
+    }
+    let why = logs::why(&log(state), log_from).unwrap_or_else(|| format!("its supervisor ended ({status})"));
+    let (why, hint) = match why.split_once(HINT) {
+        Some((why, hint)) => (why.to_owned(), hint.to_owned()),
+        None => (why, format!("the whole story is in {}", state.path("log").display())),
+    };
+    anyhow::anyhow!("the system does not start: {why}").context(Hint(hint))
+}
+
+/// An error on a line of the log, with its next step.
+pub(crate) fn for_log(error: &anyhow::Error) -> String {
+    let causes: Vec<String> =
+        error.chain().map(ToString::to_string).filter(|text| !text.is_empty()).collect();
+    let hint = error.downcast_ref::<Hint>().map(|hint| format!("{HINT}{}", hint.0)).unwrap_or_default();
+    format!("{}{hint}", causes.join(": ")).replace('\n', " ")
+}
+
+/// Ends the supervisor and what is left of others before it; nobody starts one meanwhile.
+fn stop(state: &State) -> Result<()> {
+    let late = Instant::now() + DOWN_TIMEOUT;
+    let mut told = BTreeSet::new();
+    let mut starting = None;
+    loop {
+        if starting.is_none() {
+            starting = state.lock(STARTING)?;
+        }
+        match boot::supervisor(state)? {
+            Some(0) => {
+                bail!("the supervisor runs where it cannot be seen from here, in another PID namespace")
+            }
+            Some(pid) if Instant::now() > late => host::kill(pid),
+            Some(pid) if told.insert(pid) => host::terminate(pid),
+            None if starting.is_some() => return boot::end_leftovers(state),
+            _ => {}
+        }
+        if Instant::now() > late + DOWN_TIMEOUT {
+            bail!("the supervisor does not end, or another `amoeba up` or `down` does not");
         }
         std::thread::sleep(LOOK_INTERVAL);
     }
@@ -181,13 +269,5 @@ fn start_detached(state: &State) -> Result<()> {
 
 /// The end of a log.
 pub(crate) fn tail(path: &Path) -> String {
-    let read = || -> std::io::Result<String> {
-        let mut file = std::fs::File::open(path)?;
-        let size = file.seek(SeekFrom::End(0))?;
-        file.seek(SeekFrom::Start(size.saturating_sub(LOG_TAIL)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
-    };
-    read().unwrap_or_else(|error| format!("{}: {error}", path.display()))
+    logs::tail(path, 0)
 }
