@@ -7,6 +7,7 @@
 //! - [`crash`]: daemons are killed, and nothing acknowledged is lost.
 //! - [`dev`]: throw-away hosts, and nothing left of them.
 //! - [`join`]: a host becomes one of a system that is there.
+//! - [`state`]: what is lost is not made anew, several starts make one system, and why a start fails.
 //! - [`unprivileged`]: all of it without root.
 //! - [`hostile`]: bad names, forged capabilities, garbage on the socket.
 #![forbid(unsafe_code)]
@@ -18,5 +19,6 @@ mod hostile;
 mod jobs;
 mod join;
 mod run;
+mod state;
 mod system;
 mod unprivileged;
