@@ -12,7 +12,7 @@ use amoeba_wire::Status;
 use amoeba_world::{Error as Refusal, TransOptions, World};
 use anyhow::{Context, anyhow};
 
-use crate::failure::{Advise, refusal};
+use crate::failure::{Advise, Hint, refusal};
 use crate::masks;
 use crate::place::Place;
 use crate::{Session, commands};
@@ -166,6 +166,18 @@ impl Graph {
         amoeba_name::path::join(HOME, work.as_bytes()).context(WORK_VARIABLE)
     }
 
+    /// The working directory and those above it, the root first, as far as they are there.
+    pub(crate) fn work_directories(&self) -> anyhow::Result<Vec<(Place, Capability)>> {
+        let work = Graph::work_path()?;
+        let ends = (1..=work.len()).filter(|&end| end == work.len() || work[end] == b'/');
+        let root = (Place::Path(b"/".to_vec()), self.session.root);
+        let below = ends.map(|end| Place::Path(work[..end].to_vec())).filter_map(|place| {
+            let directory = self.lookup(&place).ok()?.capability;
+            Some((place, directory))
+        });
+        Ok(std::iter::once(root).chain(below).collect())
+    }
+
     /// The server that new files are made on.
     pub(crate) fn file_server(&self) -> anyhow::Result<Capability> {
         self.at_root(FILE_SERVER).context("no file server").hint("see `amoeba status`")
@@ -248,9 +260,18 @@ impl Graph {
         RowFound { status: status.0, kind: Capability::NULL, time: 0, set, attributes: Vec::new() }
     }
 
-    /// The masks of the row at `place`.
-    pub(crate) fn masks(&self, place: &Place) -> anyhow::Result<Masks> {
-        self.on(place, Names::getmasks)
+    /// The masks of the row at `place`, and how many of them mean something: the columns of its directory.
+    pub(crate) fn masks(&self, place: &Place) -> anyhow::Result<(Masks, usize)> {
+        self.on(place, |names, path| {
+            let masks = names.getmasks(path)?;
+            let (directory, _) = names.traverse(path)?;
+            let described = directory.first().map(|directory| directory::describe(self.world(), directory));
+            // A server that does not describe its directories has all the columns there can be.
+            Ok((
+                masks,
+                described.and_then(Result::ok).map_or(masks.len(), |described| described.columns.len()),
+            ))
+        })
     }
 
     /// Makes the row at `place`, or with `replace` lets one that is there stand for `set`.
@@ -339,7 +360,30 @@ impl Graph {
         operation: impl FnOnce(&Names, &[u8]) -> Result<T, NameError>,
     ) -> anyhow::Result<T> {
         let (start, path) = self.start(place)?;
-        operation(&Names::new(self.world(), start), &path).with_context(|| place.shown())
+        operation(&Names::new(self.world(), start), &path)
+            .map_err(|error| self.without_work(place, error))
+            .with_context(|| place.shown())
+    }
+
+    /// Adds what to do when nothing is found because the working directory itself is not there.
+    fn without_work(&self, place: &Place, error: NameError) -> anyhow::Error {
+        let is_missing = |error: &NameError| error.status() == Status::STD_NOTFOUND;
+        let is_relative = matches!(place, Place::Path(path) if !path.starts_with(b"/"));
+        match Graph::work_path() {
+            Ok(work) if is_relative && is_missing(&error) => {
+                match Names::new(self.world(), self.session.root).find(&work) {
+                    Err(no_work) if is_missing(&no_work) => {
+                        let work = crate::out::printable(&work);
+                        anyhow::Error::from(error).context(Hint(format!(
+                            "the working directory {work} is not there: `amoeba mkdir -p {work}` makes it, \
+                             {WORK_VARIABLE} names another"
+                        )))
+                    }
+                    _ => error.into(),
+                }
+            }
+            _ => error.into(),
+        }
     }
 
     /// The directory that a place starts from, and the path from there as if that were the root.

@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     /// Also names that begin with a dot
     #[arg(short, long)]
     all: bool,
-    /// Print JSON
+    /// Print JSON: an array with an element for each PATH
     #[arg(long)]
     json: bool,
     /// The directories
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 struct Listed {
     path: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Of a directory; none for an object by itself.
     columns: Vec<String>,
     entries: Vec<Entry>,
     #[serde(skip)]
@@ -51,9 +51,7 @@ struct Entry {
     bytes: Vec<u8>,
     masks: Option<String>,
     changed: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     info: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     capability: Option<Shown>,
 }
 
@@ -64,17 +62,17 @@ impl Arguments {
         let here = [OsString::from(".")];
         let paths = if self.paths.is_empty() { &here[..] } else { &self.paths[..] };
         let mut listed = Vec::new();
-        for path in paths {
+        let looked_at = context.for_each(paths, |_, path| {
             listed.push(self.list(&graph, &graph.place(path)?)?);
-        }
+            Ok(())
+        });
         if self.json {
-            return match &listed[..] {
-                [one] => context.out.json(one),
-                several => context.out.json(&several),
-            };
+            context.out.json(&listed)?;
+        } else {
+            let on_terminal = context.is_terminal(Standard::Output);
+            print_all(&mut context.out, &listed, paths.len() > 1, self.long, on_terminal)?;
         }
-        let on_terminal = context.is_terminal(Standard::Output);
-        print_all(&mut context.out, &listed, self.long, on_terminal)
+        looked_at
     }
 
     fn list(&self, graph: &Graph, place: &Place) -> anyhow::Result<Listed> {
@@ -109,7 +107,7 @@ impl Arguments {
         let entry = Entry {
             name: Name::from(shown.as_bytes()),
             bytes: shown.clone().into_bytes(),
-            masks: graph.masks(place).ok().map(|row| masks::shown(row, row.len())),
+            masks: graph.masks(place).ok().map(|(row, columns)| masks::shown(row, columns)),
             changed: None,
             info: self.long.then(|| info(graph, object)),
             capability: self.long.then(|| object.into()),
@@ -139,9 +137,15 @@ fn info(graph: &Graph, object: &amoeba_cap::Capability) -> String {
     }
 }
 
-fn print_all(out: &mut Out<'_>, listed: &[Listed], long: bool, on_terminal: bool) -> anyhow::Result<()> {
+fn print_all(
+    out: &mut Out<'_>,
+    listed: &[Listed],
+    with_headings: bool,
+    long: bool,
+    on_terminal: bool,
+) -> anyhow::Result<()> {
     for (index, one) in listed.iter().enumerate() {
-        if listed.len() > 1 && one.is_directory {
+        if with_headings && one.is_directory {
             let gap = if index > 0 { "\n" } else { "" };
             out.line(format!("{gap}{}:", one.path))?;
         }
@@ -188,15 +192,15 @@ mod tests {
 
     #[test]
     fn names_stand_one_a_line() {
-        let text = printed(|out| print_all(out, &[listed("a", &["x", "y z"])], false, false));
+        let text = printed(|out| print_all(out, &[listed("a", &["x", "y z"])], false, false, false));
         assert_eq!(text, "x\ny z\n");
         let both = [listed("a", &["x"]), listed("b", &["\u{1b}"])];
-        assert_eq!(printed(|out| print_all(out, &both, false, true)), "a:\nx\n\nb:\n\\u{1b}\n");
+        assert_eq!(printed(|out| print_all(out, &both, true, false, true)), "a:\nx\n\nb:\n\\u{1b}\n");
     }
 
     #[test]
     fn the_long_form_has_information_masks_and_time() {
-        let text = printed(|out| print_all(out, &[listed("a", &["x"])], true, false));
+        let text = printed(|out| print_all(out, &[listed("a", &["x"])], false, true, false));
         assert_eq!(text, "-     5 bytes  ff:f:2  2026-11-21T22:44:17Z  x\n");
     }
 
@@ -206,6 +210,42 @@ mod tests {
         assert_eq!(value["columns"][0], "owner");
         assert_eq!(value["entries"][0]["name"], "x");
         assert_eq!(value["entries"][0]["masks"], "ff:f:2");
+    }
+
+    #[test]
+    fn what_is_there_is_listed_although_something_is_not() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        let ran = format!("{:?}", system.run(&["ls", "none", "a", "fd:x"]));
+        assert!(ran.contains("stdout: \"a\\n\"") && ran.contains("none: no such name"), "{ran}");
+        assert!(ran.contains("fd: wants") && ran.contains("(1)"), "{ran}");
+        let ran = format!("{:?}", system.run(&["stat", "none", "a"]));
+        assert!(
+            ran.contains("path  a") && ran.contains("none: no such name") && ran.contains("(1)"),
+            "{ran}"
+        );
+    }
+
+    #[test]
+    fn programs_get_one_shape_and_one_form_of_masks() {
+        let system = TestSystem::new();
+        system.run(&["put", "/dev/null", "a"]).printed("");
+        let json = |line: &[&str]| -> serde_json::Value {
+            serde_json::from_str(system.run(line).text()).expect("--json prints JSON")
+        };
+        let keys = |value: &serde_json::Value| -> Vec<String> {
+            value.as_object().expect("an object").keys().cloned().collect()
+        };
+        let listings =
+            [&["ls", "--json"][..], &["ls", "--json", "-l"], &["ls", "--json", "a", "."]].map(json);
+        for listing in &listings {
+            let one = &listing[0];
+            assert_eq!(keys(one), ["columns", "entries", "path"]);
+            let expected = ["capability", "changed", "info", "masks", "name"];
+            assert_eq!(keys(&one["entries"][0]), expected);
+            assert_eq!(one["entries"][0]["masks"], "ff:f:2");
+        }
+        assert_eq!(json(&["stat", "--json", "a"])[0]["masks"], "ff:f:2");
     }
 
     #[test]

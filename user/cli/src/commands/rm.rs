@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
-use amoeba_cap::Capability;
+use amoeba_cap::{Capability, CapabilitySet};
 use amoeba_stubs::standard;
 use amoeba_wire::Status;
 use amoeba_world::Error as Refusal;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 
 use crate::failure::Advise;
-use crate::graph::{Graph, Kind};
+use crate::graph::{Graph, Kind, same_object};
 use crate::place::{self, Place};
 use crate::{Context, failure};
 
@@ -39,18 +39,17 @@ impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         place::one_standard_input(&self.paths)?;
         let graph = context.graph()?;
-        let mut remover = Remover { graph: &graph, arguments: &self, seen: BTreeSet::new() };
-        for path in &self.paths {
-            let place = graph.place(path)?;
-            remover.remove(&place)?;
-        }
-        Ok(())
+        let work = graph.work_directories()?;
+        let mut remover = Remover { graph: &graph, arguments: &self, work, seen: BTreeSet::new() };
+        context.for_each(&self.paths, |_, path| remover.remove(&graph.place(path)?))
     }
 }
 
 struct Remover<'a> {
     graph: &'a Graph,
     arguments: &'a Arguments,
+    /// The working directory and those above it.
+    work: Vec<(Place, Capability)>,
     /// Directories that were entered: a graph may have circles.
     seen: BTreeSet<[u8; 9]>,
 }
@@ -68,9 +67,13 @@ impl Remover<'_> {
                 .hint("--destroy destroys the object itself");
         }
         let answer = self.graph.answering(&found);
-        let kind = answer.as_ref().map(|(_, kind)| *kind);
-        if kind.is_ok_and(|kind| kind == Kind::Directory) && !self.arguments.recursive {
+        let kind = answer.as_ref().ok().map(|(_, kind)| *kind);
+        if kind == Some(Kind::Directory) && !self.arguments.recursive {
             return Err(anyhow!("{} is a directory", place.shown())).hint("-r removes directories too");
+        }
+        if kind == Some(Kind::Directory) && self.leads_to_work(place, &found) {
+            return Err(anyhow!("{} is the working directory, or above it", place.shown()))
+                .hint("relative names start there: let AMOEBA_WORK name another directory first");
         }
         if self.arguments.destroy {
             match answer.with_context(|| place.shown())? {
@@ -80,6 +83,17 @@ impl Remover<'_> {
             }
         }
         if place.last_name().is_empty() { Ok(()) } else { self.graph.delete(place) }
+    }
+
+    /// Whether without this name, or with `--destroy` without this object, relative names would lead nowhere.
+    fn leads_to_work(&self, place: &Place, object: &CapabilitySet) -> bool {
+        self.work.iter().any(|(above, directory)| {
+            if self.arguments.destroy {
+                object.current().any(|replica| same_object(replica, directory))
+            } else {
+                self.graph.is_same_row(place, above).unwrap_or(false)
+            }
+        })
     }
 
     fn is_missing(&self, place: &Place) -> bool {
@@ -150,6 +164,48 @@ mod tests {
         let refused = "amoeba: d is a directory\nhint: -r removes directories too\n";
         system.run(&["rm", "d"]).failed(1, refused);
         system.run(&["rm", "-r", "--destroy", "d"]).printed("");
+        system.run(&["ls"]).printed("");
+    }
+
+    #[test]
+    fn the_rest_goes_when_one_cannot() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        system.run(&["mkdir", "d"]).printed("");
+        let refused =
+            "amoeba: none: no such name\namoeba: d is a directory\nhint: -r removes directories too\n";
+        system.run(&["rm", "none", "d", "a"]).failed(1, refused);
+        system.run(&["ls"]).printed("d\n");
+    }
+
+    #[test]
+    fn the_working_directory_stays() {
+        let system = TestSystem::new();
+        system.file("/home/a", b"alpha");
+        let refused = |path: &str| {
+            format!(
+                "amoeba: {path} is the working directory, or above it\n\
+                 hint: relative names start there: let AMOEBA_WORK name another directory first\n"
+            )
+        };
+        system.run(&["rm", "-r", "/home"]).failed(1, &refused("/home"));
+        system.run(&["ln", "/home", "/bin/alias"]).printed("");
+        system.run(&["rm", "-r", "--destroy", "/bin/alias"]).failed(1, &refused("/bin/alias"));
+        system.run(&["rm", "-r", "--destroy", "/"]).failed(1, &refused("/"));
+        // Another name for it is only a name.
+        system.run(&["rm", "-r", "/bin/alias"]).printed("");
+        system.run(&["cat", "a"]).printed("alpha");
+    }
+
+    #[test]
+    fn a_working_directory_that_is_gone_is_named() {
+        let system = TestSystem::new();
+        system.names().delete(b"/home").expect("it is there");
+        let hint = "hint: the working directory /home is not there: `amoeba mkdir -p /home` makes it, \
+                    AMOEBA_WORK names another\n";
+        system.run(&["ls"]).failed(1, &format!("amoeba: .: no such name (STD_NOTFOUND)\n{hint}"));
+        system.run(&["mkdir", "a"]).failed(1, &format!("amoeba: a: no such name (STD_NOTFOUND)\n{hint}"));
+        system.run(&["mkdir", "-p", "/home"]).printed("");
         system.run(&["ls"]).printed("");
     }
 

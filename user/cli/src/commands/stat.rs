@@ -18,7 +18,7 @@ use crate::{Context, masks, rights};
 /// Kind, size, server, the rights that the way to it gives, the masks of its name. Shows no secret.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Print JSON
+    /// Print JSON: an array with an element for each PATH
     #[arg(long)]
     json: bool,
     /// The objects
@@ -34,7 +34,6 @@ struct Facts {
     size: Option<u64>,
     rights: String,
     capability: Shown,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     replicas: Vec<Shown>,
     masks: Option<String>,
     changed: Option<String>,
@@ -46,18 +45,22 @@ impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         place::one_standard_input(&self.paths)?;
         let graph = context.graph()?;
-        let places = self.paths.iter().map(|path| graph.place(path)).collect::<anyhow::Result<Vec<_>>>()?;
-        let facts = places.iter().map(|place| facts(&graph, place)).collect::<anyhow::Result<Vec<_>>>()?;
-        match (self.json, &facts[..]) {
-            (true, [one]) => context.out.json(one),
-            (true, several) => context.out.json(&several),
-            (false, several) => several.iter().enumerate().try_for_each(|(index, facts)| {
+        let mut all = Vec::new();
+        let looked_at = context.for_each(&self.paths, |_, path| {
+            all.push(facts(&graph, &graph.place(path)?)?);
+            Ok(())
+        });
+        if self.json {
+            context.out.json(&all)?;
+        } else {
+            for (index, facts) in all.iter().enumerate() {
                 if index > 0 {
                     context.out.line("")?;
                 }
-                print(&mut context.out, facts)
-            }),
+                print(&mut context.out, facts)?;
+            }
         }
+        looked_at
     }
 }
 
@@ -79,7 +82,7 @@ fn facts(graph: &Graph, place: &Place) -> anyhow::Result<Facts> {
         rights: rights::shown(capability.rights(), kind),
         capability: capability.into(),
         replicas: found.set.current().filter(|replica| *replica != capability).map(Shown::from).collect(),
-        masks: row_masks.map(|row_masks| masks::shown(row_masks, row_masks.len())),
+        masks: row_masks.map(|(row_masks, columns)| masks::shown(row_masks, columns)),
         changed: (found.time > 0).then(|| shown::time(found.time / 1_000_000_000)),
         rows: described.as_ref().map(|described| described.rows),
         columns: described.map(|described| {
