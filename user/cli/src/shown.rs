@@ -1,7 +1,7 @@
 //! Objects and times in the form that people and programs read: never with a check field.
 
 use amoeba_cap::Capability;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A capability for programs, without what makes it one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +38,11 @@ impl From<&[u8]> for Name {
         let name_hex = std::str::from_utf8(bytes).is_err().then(hex);
         Name { name: String::from_utf8_lossy(bytes).into_owned(), name_hex }
     }
+}
+
+/// Seconds since 1970 for programs, as [`time`] shows them.
+pub(crate) fn serialize_time<S: Serializer>(seconds: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+    seconds.map(time).serialize(to)
 }
 
 /// Seconds since 1970 as `2026-11-21T22:44:17Z`.

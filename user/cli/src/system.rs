@@ -137,7 +137,8 @@ pub struct DaemonStatus {
     pub role: String,
     /// Its process on this host, `None` while it does not run.
     pub pid: Option<u32>,
-    /// When it was started: seconds since 1970-01-01 00:00 UTC.
+    /// When it was started: seconds since 1970-01-01 00:00 UTC. Programs see it as all times: `2026-11-21T22:44:17Z`.
+    #[serde(serialize_with = "crate::shown::serialize_time")]
     pub since: Option<u64>,
     /// How often the supervisor had to start it again.
     pub restarts: u32,

@@ -32,7 +32,8 @@ struct Listed {
     id: u16,
     state: &'static str,
     host: String,
-    host_pid: u32,
+    /// Not known before it runs, nor on a host that cannot tell.
+    host_pid: Option<u32>,
     detached: bool,
     started: String,
     ended: Option<String>,
@@ -142,7 +143,7 @@ fn listed(record: &ProcessRecord, host: &str) -> Listed {
         id: record.index,
         state: processes::state_name(record.state),
         host: host.into(),
-        host_pid: record.pid,
+        host_pid: (record.pid != 0).then_some(record.pid),
         detached: record.detached,
         started: shown::time(record.started_at),
         ended: ended.then(|| shown::time(record.ended_at)),
@@ -196,6 +197,9 @@ mod tests {
     fn programs_see_codes_only_of_what_has_ended() {
         let value = |record| serde_json::to_value(listed(&record, "anvil")).unwrap();
         let running = value(record(1, process::STATE_RUNNING, 0, "x"));
+        assert_eq!(running["host_pid"], 4711);
+        let unknown = ProcessRecord { pid: 0, ..record(1, process::STATE_STARTING, 0, "x") };
+        assert!(value(unknown)["host_pid"].is_null());
         assert!(running["exit_code"].is_null() && running["ended"].is_null());
         let killed = value(record(1, STATE_EXITED, 9, "x"));
         assert_eq!((killed["exit_code"].as_u64(), killed["signal"].as_u64()), (Some(137), Some(9)));

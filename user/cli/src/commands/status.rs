@@ -230,6 +230,8 @@ mod tests {
         assert_eq!(value["services"][0]["answers"], true);
         assert_eq!(value["kind"], "private");
         assert_eq!(value["daemons"][0]["role"], "kernel");
+        assert_eq!(value["daemons"][0]["since"], "1970-01-01T00:16:40Z");
+        assert!(value["daemons"][1]["since"].is_null());
         assert_eq!(value["daemons"][1]["pid"], serde_json::Value::Null);
     }
 }
