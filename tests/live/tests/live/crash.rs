@@ -109,6 +109,28 @@ fn a_command_whose_system_dies_ends_with_75_or_its_own_code() {
 }
 
 #[test]
+fn who_waits_for_a_process_whose_kernel_dies_hears_that_it_is_lost() {
+    let system = System::up();
+    let number = |name: &str| name.rsplit(':').next().map(str::to_owned);
+    let name = system.amoeba(&["run", "-d", "--", "sleep", "1000"]).ok().text();
+    let mut waiting = [&["wait", &name][..], &["logs", "-f", &name]]
+        .map(|command| system.command(command).spawn().unwrap());
+    // Long enough for both to have asked; if one has not, it hears the same in other words.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    system.daemons().iter().filter(|daemon| daemon.role == "kernel").for_each(kill_daemon);
+    for child in &mut waiting {
+        let status = crate::system::wait(child, std::time::Duration::from_secs(60));
+        assert_eq!(status.and_then(|status| status.code()), Some(75));
+    }
+    let again = system.wait_for("the kernel", || {
+        let outcome = system.amoeba(&["run", "-d", "--", "sleep", "1000"]);
+        outcome.status.success().then(|| outcome.text())
+    });
+    assert_ne!(number(&name), number(&again), "a number of an earlier life names another process");
+    system.amoeba(&["kill", &again]).ok();
+}
+
+#[test]
 fn files_stored_while_servers_are_killed_are_whole_or_refused() {
     let system = System::up();
     system.amoeba(&["mkdir", "busy"]).ok();

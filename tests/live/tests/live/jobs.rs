@@ -35,6 +35,12 @@ fn a_detached_process_outlives_its_command_and_can_be_killed() {
 }
 
 #[test]
+fn what_is_left_in_the_background_may_still_write() {
+    let system = System::up();
+    system.amoeba(&["run", "--", "sh", "-c", "(sleep 1; echo late) & echo now"]).ok().printed("now\nlate\n");
+}
+
+#[test]
 fn processes_that_do_not_exist_are_one_clear_error() {
     let system = System::up();
     for command in ["kill", "wait", "logs"] {
