@@ -2,12 +2,14 @@
 //!
 //! `counter` is a service made for being watched: its log lies outside every host and knows what was executed.
 //! `files` and `names` are clients of the real Bullet and directory servers that remember what was acknowledged to them;
-//! `servers` puts such a system together. The tests are in `tests/`.
+//! `servers` puts such a system together. `processes` has the real process servers with guests that only pretend. The tests
+//! are in `tests/`.
 #![forbid(unsafe_code)]
 
 pub mod counter;
 pub mod files;
 pub mod names;
+pub mod processes;
 pub mod servers;
 
 use std::time::Duration;
