@@ -219,13 +219,13 @@ mod tests {
     #[test]
     fn a_byte_over_the_bound_is_refused_before_it_is_read() {
         let prefix = |length: u32, kind| [&length.to_le_bytes()[..], &[kind, 0, 0, 0]].concat();
-        let bound = (DATA_SIZE_MAX + 56) as u32;
+        let bound = (DATA_SIZE_MAX + 64) as u32;
         assert!(Assembler::default().feed(&mut &prefix(bound, 3)[..]).unwrap().is_none());
         for (length, kind, bad) in [
             (bound + 1, 3, Bad::TooLarge),
             (u32::MAX, 7, Bad::TooLarge),
             (5, 1, Bad::Malformed),
-            (55, 3, Bad::Malformed),
+            (63, 3, Bad::Malformed),
             (0, 0, Bad::Malformed),
             (0, 200, Bad::Malformed),
         ] {
@@ -237,7 +237,7 @@ mod tests {
     fn what_is_announced_costs_little_until_it_arrives() {
         let trans = &samples()[2];
         let mut head = trans.head().bytes().to_vec();
-        head[..4].copy_from_slice(&(DATA_SIZE_MAX as u32 + 56).to_le_bytes());
+        head[..4].copy_from_slice(&(DATA_SIZE_MAX as u32 + 64).to_le_bytes());
         let mut assembler = Assembler::default();
         assert!(assembler.feed(&mut &head[..]).unwrap().is_none());
         assert_eq!(assembler.missing(), DATA_SIZE_MAX);
