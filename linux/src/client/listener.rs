@@ -23,8 +23,10 @@ pub(super) struct PortListener {
 
 struct State {
     closed: bool,
-    /// The session in which the kernel knows that we listen.
+    /// The session in which we last said that we listen.
     session: u64,
+    /// The kernel may not know it, or have no room: it is to be said again.
+    doubtful: bool,
 }
 
 /// Listens on `port`.
@@ -40,7 +42,7 @@ pub(super) fn listen(
         get_port: port.clone(),
         put_port,
         request_size_max,
-        state: Mutex::new(State { closed: false, session: session.number }),
+        state: Mutex::new(State { closed: false, session: session.number, doubtful: false }),
         closing: Condvar::new(),
     })
 }
@@ -64,13 +66,13 @@ impl PortListener {
     fn listening(&self) -> Result<Arc<Session>, Refused> {
         let session = self.client.session()?;
         let mut state = self.state();
-        if !state.closed && state.session != session.number {
+        if !state.closed && (state.doubtful || state.session != session.number) {
             let port = say_listen(&session, &self.get_port, self.request_size_max)?;
             if port != self.put_port {
                 tracing::error!("the kernel now has another secret: {port} instead of {}", self.put_port);
                 return Err(Refused::Status(Status::RPC_BADPORT));
             }
-            state.session = session.number;
+            (state.session, state.doubtful) = (session.number, false);
         }
         Ok(session)
     }
@@ -85,7 +87,7 @@ impl PortListener {
             }
             Ok(ToProcess::Error { error }) => {
                 session.give(stream);
-                self.state().session = 0; // the kernel does not know that we listen, or has no room: say it again
+                self.state().doubtful = true;
                 Err(Refused::Status(error.status()))
             }
             _ => {
@@ -170,5 +172,43 @@ impl PutReply for Duty {
 
     fn fail(self: Box<Self>) {
         let _ = self.stream.send(&ToKernel::Fail { request: self.request });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amoeba_cap::SystemSecret;
+
+    use super::*;
+    use crate::OsEntropy;
+    use crate::kernel::{Config, Daemon};
+
+    fn ports(client: &Client) -> String {
+        let status = client.kernel_status().unwrap();
+        let line = status.lines().find(|line| line.starts_with("ports ")).unwrap();
+        line.split_whitespace().last().unwrap().to_owned()
+    }
+
+    #[test]
+    fn closing_after_a_refused_getreq_still_ends_the_listening() {
+        let directory = std::env::temp_dir().join(format!("amoeba-listener-{}", std::process::id()));
+        let path = directory.join("kernel");
+        let config = Config::new(SystemSecret::from_bytes([3; 32]), Arc::new(OsEntropy));
+        let mut daemon = Daemon::bind(&path, config).unwrap();
+        let stopper = daemon.stopper();
+        let running = std::thread::spawn(move || daemon.run());
+        let client = Client::new(&path);
+        let get_port = GetPort::from_bytes([8; 6]);
+        let listener = listen(&client, &get_port, 100).unwrap();
+        let session = client.session().unwrap();
+        session.control(&ToKernel::Unlisten { port: listener.put_port }).unwrap();
+        assert!(listener.try_getreq().is_err(), "the kernel does not know the port");
+        say_listen(&session, &get_port, 100).unwrap();
+        assert_eq!(ports(&client), "1");
+        listener.close();
+        assert_eq!(ports(&client), "0");
+        stopper.stop();
+        let _ = running.join().unwrap();
+        let _ = std::fs::remove_dir_all(directory);
     }
 }
