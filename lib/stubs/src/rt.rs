@@ -73,13 +73,13 @@ pub fn put_bytes(writer: &mut Writer, bytes: &[u8], max: usize) -> Result<(), Ov
 }
 
 /// Checks the length of a list.
-pub fn check_count(_: &mut Writer, count: usize, max: usize) -> Result<(), OverLimit> {
+pub fn check_count(count: usize, max: usize) -> Result<(), OverLimit> {
     if count > max { Err(OverLimit) } else { Ok(()) }
 }
 
 /// Appends the length of a list.
 pub fn put_count(writer: &mut Writer, count: usize, max: usize) -> Result<(), OverLimit> {
-    check_count(writer, count, max)?;
+    check_count(count, max)?;
     writer.put_u32(u32::try_from(count).map_err(|_| OverLimit)?);
     Ok(())
 }

@@ -75,8 +75,8 @@ pub(super) fn put(ty: &Type, value: &str, held: Held, out: &mut String) {
         Type::CapSet => emit!(out, "writer_.put_capset({by_ref});"),
         Type::Record { .. } => emit!(out, "rt::Marshal::put({by_ref}, writer_)?;"),
         Type::List { element, max, until_end } => {
-            let count = if *until_end { "check_count" } else { "put_count" };
-            emit!(out, "rt::{count}(writer_, {value}.len(), {max})?;");
+            let count = if *until_end { "check_count(" } else { "put_count(writer_, " };
+            emit!(out, "rt::{count}{value}.len(), {max})?;");
             emit!(out, "for item_ in {by_ref} {{");
             put_element(element, out);
             emit!(out, "}}");

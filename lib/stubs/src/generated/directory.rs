@@ -305,7 +305,7 @@ pub fn classic_create<'t>(
     let mut header_ = rt::Header::request(object, CMD_CLASSIC_CREATE);
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
-    rt::check_count(writer_, columns.len(), 4)?;
+    rt::check_count(columns.len(), 4)?;
     for item_ in columns {
         rt::put_string(writer_, item_, 64)?;
     }
@@ -379,7 +379,7 @@ pub fn classic_append<'t>(
     let writer_ = &mut buffer_;
     rt::put_string(writer_, name, 255)?;
     writer_.put_capset(set);
-    rt::check_count(writer_, masks.len(), 4)?;
+    rt::check_count(masks.len(), 4)?;
     for item_ in masks {
         writer_.put_i32(*item_);
     }
@@ -406,7 +406,7 @@ pub fn classic_chmod<'t>(
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
     rt::put_string(writer_, name, 255)?;
-    rt::check_count(writer_, masks.len(), 4)?;
+    rt::check_count(masks.len(), 4)?;
     for item_ in masks {
         writer_.put_i32(*item_);
     }
@@ -482,7 +482,7 @@ pub fn classic_setlookup<'t>(
     let mut header_ = rt::Header::request(object, CMD_CLASSIC_SETLOOKUP);
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
-    rt::check_count(writer_, rows.len(), 100)?;
+    rt::check_count(rows.len(), 100)?;
     for item_ in rows {
         rt::Marshal::put(item_, writer_)?;
     }
@@ -505,7 +505,7 @@ pub fn classic_install<'t>(
     let mut header_ = rt::Header::request(object, CMD_CLASSIC_INSTALL);
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
-    rt::check_count(writer_, rows.len(), 100)?;
+    rt::check_count(rows.len(), 100)?;
     for item_ in rows {
         rt::Marshal::put(item_, writer_)?;
     }
@@ -1801,7 +1801,7 @@ fn reply_classic_getmasks(masks: Vec<i32>) -> Result<rt::Message, rt::Failure> {
     let mut header_ = rt::Header::reply(rt::Status::STD_OK);
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
-    rt::check_count(writer_, masks.len(), 4)?;
+    rt::check_count(masks.len(), 4)?;
     for item_ in &masks {
         writer_.put_i32(*item_);
     }

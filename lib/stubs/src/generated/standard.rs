@@ -269,7 +269,7 @@ pub fn setparams<'t>(
     let mut header_ = rt::Header::request(object, CMD_SETPARAMS);
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
-    rt::check_count(writer_, settings.len(), 64)?;
+    rt::check_count(settings.len(), 64)?;
     for item_ in settings {
         rt::Marshal::put(item_, writer_)?;
     }
@@ -294,7 +294,7 @@ pub fn ntouch<'t>(
     let mut header_ = rt::Header::request(object, CMD_NTOUCH);
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
-    rt::check_count(writer_, privates.len(), 2000)?;
+    rt::check_count(privates.len(), 2000)?;
     for item_ in privates {
         writer_.put_private(item_);
     }
