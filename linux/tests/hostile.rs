@@ -37,7 +37,7 @@ impl Raw {
     }
 
     fn attach(&mut self) -> [u8; 16] {
-        assert!(self.say(1, &1u32.to_le_bytes(), &[]));
+        assert!(self.say(1, &3u32.to_le_bytes(), &[]));
         let (kind, fixed) = self.hear().unwrap();
         assert_eq!(kind, 65);
         *fixed.first_chunk().unwrap()
@@ -45,11 +45,12 @@ impl Raw {
 
     fn trans_head(port: PutPort) -> Vec<u8> {
         let header = Header { port, command: 2000, ..Header::NULL };
-        let mut fixed = vec![0; 24];
+        let mut fixed = vec![0; 32];
         fixed[..8].copy_from_slice(&1_000_000_000u64.to_le_bytes());
-        fixed[8..16].copy_from_slice(&(DATA_SIZE_MAX as u64).to_le_bytes());
+        fixed[8..16].copy_from_slice(&u64::MAX.to_le_bytes()); // no deadline
+        fixed[16..24].copy_from_slice(&(DATA_SIZE_MAX as u64).to_le_bytes());
         fixed.extend_from_slice(&header.to_bytes(false));
-        assert_eq!(fixed.len(), 24 + HEADER_SIZE);
+        assert_eq!(fixed.len(), 32 + HEADER_SIZE);
         fixed
     }
 }
@@ -108,7 +109,7 @@ fn the_daemon_itself_refuses_a_byte_over_the_bound() {
     let system = System::start("over");
     let mut raw = Raw::connect(&system);
     raw.attach();
-    let length = (DATA_SIZE_MAX + 1 + 56) as u32;
+    let length = (DATA_SIZE_MAX + 1 + 64) as u32;
     raw.0.write_all(&[&length.to_le_bytes()[..], &[3, 0, 0, 0]].concat()).unwrap();
     assert_eq!(raw.hear(), Some((68, vec![1, 0, 0xFD, 0xFF]))); // not sent, RPC_BADADDRESS
     assert_eq!(raw.hear(), None);

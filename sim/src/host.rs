@@ -181,7 +181,7 @@ impl State {
         owner: Owner,
         body: impl FnOnce(ProcessId, Duration) -> Body,
     ) -> Option<ProcessId> {
-        let attached = self.drive(host, |kernel, now| kernel.attach(now))?.ok()?;
+        let attached = self.drive(host, |kernel, _| kernel.attach())?.ok()?;
         self.process_count += 1;
         let id = ProcessId(self.process_count);
         let skew = self.host(host).skew;

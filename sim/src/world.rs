@@ -210,7 +210,7 @@ impl Listen for SimListener {
             let getreq = GetreqId(process.getreq_count);
             process.getreqs.insert(getreq, (self.put_port, Pending::new(thread)));
             let port = self.put_port;
-            let asked = state.drive_for(self.process, |kernel, now, id| kernel.getreq(now, id, port, getreq));
+            let asked = state.drive_for(self.process, |kernel, _, id| kernel.getreq(id, port, getreq));
             if !matches!(asked, Some(Ok(()))) {
                 if let Some(process) = state.processes.get_mut(&self.process) {
                     process.getreqs.remove(&getreq);

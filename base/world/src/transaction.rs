@@ -37,7 +37,7 @@ pub struct TransOptions {
     /// lives. When it has passed, the client hears [`Error::MaybeExecuted`] (RPC_FAILURE) if the request may have been
     /// given to a server, else [`Error::NotSent`] (RPC_NOTFOUND, or RPC_TRYAGAIN if there is a server).
     pub deadline: Option<Duration>,
-    /// The largest reply data the client takes; a larger reply is STD_OVERFLOW.
+    /// The largest reply data the client takes; in place of a larger reply it gets the status STD_OVERFLOW alone.
     pub reply_size_max: usize,
     /// The get-port to sign with: the server sees its put-port, proven by the kernels.
     pub signature: Option<GetPort>,
@@ -96,17 +96,17 @@ impl From<Malformed> for Error {
 /// The transactions of one process.
 pub trait Transactions: Send + Sync {
     /// Sends `request` to a server of `request.header.port` and waits for its reply. The reply's status may be an
-    /// error of the server; stubs turn that into [`Error::Refused`].
+    /// error of the server; stubs turn that into [`Error::Refused`]. Where request or reply are larger than their
+    /// receiver takes, the reply is the status STD_OVERFLOW without data, wherever the server is.
     ///
     /// # Errors
     /// [`Error::NotSent`]: null port (RPC_BADPORT), an error code as command (RPC_COMBAD), data over the bound
     /// (RPC_BADADDRESS), no server found (RPC_NOTFOUND), no resources (RPC_TRYAGAIN).
     /// [`Error::MaybeExecuted`]: the server or the way to it failed, or the deadline has passed (RPC_FAILURE).
-    /// [`Error::Refused`]: request or reply larger than its receiver takes (STD_OVERFLOW).
     fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error>;
 
-    /// Listens on a get-port; requests of more than `request_size_max` bytes are refused with STD_OVERFLOW before
-    /// they are sent.
+    /// Listens on a get-port; requests of more than `request_size_max` bytes are answered STD_OVERFLOW in
+    /// its stead.
     ///
     /// # Errors
     /// RPC_BADPORT for the null port, RPC_TRYAGAIN when the kernel has no room or cannot be reached.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use amoeba_wire::Status;
-use amoeba_wire::packet::Address;
 use amoeba_world::Error;
 use rustix::io::Errno;
 
@@ -33,8 +32,6 @@ pub(super) struct Session {
     pub(super) number: u64,
     path: PathBuf,
     cookie: Cookie,
-    /// This process's FLIP address, as others see it.
-    _address: Address,
     /// The first connection: it stays open as long as the session, so that the process lives, and asks what is
     /// answered at once.
     control: Mutex<Stream>,
@@ -49,11 +46,10 @@ impl Session {
     pub(super) fn attach(path: &Path) -> Result<Session, Refused> {
         let control = open(path)?;
         match control.ask(&ToKernel::Attach { version: VERSION })? {
-            ToProcess::Attached { cookie, address } => Ok(Session {
+            ToProcess::Attached { cookie, .. } => Ok(Session {
                 number: NUMBERS.fetch_add(1, Ordering::Relaxed),
                 path: path.into(),
                 cookie,
-                _address: address,
                 control: Mutex::new(control),
                 idle: Mutex::new(Vec::new()),
                 over: AtomicBool::new(false),

@@ -102,7 +102,7 @@ impl Switch {
         self.buffered -= connection.counted;
         let Some(Member { process, slot }) = connection.member else { return };
         if connection.trans.is_some() {
-            self.kernel.abort(now, process, slot);
+            self.kernel.abort(process, slot);
         }
         if connection.getreq.is_some() {
             self.kernel.cancel_getreq(process, GetreqId(token.to_u64()));
@@ -151,7 +151,7 @@ impl Switch {
         let frame = ToKernel::parse(assembled.parts)?;
         let Some(connection) = self.table.get_mut(token) else { return Ok(()) };
         match (connection.member, frame) {
-            (None, ToKernel::Attach { version }) => self.attach(now, token, version),
+            (None, ToKernel::Attach { version }) => self.attach(token, version),
             (None, ToKernel::Join { cookie }) => self.join(token, cookie),
             (None, _) => return Err(Bad::OutOfTurn),
             (Some(member), frame) if assembled.discarded => self.refuse_discarded(now, token, member, frame),
@@ -160,11 +160,11 @@ impl Switch {
         Ok(())
     }
 
-    fn attach(&mut self, now: Instant, token: Token, version: u32) {
+    fn attach(&mut self, token: Token, version: u32) {
         if version != VERSION {
             return self.send(token, ToProcess::Error { error: Error::Refused(Status::STD_COMBAD) });
         }
-        let process = match self.kernel.attach(now) {
+        let process = match self.kernel.attach() {
             Ok(process) => process,
             Err(status) => return self.refuse(token, status),
         };
@@ -232,7 +232,7 @@ impl Switch {
                 }
                 self.send(token, ToProcess::Done);
             }
-            ToKernel::Getreq { port } => return self.getreq(now, token, member, port),
+            ToKernel::Getreq { port } => return self.getreq(token, member, port),
             ToKernel::Putrep { request, message } => {
                 self.answered(now, token, member, RequestId(request), Some(message));
             }
@@ -276,7 +276,7 @@ impl Switch {
         Ok(())
     }
 
-    fn getreq(&mut self, now: Instant, token: Token, member: Member, port: PutPort) -> Result<(), Bad> {
+    fn getreq(&mut self, token: Token, member: Member, port: PutPort) -> Result<(), Bad> {
         let Some(connection) = self.table.get_mut(token) else { return Ok(()) };
         if connection.is_waiting() {
             return Err(Bad::OutOfTurn);
@@ -286,7 +286,7 @@ impl Switch {
             return Ok(());
         }
         connection.getreq = Some(port);
-        if let Err(status) = self.kernel.getreq(now, member.process, port, GetreqId(token.to_u64())) {
+        if let Err(status) = self.kernel.getreq(member.process, port, GetreqId(token.to_u64())) {
             connection.getreq = None;
             self.refuse(token, status);
         }

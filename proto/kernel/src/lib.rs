@@ -229,7 +229,7 @@ impl Kernel {
     }
 
     /// A new process. `Err(RPC_TRYAGAIN)` when the host has its most processes.
-    pub fn attach(&mut self, _now: Instant) -> Result<ProcessId, Status> {
+    pub fn attach(&mut self) -> Result<ProcessId, Status> {
         if self.processes.len() >= PROCESSES_MAX {
             return Err(Status::RPC_TRYAGAIN);
         }

@@ -264,7 +264,7 @@ impl Kernel {
             self.send(now, id, to, packet);
         }
         self.rearm_clients(id);
-        self.dispatch(now, request);
+        self.dispatch(request);
     }
 
     /// The request is larger than its port takes: the kernel answers in the server's stead.

@@ -78,13 +78,7 @@ impl Kernel {
     ///
     /// # Errors
     /// RPC_BADPORT when the process does not listen on the port, RPC_TRYAGAIN when too many of its threads wait.
-    pub fn getreq(
-        &mut self,
-        _now: Instant,
-        process: ProcessId,
-        port: PutPort,
-        getreq: GetreqId,
-    ) -> Result<(), Status> {
+    pub fn getreq(&mut self, process: ProcessId, port: PutPort, getreq: GetreqId) -> Result<(), Status> {
         let server = self.processes.get_mut(&process).ok_or(Status::RPC_BADPORT)?;
         let entry = self.ports.get_mut(&port).ok_or(Status::RPC_BADPORT)?;
         let listening = entry.listening.get_mut(&process).ok_or(Status::RPC_BADPORT)?;
@@ -189,7 +183,7 @@ impl Kernel {
     }
 
     /// Gives a request that was taken in to a waiting thread, or queues it.
-    pub(crate) fn dispatch(&mut self, _now: Instant, id: RequestId) {
+    pub(crate) fn dispatch(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
         let Some(entry) = self.ports.get_mut(&request.port) else { return };
         match request.origin {

@@ -126,15 +126,14 @@ impl Net {
     }
 
     fn attach(&mut self, host: usize) -> ProcessId {
-        let now = self.now;
-        self.kernels[host].attach(now).unwrap()
+        self.kernels[host].attach().unwrap()
     }
 
     fn serve(&mut self, host: usize) -> (ProcessId, PutPort) {
         let server = self.attach(host);
         let now = self.now;
         let port = self.kernels[host].listen(now, server, &GetPort::from_bytes(GET), 1 << 20).unwrap();
-        self.kernels[host].getreq(now, server, port, GetreqId(1)).unwrap();
+        self.kernels[host].getreq(server, port, GetreqId(1)).unwrap();
         (server, port)
     }
 
@@ -253,7 +252,7 @@ fn a_request_that_only_a_server_that_left_would_take_does_not_wait_for_ever() {
     let now = net.now;
     net.kernels[0].cancel_getreq(large, GetreqId(1));
     net.kernels[0].listen(now, small, &GetPort::from_bytes(GET), 10).unwrap();
-    net.kernels[0].getreq(now, small, port, GetreqId(2)).unwrap();
+    net.kernels[0].getreq(small, port, GetreqId(2)).unwrap();
     net.trans(0, client, port, vec![0; 100]);
     net.run(1000, |_| true);
     assert!(net.events[0].is_empty());
@@ -399,7 +398,7 @@ fn a_server_that_moved_is_found_again_without_the_client_noticing() {
         net.answer(2, second, request, b"here".to_vec());
         net.run(10, |_| true);
         assert_eq!(net.reply(0), Ok(b"here".to_vec()));
-        net.kernels[2].getreq(now, second, port, GetreqId(9)).unwrap();
+        net.kernels[2].getreq(second, port, GetreqId(9)).unwrap();
         net.run(wait, |_| true);
     }
 }
@@ -510,8 +509,7 @@ fn identifiers_wrap_around() {
         let (request, message) = net.request(1);
         assert_eq!(message.data, [round]);
         net.answer(1, server, request, vec![round]);
-        let now = net.now;
-        net.kernels[1].getreq(now, server, port, GetreqId(10 + u64::from(round))).unwrap();
+        net.kernels[1].getreq(server, port, GetreqId(10 + u64::from(round))).unwrap();
         net.run(10, |_| true);
         assert_eq!(net.reply(0), Ok(vec![round]));
     }
@@ -617,10 +615,9 @@ fn servers_of_a_port_on_several_hosts_take_turns_and_refusals_lead_to_the_next()
         let host = (1..3).find(|host| !net.events[*host].is_empty()).expect("somebody serves");
         let (request, _) = net.request(host);
         net.answer(host, servers[host - 1].0, request, Vec::new());
-        let now = net.now;
         number += 1;
         // A server that no longer listens cannot take another request.
-        let _ = net.kernels[host].getreq(now, servers[host - 1].0, port, GetreqId(number));
+        let _ = net.kernels[host].getreq(servers[host - 1].0, port, GetreqId(number));
         net.run(10, |_| true);
         assert_eq!(net.reply(0), Ok(Vec::new()));
         served[host] += 1;
@@ -740,7 +737,7 @@ fn the_replies_that_all_processes_keep_are_bounded_together() {
         let now = net.now;
         let get = GetPort::from_bytes([number + 1; 6]);
         let port = net.kernels[1].listen(now, server, &get, 100).unwrap();
-        net.kernels[1].getreq(now, server, port, GetreqId(1)).unwrap();
+        net.kernels[1].getreq(server, port, GetreqId(1)).unwrap();
         net.trans(0, client, port, vec![1]);
         net.run(10, |_| true);
         let (request, _) = net.request(1);
@@ -777,8 +774,7 @@ fn requests_of_this_host_and_of_others_take_turns() {
     }
     let mut hosts = Vec::new();
     for number in 0..8 {
-        let now = net.now;
-        net.kernels[0].getreq(now, server, port, GetreqId(10 + number)).unwrap();
+        net.kernels[0].getreq(server, port, GetreqId(10 + number)).unwrap();
         net.run(0, |_| true);
         hosts.push(net.request(0).1.data[1]);
     }

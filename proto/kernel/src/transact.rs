@@ -46,7 +46,7 @@ impl Kernel {
     }
 
     /// The client thread is gone: forget its transaction, without an event.
-    pub fn abort(&mut self, _now: Instant, process: ProcessId, slot: Slot) {
+    pub fn abort(&mut self, process: ProcessId, slot: Slot) {
         self.forget_slot(process, slot);
     }
 
@@ -112,7 +112,7 @@ impl Kernel {
         }
         let port = trans.port();
         if self.ports.contains_key(&port) {
-            return self.hand_over(now, process, slot);
+            return self.hand_over(process, slot);
         }
         if let Some(server) = self.cache.lookup(port) {
             self.counters.remote += 1;
@@ -140,7 +140,7 @@ impl Kernel {
     }
 
     /// Gives a transaction that is locating to a process of this host.
-    fn hand_over(&mut self, now: Instant, process: ProcessId, slot: Slot) {
+    fn hand_over(&mut self, process: ProcessId, slot: Slot) {
         let Some(client) = self.processes.get_mut(&process) else { return };
         let address = client.address;
         let Some(ClientSlot::Remote { trans, timer }) = client.slots.remove(&slot) else { return };
@@ -154,7 +154,7 @@ impl Kernel {
                 if let Some(client) = self.processes.get_mut(&process) {
                     client.slots.insert(slot, ClientSlot::Local(request));
                 }
-                self.dispatch(now, request);
+                self.dispatch(request);
             }
             Err(refused) => self.finish(process, slot, refused.result()),
         }

@@ -20,7 +20,7 @@ use amoeba_world::{Error, Message};
 use crate::message::emit;
 use crate::{
     ENQUIRE_INTERVAL, ENQUIRES_MAX, RECEIVED_MAX, REFUSED_WAIT, REFUSED_WAIT_MAX, SERVE_TIMEOUT,
-    SERVE_TIMEOUT_MAX, Server,
+    SERVE_TIMEOUT_MAX, Server, UNANSWERED_MIN,
 };
 
 /// What the transaction wants done.
@@ -56,6 +56,8 @@ pub struct RemoteTrans {
     reply_size_max: usize,
     phase: Phase,
     refusals: u32,
+    /// Since when nobody has answered the search for a server, if one is going on.
+    searching_since: Option<Instant>,
     timeout: Instant,
 }
 
@@ -70,7 +72,17 @@ impl RemoteTrans {
         reply_size_max: usize,
     ) -> RemoteTrans {
         let phase = Phase::Locating;
-        RemoteTrans { request, kid, slot, locate_deadline, reply_size_max, phase, refusals: 0, timeout: now }
+        RemoteTrans {
+            request,
+            kid,
+            slot,
+            locate_deadline,
+            reply_size_max,
+            phase,
+            refusals: 0,
+            searching_since: None,
+            timeout: now,
+        }
     }
 
     /// The port it is for.
@@ -220,10 +232,12 @@ impl RemoteTrans {
         Vec::new()
     }
 
-    /// What the client hears if nobody waits for this transaction any longer.
-    pub fn give_up(&self) -> Error {
+    /// What the client hears if it waits no longer. After a refusal it is that there is a server, unless the search
+    /// since then found nobody.
+    pub fn give_up(&self, now: Instant) -> Error {
+        let nobody = self.searching_since.is_some_and(|since| now.since(since) >= UNANSWERED_MIN);
         match self.phase {
-            Phase::Locating if self.refusals > 0 => Error::NotSent(Status::RPC_TRYAGAIN),
+            Phase::Locating if self.refusals > 0 && !nobody => Error::NotSent(Status::RPC_TRYAGAIN),
             Phase::Locating => Error::NotSent(Status::RPC_NOTFOUND),
             Phase::Sent { .. } | Phase::Working { .. } => Error::MaybeExecuted(Status::RPC_FAILURE),
         }
@@ -235,9 +249,10 @@ impl RemoteTrans {
             return Vec::new();
         }
         match self.phase {
-            Phase::Locating if now >= self.locate_deadline => vec![Action::Done(Err(self.give_up()))],
+            Phase::Locating if now >= self.locate_deadline => vec![Action::Done(Err(self.give_up(now)))],
             Phase::Locating => {
                 self.timeout = self.locate_deadline;
+                self.searching_since.get_or_insert(now);
                 vec![Action::Locate]
             }
             Phase::Sent { server, received: RECEIVED_MAX, .. }
@@ -265,8 +280,8 @@ impl RemoteTrans {
     }
 
     fn end_with_reply_too_large(&mut self, server: Address, tid: u32) -> Vec<Action> {
-        let error = Error::Refused(Status::STD_OVERFLOW);
-        vec![self.acknowledge(server, tid), Action::Done(Err(error))]
+        let refusal = Message::status(Status::STD_OVERFLOW);
+        vec![self.acknowledge(server, tid), Action::Done(Ok(refusal))]
     }
 
     fn acknowledge(&self, server: Address, tid: u32) -> Action {
@@ -277,6 +292,7 @@ impl RemoteTrans {
     fn refused(&mut self, now: Instant, server: Address) -> Vec<Action> {
         let wait = REFUSED_WAIT * (1 << self.refusals.min(10));
         self.refusals += 1;
+        self.searching_since = None;
         self.phase = Phase::Locating;
         self.timeout = (now + wait.min(REFUSED_WAIT_MAX)).min(self.locate_deadline);
         vec![Action::Forget(server)]

@@ -10,7 +10,7 @@ use amoeba_wire::packet::{Address, RpcHeader, RpcKind, rpc_flag};
 use amoeba_world::Message;
 
 use crate::message::emit;
-use crate::{CLIENTS_MAX, DUPLICATE_LIFE, REPLIES_SIZE_MAX, REPLY_TIMEOUT, REPLY_TRIES_MAX};
+use crate::{CLIENTS_MAX, DUPLICATE_LIFE, REPLY_TIMEOUT, REPLY_TRIES_MAX};
 
 /// A client thread: its process and its slot in it.
 pub type ClientKey = (Address, u16);
@@ -23,7 +23,7 @@ pub type Answer = (Address, Vec<u8>);
 pub enum Verdict {
     /// It is new: accept or refuse it.
     New,
-    /// It is a copy, or there is no room for new clients: send this, if anything.
+    /// It is a copy, or there is no room for new clients and it is refused: send this, if anything.
     Known(Option<Answer>),
 }
 
@@ -54,7 +54,8 @@ pub struct Clients {
     unacknowledged: BTreeSet<(Instant, ClientKey)>,
     /// Bytes of these replies.
     kept_size: usize,
-    /// The table was full: new clients stay out until then, so that no copy of a refused request can slip in.
+    /// The table was full: requests of new clients were refused without a tombstone, and until then a copy of one may
+    /// still come. New clients are refused for as long, with tombstones where there is room, so that no copy slips in.
     full_until: Option<Instant>,
     sweep: Option<Instant>,
 }
@@ -64,7 +65,11 @@ impl Clients {
     pub fn request(&mut self, now: Instant, from: Address, header: &RpcHeader) -> Verdict {
         let key = (from, header.from);
         let Some(record) = self.records.get_mut(&key) else {
-            return if self.has_room(now) { Verdict::New } else { Verdict::Known(None) };
+            return match self.room(now) {
+                Room::Free => Verdict::New,
+                Room::Soon => Verdict::Known(Some(self.refuse(now, key, header.tid))),
+                Room::None => Verdict::Known(Some(nak(&key, header.tid))),
+            };
         };
         if is_newer(header.tid, record.tid) {
             return Verdict::New;
@@ -93,7 +98,7 @@ impl Clients {
     /// The request will never be executed.
     pub fn refuse(&mut self, now: Instant, key: ClientKey, tid: u32) -> Answer {
         self.put(now, key, tid, State::Refused);
-        (key.0, control(RpcKind::Nak, rpc_flag::REQUEST, &key, tid))
+        nak(&key, tid)
     }
 
     /// A packet about a request or a reply arrived: RECEIVED or ENQUIRE of a client, ACK, NAK or ALIVE of a reply.
@@ -124,7 +129,6 @@ impl Clients {
         let packet = emit(&header, Some(reply));
         let next = now + REPLY_TIMEOUT;
         self.put(now, key, tid, State::Replied { packet: packet.clone(), tries: 0, next });
-        self.drop_replies(now, key);
         Some((key.0, packet))
     }
 
@@ -200,6 +204,26 @@ impl Clients {
         [reply, self.sweep].into_iter().flatten().min()
     }
 
+    /// Bytes of replies that are kept until they are acknowledged.
+    pub fn kept_size(&self) -> usize {
+        self.kept_size
+    }
+
+    /// Drops the kept reply that would be asked for first, but for that of `spared`: should its client not have got it,
+    /// it hears that its request may have been executed. False when there is none.
+    pub fn drop_reply(&mut self, now: Instant, spared: Option<ClientKey>) -> bool {
+        let mut keys = self.unacknowledged.iter().map(|(_, key)| *key);
+        let Some(key) = keys.find(|key| Some(*key) != spared) else { return false };
+        let tid = self.records[&key].tid;
+        self.put(now, key, tid, State::Over);
+        true
+    }
+
+    /// The process has ended: no reply is kept any longer.
+    pub fn end(&mut self, now: Instant) {
+        while self.drop_reply(now, None) {}
+    }
+
     /// Client slots remembered.
     pub fn len(&self) -> usize {
         self.records.len()
@@ -229,8 +253,8 @@ impl Clients {
         let enquiry = header.kind == RpcKind::Enquire;
         let known = self.records.get(&key).map(|record| record.tid);
         if known.is_none_or(|known| is_newer(tid, known)) {
-            if known.is_none() && !self.has_room(now) {
-                return None; // without a tombstone NAK would not be the truth
+            if known.is_none() && self.room(now) == Room::None {
+                return Some(nak(&key, tid)); // the truth: should the request still come, new clients are kept out
             }
             return Some(self.refuse(now, key, tid));
         }
@@ -293,24 +317,27 @@ impl Clients {
         }
     }
 
-    /// Drops kept replies, those that will be asked for first, until they are few enough; never the one just given.
-    fn drop_replies(&mut self, now: Instant, just_given: ClientKey) {
-        while self.kept_size > REPLIES_SIZE_MAX {
-            let oldest = self.unacknowledged.iter().map(|(_, key)| *key).find(|key| *key != just_given);
-            let Some(key) = oldest else { return };
-            let tid = self.records[&key].tid;
-            self.put(now, key, tid, State::Over);
-        }
-    }
-
-    fn has_room(&mut self, now: Instant) -> bool {
+    fn room(&mut self, now: Instant) -> Room {
         if self.records.len() >= CLIENTS_MAX {
             self.full_until = Some(now + PACKET_LIFE_MAX);
-        } else if self.full_until.is_some_and(|until| now >= until) {
+            return Room::None;
+        }
+        if self.full_until.is_some_and(|until| now >= until) {
             self.full_until = None;
         }
-        self.full_until.is_none()
+        if self.full_until.is_none() { Room::Free } else { Room::Soon }
     }
+}
+
+/// Whether there is room for one more client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// Yes.
+    Free,
+    /// There is, but not for a request that may be a copy of a refused one: only for a tombstone.
+    Soon,
+    /// Not even for a tombstone.
+    None,
 }
 
 fn is_replied(state: &State) -> bool {
@@ -324,6 +351,10 @@ fn is_newer(one: u32, other: u32) -> bool {
 
 fn blank(kind: RpcKind, flags: u8, tid: u32) -> RpcHeader {
     RpcHeader { kid: [0; 8], port: PutPort::NULL, kind, flags, tid, dest: 0, from: 0 }
+}
+
+fn nak(key: &ClientKey, tid: u32) -> Answer {
+    (key.0, control(RpcKind::Nak, rpc_flag::REQUEST, key, tid))
 }
 
 fn control(kind: RpcKind, flags: u8, key: &ClientKey, tid: u32) -> Vec<u8> {
@@ -344,31 +375,57 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_never_acknowledge_cost_bounded_memory() {
+    fn dropped_replies_are_the_oldest_and_what_is_not_kept_does_not_count() {
         let (mut clients, now) = (Clients::default(), Instant::default());
-        let data = vec![0; REPLIES_SIZE_MAX / 4];
-        for number in 1..=10 {
+        for number in 1..=4 {
             let key = (Address([number; 8]), 0);
             clients.accept(now, key, 1, false);
-            let reply = Message { data: data.clone(), ..Message::status(Status::STD_OK) };
+            let reply = Message { data: vec![0; 1000], ..Message::status(Status::STD_OK) };
             assert!(clients.reply(now, key, 1, &reply).is_some());
-            assert!(clients.kept_size <= REPLIES_SIZE_MAX);
         }
-        let kinds: Vec<_> = (1..=10).map(|number| asked(&mut clients, number)).collect();
-        let expected = [[RpcKind::Fail; 7].as_slice(), &[RpcKind::Reply; 3]].concat();
-        assert_eq!(kinds, expected.into_iter().map(Some).collect::<Vec<_>>());
-        assert_eq!(clients.unacknowledged.len(), 3);
+        let each = 1000 + crate::HEADERS_SIZE;
+        assert_eq!(clients.kept_size(), 4 * each);
+        assert!(clients.drop_reply(now, None));
+        assert!(clients.drop_reply(now, Some((Address([2; 8]), 0))));
+        let kinds: Vec<_> = (1..=4).filter_map(|number| asked(&mut clients, number)).collect();
+        assert_eq!(kinds, [RpcKind::Fail, RpcKind::Reply, RpcKind::Fail, RpcKind::Reply]);
+        clients.handle_control(now, Address([2; 8]), &blank(RpcKind::Ack, rpc_flag::REPLY, 1));
+        assert_eq!((clients.kept_size(), clients.unacknowledged.len()), (each, 1));
+        assert!(!clients.drop_reply(now, Some((Address([4; 8]), 0))));
+        clients.end(now);
+        assert_eq!((clients.kept_size(), clients.unacknowledged.len()), (0, 0));
+    }
+
+    fn request(clients: &mut Clients, now: Instant, number: u8, tid: u32) -> Option<RpcKind> {
+        let header = RpcHeader { from: 7, ..blank(RpcKind::Request, 0, tid) };
+        match clients.request(now, Address([number; 8]), &header) {
+            Verdict::New => {
+                clients.accept(now, (Address([number; 8]), 7), tid, false);
+                None
+            }
+            Verdict::Known(answer) => {
+                let (_, packet) = answer.expect("whoever is refused hears it");
+                RpcHeader::parse(&packet).map(|(header, _, _)| header.kind)
+            }
+        }
     }
 
     #[test]
-    fn one_reply_is_kept_however_large_and_what_is_acknowledged_no_longer_counts() {
-        let (mut clients, now) = (Clients::default(), Instant::default());
-        let key = (Address([1; 8]), 0);
-        clients.accept(now, key, 1, false);
-        let reply = Message { data: vec![0; 2 * REPLIES_SIZE_MAX], ..Message::status(Status::STD_OK) };
-        clients.reply(now, key, 1, &reply);
-        assert_eq!(asked(&mut clients, 1), Some(RpcKind::Reply));
-        clients.handle_control(now, key.0, &blank(RpcKind::Ack, rpc_flag::REPLY, 1));
-        assert_eq!((clients.kept_size, clients.unacknowledged.len()), (0, 0));
+    fn a_new_client_of_a_full_table_hears_it_and_no_copy_of_its_request_is_ever_executed() {
+        let (mut clients, start) = (Clients::default(), Instant::default());
+        for number in 1..=CLIENTS_MAX as u8 {
+            assert_eq!(request(&mut clients, start, number, 1), None);
+            clients.fail(start, (Address([number; 8]), 7), 1);
+        }
+        assert_eq!(request(&mut clients, start, 99, 1), Some(RpcKind::Nak), "no room even for a tombstone");
+        assert_eq!(asked(&mut clients, 98), Some(RpcKind::Nak), "what never came was never executed");
+        let late = start + DUPLICATE_LIFE;
+        let full = late.since(start) - PACKET_LIFE_MAX / 4;
+        assert_eq!(request(&mut clients, start + full, 99, 2), Some(RpcKind::Nak));
+        clients.handle_timeout(late);
+        assert_eq!(clients.len(), 0, "now there is room");
+        assert_eq!(request(&mut clients, late, 99, 2), Some(RpcKind::Nak), "a copy of what was refused");
+        assert_eq!(request(&mut clients, late, 99, 3), None, "tried again under a new identifier");
+        assert_eq!(request(&mut clients, late + PACKET_LIFE_MAX, 97, 1), None);
     }
 }

@@ -9,6 +9,8 @@
 //! - a request is executed only if its transaction identifier is newer than every other from the same client slot;
 //! - whoever answers NAK remembers the identifier as refused, so that a late copy of the request is dropped: NAK means
 //!   certainly not executed, and the client tries again under a *new* identifier;
+//! - where the table is full, NAK is as true without that memory: for as long as a copy of the refused request may come,
+//!   no client that is not in the table is served;
 //! - an entry of the port cache only says whom to ask: a server that does not listen (any more) answers NAK, a process
 //!   that is gone NOTHERE, and each host says that only of what it certainly never gave to a thread;
 //! - a client that cannot prove that its request was not executed says MaybeExecuted.
@@ -46,6 +48,8 @@ pub const ENQUIRES_MAX: u32 = 7;
 pub const REFUSED_WAIT: Duration = Duration::from_millis(5);
 /// The longest wait after a refusal.
 pub const REFUSED_WAIT_MAX: Duration = Duration::from_millis(320);
+/// A search for a server that refused before must go unanswered for so long to mean that nobody serves any more.
+pub const UNANSWERED_MIN: Duration = Duration::from_millis(100);
 /// How long a server waits for the ACK of a reply before it asks RECEIVED; doubles to at most a second.
 pub const REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 /// RECEIVEDs about a reply that may stay unanswered before the reply is dropped.
@@ -54,10 +58,7 @@ pub const REPLY_TRIES_MAX: u32 = 10;
 /// any client takes to draw 2^31 identifiers, so that serial arithmetic never errs.
 pub const DUPLICATE_LIFE: Duration = Duration::from_secs(300);
 /// Client slots one server process remembers; past it new clients are refused until there has been room for a while.
-pub const CLIENTS_MAX: usize = 65536;
-/// Bytes of replies that one server process keeps until they are acknowledged, unless it is a single one. Past it the
-/// oldest are dropped: a client that did not get such a reply hears that its request may have been executed.
-pub const REPLIES_SIZE_MAX: usize = if cfg!(test) { 1 << 16 } else { 1 << 30 };
+pub const CLIENTS_MAX: usize = if cfg!(test) { 16 } else { 65536 };
 /// Ports a cache may know.
 pub const CACHE_MAX: usize = 4096;
 /// Servers a cache keeps for one port.

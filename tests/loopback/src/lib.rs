@@ -147,7 +147,7 @@ impl Transactions for Process {
         self.deliver(incoming, &answer)?;
         let reply = answer.wait(deadline)?;
         if reply.data.len() > options.reply_size_max {
-            return Err(Error::Refused(Status::STD_OVERFLOW));
+            return Ok(Message::status(Status::STD_OVERFLOW));
         }
         Ok(reply)
     }
@@ -187,7 +187,8 @@ impl Process {
                 continue;
             }
             if incoming.request.data.len() > listener.request_size_max {
-                return Err(Error::Refused(Status::STD_OVERFLOW));
+                incoming.reply.send(Message::status(Status::STD_OVERFLOW));
+                return Ok(());
             }
             if queue.requests.len() == QUEUE_MAX {
                 return Err(Error::NotSent(Status::RPC_TRYAGAIN));
