@@ -18,7 +18,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde::Serialize;
 
-use crate::failure::{Advise, MAY_HAVE_RUN};
+use crate::failure::{Advise, Code, FAILED, MAY_HAVE_RUN};
 use crate::graph::Graph;
 use crate::launch::files::Porter;
 use crate::launch::owner::Owner;
@@ -45,8 +45,9 @@ const WINDOW_DEFAULT: (u16, u16) = (24, 80);
 /// is a pipeline, 'a | b': each of its commands has a host of its own, and what they say to each other does not pass here.
 #[derive(Args)]
 #[command(after_help = "\
-Exit code: the command's own, in a pipeline the last one's; 128 + N when signal N ended it; 124 after the timeout; 125
-when this program failed; 126 when the command cannot be executed; 127 when it was not found; 75 when it may have run.")]
+Exit code: the command's own, in a pipeline the last one's; 128 + N when signal N ended it; 124 after the timeout; 125 \
+when nothing ran because this program failed or its command line is wrong; 126 when the command cannot be executed; 127 \
+when it was not found; 75 when it may have run; 1 when it succeeded, but its output could not be written.")]
 pub(crate) struct Arguments {
     /// Do not wait: print the number of the process. Its output goes to a log (`amoeba logs`)
     #[arg(short, long)]
@@ -150,11 +151,14 @@ impl Arguments {
             .map_err(|why| launch::not_started(why, &plan.shown, &plan.descriptor))?;
         target.note(graph.world(), &process);
         let id = (process.object().get() & 0xFFFF) as u16;
-        if self.json {
-            context.out.json(&Started { id, host: target.host })?;
+        let name = target.name_of(&process);
+        let printed = if self.json {
+            context.out.json(&Started { id, host: target.host })
         } else {
-            context.out.line(target.name_of(&process))?;
-        }
+            context.out.line(&name)
+        };
+        let printed = printed.and_then(|()| context.out.flush());
+        printed.with_context(|| format!("the process {name} runs, but that cannot be said")).code(FAILED)?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -209,9 +213,18 @@ impl Arguments {
         drop(keys);
         owner.wait_until_told(ends.iter().filter(|end| end.result.is_ok()).count());
         let (code, left) = result_of(plans, ends)?;
-        delivered.context("output of the command is lost")?;
-        Ok((if job.timed_out() { TIMEOUT } else { code }, left))
+        let code = if job.timed_out() { TIMEOUT } else { code };
+        delivered.map_err(|error| not_delivered(error, code))?;
+        Ok((code, left))
     }
+}
+
+/// The command ran, so it is not our exit code: its own, unless that would say that all is well.
+fn not_delivered(error: std::io::Error, code: u8) -> anyhow::Error {
+    let code = if code == 0 { FAILED } else { code };
+    anyhow::Error::from(error)
+        .context("the command ran, but its output could not be written")
+        .context(Code(code))
 }
 
 /// The exit code of the last command and the files it has left, when all have run to their end.
@@ -221,7 +234,7 @@ fn result_of(plans: &[Plan], ends: Vec<End>) -> anyhow::Result<(u8, Vec<ResultRe
         let exit = result
             .map_err(|error| launch::lost(error, &target))
             .with_context(|| plan.shown.clone())
-            .hint("it may have run to its end, or not: see `amoeba status`")
+            .hint("nobody knows whether it ran to its end: `amoeba ps -a` and `amoeba status` show what is left")
             .code(MAY_HAVE_RUN)?;
         if Status(exit.status).is_error() {
             let why = String::from_utf8_lossy(&exit.reason).into_owned();
@@ -231,4 +244,20 @@ fn result_of(plans: &[Plan], ends: Vec<End>) -> anyhow::Result<(u8, Vec<ResultRe
         (code, left) = (exit.code, exit.results);
     }
     Ok((code, left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_output_is_a_failure_but_not_one_to_start_the_command() {
+        for (code, expected) in [(0, 1), (7, 7), (TIMEOUT, TIMEOUT)] {
+            let error = not_delivered(std::io::Error::from_raw_os_error(28), code);
+            let report = crate::failure::report(&error, OUR_FAULT);
+            let text = "amoeba: the command ran, but its output could not be written: \
+                        No space left on device (os error 28)\n";
+            assert_eq!((report.text.as_deref(), report.code), (Some(text), expected));
+        }
+    }
 }
