@@ -18,7 +18,9 @@ use std::path::PathBuf;
 use amoeba_cap::Capability;
 use amoeba_name::Environment;
 use amoeba_place::Need;
-use amoeba_process::{ProcessDescriptor, Program};
+use amoeba_process::{
+    DESCRIPTOR_SIZE_MAX, PATH_SIZE_MAX, ProcessDescriptor, Program, STRING_SIZE_MAX, STRINGS_MAX,
+};
 use amoeba_stubs::{bullet, process};
 use amoeba_wire::Status;
 use amoeba_world::{Error as Refusal, World};
@@ -243,8 +245,40 @@ fn choose_one(launcher: &Launcher, need: &Need) -> Result<Target, NotStarted> {
 
 /// The bytes of a descriptor.
 pub(crate) fn encoded(descriptor: &ProcessDescriptor, shown: &str) -> anyhow::Result<Vec<u8>> {
-    let hint = "arguments and environment have at most 1 MiB together, and no NUL in them";
-    descriptor.encode().with_context(|| shown.to_owned()).hint(hint).code(CANNOT_EXECUTE)
+    let encoded = descriptor.encode().map_err(|error| match bound_hit(descriptor) {
+        Some(why) => anyhow!(why),
+        None => error.into(),
+    });
+    let hint = "what is long can go by a file (`amoeba put`) or the standard input, or in several runs (`amoeba map`)";
+    encoded.with_context(|| shown.to_owned()).hint(hint).code(CANNOT_EXECUTE)
+}
+
+/// Which bound a command is over that cannot be encoded, if that is why.
+fn bound_hit(descriptor: &ProcessDescriptor) -> Option<String> {
+    let size = |strings: &[Vec<u8>]| strings.iter().map(Vec::len).sum::<usize>();
+    let kinds = [("arguments", &descriptor.arguments), ("environment strings", &descriptor.environment)];
+    for (what, strings) in kinds {
+        if strings.len() > STRINGS_MAX {
+            return Some(format!("{} {what}, and there can be {STRINGS_MAX}", strings.len()));
+        }
+        if let Some(long) = strings.iter().find(|string| string.len() > STRING_SIZE_MAX) {
+            let size = long.len();
+            return Some(format!("one of the {what} has {size} bytes, and one can have {STRING_SIZE_MAX}"));
+        }
+    }
+    let directory = descriptor.working_directory.len();
+    if directory > PATH_SIZE_MAX {
+        return Some(format!(
+            "the path of the working directory has {directory} bytes, not {PATH_SIZE_MAX} at most"
+        ));
+    }
+    let (arguments, environment) = (size(&descriptor.arguments), size(&descriptor.environment));
+    (arguments + environment > DESCRIPTOR_SIZE_MAX / 2).then(|| {
+        format!(
+            "arguments ({arguments} bytes) and environment strings ({environment} bytes) are too large: \
+             together with what else describes the process they can have {DESCRIPTOR_SIZE_MAX}"
+        )
+    })
 }
 
 /// What it means, for people, that a process was not started.
@@ -365,6 +399,23 @@ fn parse_variable(text: &str) -> Result<(OsString, OsString), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bound_that_a_command_is_over_is_named() {
+        let told = |arguments: Vec<Vec<u8>>| {
+            let descriptor = ProcessDescriptor::new("", Program::HostPath(b"true".to_vec()), arguments);
+            let error = encoded(&descriptor, "true").expect_err("it is over a bound");
+            let report = crate::failure::report(&error, 1);
+            assert_eq!(report.code, CANNOT_EXECUTE);
+            report.text.expect("there is somebody to tell")
+        };
+        let many = told(vec![Vec::new(); STRINGS_MAX + 1]);
+        assert!(many.starts_with("amoeba: true: 16385 arguments, and there can be 16384\nhint:"), "{many}");
+        let long = told(vec![vec![b'x'; STRING_SIZE_MAX + 1]]);
+        assert!(long.contains("one of the arguments has 131072 bytes, and one can have 131071"), "{long}");
+        let large = told(vec![vec![b'x'; STRING_SIZE_MAX]; 9]);
+        assert!(large.contains("arguments (1179639 bytes)") && large.contains("1048576"), "{large}");
+    }
 
     #[test]
     fn a_program_says_what_it_is_for() {
