@@ -45,6 +45,7 @@ impl Arguments {
             let local = Local::open(file)?;
             let to = graph.destination(&target, local.name.as_bytes(), self.files.len() > 1)?;
             refuse_taken(&graph, &to, self.replace)?;
+            local.check()?;
             let mut from = Metered::new(context, &interrupt, local.shown.clone(), local.size, local.from);
             let made = files::write_copies(&graph, self.copies.into(), &mut from);
             enter(&graph, &to, made.with_context(|| local.shown)?, self.replace)?;
@@ -86,7 +87,30 @@ struct Local {
     shown: String,
 }
 
+/// Whether a standard stream is what Rust's runtime puts where the caller had left it closed: /dev/null, opened to read
+/// and to write. `link` is where its descriptor leads, `facts` what /proc/self/fdinfo says of it.
+fn was_closed(link: &std::path::Path, facts: &str) -> bool {
+    const ACCESS: u32 = 3;
+    const READ_AND_WRITE: u32 = 2;
+    let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    link == "/dev/null" && flags.is_some_and(|flags| flags & ACCESS == READ_AND_WRITE)
+}
+
 impl Local {
+    /// Refuses a standard input that is closed: an empty file is not what anybody meant.
+    fn check(&self) -> anyhow::Result<()> {
+        if !self.name.is_empty() {
+            return Ok(());
+        }
+        let link = std::fs::read_link("/proc/self/fd/0").unwrap_or_default();
+        let facts = std::fs::read_to_string("/proc/self/fdinfo/0").unwrap_or_default();
+        if was_closed(&link, &facts) {
+            return Err(anyhow!("standard input is closed")).hint("`< /dev/null` makes an empty file");
+        }
+        Ok(())
+    }
+
     fn open(path: &OsStr) -> anyhow::Result<Local> {
         if path == "-" {
             let from = Box::new(std::io::stdin());
@@ -107,7 +131,18 @@ impl Local {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::testing::TestSystem;
+    use std::path::Path;
+
+    #[test]
+    fn a_closed_standard_input_is_not_an_empty_file() {
+        let null = Path::new("/dev/null");
+        assert!(was_closed(null, "pos:\t0\nflags:\t0100002\nmnt_id:\t15\n"));
+        assert!(!was_closed(null, "pos:\t0\nflags:\t0100000\n"));
+        assert!(!was_closed(Path::new("/dev/pts/1"), "pos:\t0\nflags:\t0100002\n"));
+        assert!(!was_closed(null, ""));
+    }
 
     #[test]
     fn a_name_that_is_there_is_replaced_only_when_asked() {
