@@ -35,6 +35,7 @@ pub fn main() -> ExitCode {
         Some("kernel") => roles::kernel,
         Some("bullet") => roles::bullet,
         Some("directory") => roles::directory,
+        Some("pool") => roles::pool,
         Some("shepherd") => {
             if let Err(error) = amoeba_linux::host::keep_descriptors() {
                 eprintln!("amoeba: a guest may see descriptors of others: {error}");

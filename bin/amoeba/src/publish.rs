@@ -5,11 +5,13 @@ use std::time::Duration;
 use amoeba_cap::{Capability, Rights};
 use amoeba_host::HostSeed;
 use amoeba_name::{Masks, NameError, Names};
+use amoeba_stubs::pool::{FINDHOST, STATUS};
 use amoeba_stubs::{bullet, standard};
 use amoeba_wire::Status;
 use amoeba_world::World;
 use anyhow::{Context, Result};
 
+use crate::setup;
 use crate::state::State;
 
 /// The directories of a new graph, parents first.
@@ -46,8 +48,11 @@ pub(crate) fn ensure(world: &World, state: &State) -> Result<()> {
     }
     let seed = state.host_seed()?;
     if state.has("bullet.cap") {
-        publish(&names, "/profile/cap/bulletsvr/default", files(world, state)?)?;
+        let files = files(world, state)?;
+        publish(&names, "/profile/cap/bulletsvr/default", files)?;
+        publish(&names, &files_path(state)?, files)?;
     }
+    publish_run_server(&names, state)?;
     publish(&names, "/profile/cap/todsvr/default", server(state, &seed, "tod")?)?;
     publish(&names, "/profile/cap/randomsvr/default", server(state, &seed, "random")?)?;
     publish_host(&names, state)
@@ -69,14 +74,30 @@ pub(crate) fn later(world: &World, state: &State) {
 fn elsewhere(world: &World, state: &State) -> Result<()> {
     let names = Names::new(world, state.capability("root.cap")?);
     if state.has("bullet.cap") {
-        let path = format!("/profile/cap/bulletsvr/{}", state.host_name()?);
-        publish(&names, &path, files(world, state)?)?;
+        publish(&names, &files_path(state)?, files(world, state)?)?;
     }
+    publish_run_server(&names, state)?;
     publish_host(&names, state)
+}
+
+/// What everybody may do with the run server, if this host runs it. Several hosts may: their capabilities are the same.
+fn publish_run_server(names: &Names, state: &State) -> Result<()> {
+    if !state.has("pool.cap") {
+        return Ok(());
+    }
+    match names.clone().with_masks(MASKS).mkdir(b"/profile/cap/runsvr") {
+        Err(error) if error.status() != Status::STD_EXISTS => return Err(error.into()),
+        _ => publish(names, "/profile/cap/runsvr/default", setup::run_server(state, FINDHOST | STATUS)?),
+    }
 }
 
 fn publish_host(names: &Names, state: &State) -> Result<()> {
     publish(names, &format!("/profile/hosts/{}", state.host_name()?), state.capability("host.cap")?)
+}
+
+/// Where this host's file server is named.
+fn files_path(state: &State) -> Result<String> {
+    Ok(format!("/profile/cap/bulletsvr/{}", state.host_name()?))
 }
 
 /// What everybody may do with this host's file server.

@@ -9,6 +9,7 @@ use amoeba_linux::guest::{GuestConfig, LinuxGuests};
 use amoeba_linux::kernel::{Config as KernelConfig, Daemon};
 use amoeba_linux::link::{UdpConfig, UdpLink};
 use amoeba_linux::{FileDisk, connect};
+use amoeba_name::Names;
 use amoeba_process::ProcessServer;
 use amoeba_stubs::{hostdir, process, random, system, tod};
 use amoeba_world::{Listener, World};
@@ -17,6 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::boot::end_with_supervisor;
 use crate::config::{Config, Link};
+use crate::setup;
 use crate::state::State;
 
 /// Threads of the small servers of the host, each.
@@ -27,6 +29,10 @@ const PROCESS_THREADS: usize = 8;
 const BULLET_THREADS: usize = 16;
 /// Threads of the directory server.
 const DIRECTORY_THREADS: usize = 16;
+/// Threads of the run server.
+const POOL_THREADS: usize = 4;
+/// The hosts that the run server chooses among.
+const POOL: &[u8] = b"/profile/hosts";
 
 /// `amoeba kernel`: the kernel daemon, with the process server and the host's own directory.
 pub(crate) fn kernel(state: &State) -> Result<()> {
@@ -138,6 +144,19 @@ pub(crate) fn directory(state: &State) -> Result<()> {
     let world = connect(&state.socket());
     let server =
         amoeba_directory::start(&world, Arc::new(tables), Arc::new(log), options, DIRECTORY_THREADS)?;
+    server.join();
+    Ok(())
+}
+
+/// `amoeba pool`: the run server.
+pub(crate) fn pool(state: &State) -> Result<()> {
+    end_with_supervisor()?;
+    let world = connect(&state.socket());
+    let names = Names::new(&world, state.capability("root.cap")?);
+    let (keys, options) = (setup::run_server_keys(state)?, amoeba_pool::Options::default());
+    let server = amoeba_pool::start(&world, keys, &names, POOL, options, POOL_THREADS)?;
+    let listener = server.listener();
+    on_termination(move || listener.close())?;
     server.join();
     Ok(())
 }

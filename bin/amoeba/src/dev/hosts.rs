@@ -237,12 +237,17 @@ fn open_here(descriptor: BorrowedFd<'_>) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), descriptor.as_raw_fd()).into()
 }
 
-/// The configuration of a host: the first has the servers, all know each other.
+/// The configuration of a host: the first has the servers, the second a file server of its own, all know each other.
 fn config(addresses: &[SocketAddr], number: usize) -> String {
     let quoted = |address: &SocketAddr| format!("\"{address}\"");
     let peers = addresses.iter().enumerate().filter(|(peer, _)| *peer != number);
     let peers: Vec<String> = peers.map(|(_, address)| quoted(address)).collect();
-    let services = if number == 0 { r#""bullet", "directory""# } else { "" };
+    let services = match number {
+        0 => r#""bullet", "directory", "pool""#,
+        // Files may have a copy on a second host, and the run server is there twice.
+        1 => r#""bullet", "pool""#,
+        _ => "",
+    };
     format!(
         "services = [{services}]\n\n[link]\nlisten = {}\npeers = [{}]\ndev = true\n",
         quoted(&addresses[number]),
@@ -268,8 +273,12 @@ mod tests {
         let addresses = loopback_addresses(3).unwrap();
         for number in 0..3 {
             let config: Config = toml::from_str(&config(&addresses, number)).unwrap();
-            let servers = if number == 0 { vec![Service::Bullet, Service::Directory] } else { Vec::new() };
-            assert_eq!(config.services, servers);
+            let servers = [
+                &[Service::Bullet, Service::Directory, Service::Pool][..],
+                &[Service::Bullet, Service::Pool],
+                &[],
+            ];
+            assert_eq!(config.services, servers[number]);
             let link = config.link.unwrap();
             assert!(link.dev && link.listen == addresses[number]);
             let mut known = link.addresses();
