@@ -30,7 +30,7 @@ fn dev(system: &System, arguments: &[&str]) -> Command {
 }
 
 /// Runs a shell script among hosts.
-fn script(system: &System, arguments: &[&str], script: &str) -> Outcome {
+pub(crate) fn script(system: &System, arguments: &[&str], script: &str) -> Outcome {
     finish(dev(system, &[arguments, &["--", "sh", "-ec", script]].concat()), None)
 }
 

@@ -217,6 +217,13 @@ impl Outcome {
         self
     }
 
+    /// It said this among other things on stderr, whatever it printed.
+    #[track_caller]
+    pub(crate) fn told(self, about: &str) -> Outcome {
+        assert!(self.error_text().contains(about), "expected `{about}` in {self:?}");
+        self
+    }
+
     /// What it printed, without the last newline.
     #[track_caller]
     pub(crate) fn text(&self) -> String {
