@@ -163,6 +163,13 @@ mod tests {
         let lines: Vec<usize> = after.trim_end().lines().map(str::len).collect();
         let (_, full) = lines.split_last().expect("it is a paragraph");
         assert!(full.iter().all(|size| (60..=80).contains(size)), "{after}");
+        for width in [80, 100] {
+            for command in Cli::command().get_subcommands() {
+                let help = command.clone().term_width(width).render_long_help().to_string();
+                let too_long = help.lines().find(|line| line.chars().count() > width);
+                assert_eq!(too_long, None, "{}", command.get_name());
+            }
+        }
     }
 
     #[test]

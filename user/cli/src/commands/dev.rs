@@ -17,8 +17,8 @@ const HOSTS_MAX: i64 = 60;
 /// nothing of it is left: no process, no file, no interface.
 #[derive(Args)]
 #[command(after_help = "\
-AMOEBA_STATE leads to the first host. AMOEBA_DEV_HOSTS lists all as NAME=STATE:NAME=STATE; `AMOEBA_STATE=... amoeba ...`
-speaks to another. Exit code: the command's own; 128 + N when signal N ended it; 125 when this program failed; 126 when
+AMOEBA_STATE leads to the first host. AMOEBA_DEV_HOSTS lists all as NAME=STATE:NAME=STATE; `AMOEBA_STATE=... amoeba ...` \
+speaks to another. Exit code: the command's own; 128 + N when signal N ended it; 125 when this program failed; 126 when \
 the command cannot be executed; 127 when it was not found.")]
 pub(crate) struct Arguments {
     /// On the loopback interface, also for root

@@ -63,7 +63,7 @@ const SIGTERM: i32 = 15;
 #[command(after_help = "\
 Examples: amoeba map gzip -k ::: *.log
           amoeba map --in {} --out {}.gz gzip -k ::: *.log    (on hosts that do not have the files)
-Exit code: 0 when all succeeded; else the code of the first failure in the order of the arguments, as `amoeba run` gives
+Exit code: 0 when all succeeded; else the code of the first failure in the order of the arguments, as `amoeba run` gives \
 it; 128 + N when signal N ended it.")]
 pub(crate) struct Arguments {
     /// So many at a time; without it as many as the hosts have processors
