@@ -6,7 +6,8 @@
 //! - [`files`]: names and files through the command line.
 //! - [`crash`]: daemons are killed, and nothing acknowledged is lost.
 //! - [`dev`]: throw-away hosts, and nothing left of them.
-//! - [`hosts`]: commands on several hosts, pipelines between them, and hosts that are lost.
+//! - [`hosts`]: several hosts are one computer, also when one is lost.
+//! - [`placing`]: commands on the host that is best, pipelines between hosts, files along.
 //! - [`map`]: one command for many arguments, over all hosts.
 //! - [`join`]: a host becomes one of a system that is there.
 //! - [`state`]: what is lost is not made anew, several starts make one system, and why a start fails.
@@ -17,11 +18,12 @@
 mod crash;
 mod dev;
 mod files;
-mod hosts;
 mod hostile;
+mod hosts;
 mod jobs;
 mod join;
 mod map;
+mod placing;
 mod run;
 mod state;
 mod system;
