@@ -1,4 +1,4 @@
-//! Datagrams: endpoints with FLIP addresses of their own, and the one search for a port of theirs.
+//! Datagrams: endpoints with FLIP addresses of their own, and the search for a port of theirs.
 //!
 //! Everything here begins with a header of its own, which is no RPC header: the byte that would be the kind of an RPC
 //! packet is zero. So whatever a program puts into a datagram, no kernel takes it for a part of a transaction, and an
@@ -40,8 +40,10 @@ pub const DATAGRAMS_SIZE_MAX: usize = 64 << 20;
 pub const SEARCHES_MAX: usize = 64;
 /// Datagrams that wait for the same search; past it the newest is lost.
 pub const SEARCH_QUEUE_MAX: usize = 16;
-/// How long a port is searched for; what waits for it then is lost.
-pub const SEARCH_TIME: Duration = Duration::from_secs(1);
+/// LOCATEs that are sent in search of a port, unless it is found before.
+pub const SEARCH_LOCATES: u32 = 4;
+/// Time between two of them, and after the last: what still waits then is lost.
+pub const SEARCH_INTERVAL: Duration = Duration::from_millis(250);
 
 const HEADER_SIZE: usize = 16;
 /// The protocol's number, as the first bytes of a FLIP message.
@@ -81,7 +83,12 @@ struct Endpoint {
 }
 
 /// Datagrams that wait until their port is found.
-type Waiting = Vec<(Address, Vec<u8>)>;
+struct Search {
+    /// LOCATEs sent so far.
+    locates: u32,
+    /// Senders, and messages that lack only where to go.
+    waiting: Vec<(Address, Vec<u8>)>,
+}
 
 /// All endpoints of a host, and what is known of those elsewhere.
 pub(crate) struct Endpoints {
@@ -92,7 +99,7 @@ pub(crate) struct Endpoints {
     /// The endpoints of a port here; the first is the next to get a datagram.
     ports: BTreeMap<PutPort, VecDeque<EndpointId>>,
     cache: PortCache,
-    searches: BTreeMap<PutPort, Waiting>,
+    searches: BTreeMap<PutPort, Search>,
     /// Bytes that wait at all endpoints.
     queued_size: usize,
     last: u64,
@@ -292,9 +299,9 @@ impl Kernel {
     /// Keeps a datagram until its port is found; the first one begins the search.
     fn wait_for_port(&mut self, now: Instant, port: PutPort, from: Address, payload: Vec<u8>) {
         let endpoints = &mut self.endpoints;
-        if let Some(waiting) = endpoints.searches.get_mut(&port) {
-            match waiting.len() < SEARCH_QUEUE_MAX {
-                true => waiting.push((from, payload)),
+        if let Some(search) = endpoints.searches.get_mut(&port) {
+            match search.waiting.len() < SEARCH_QUEUE_MAX {
+                true => search.waiting.push((from, payload)),
                 false => endpoints.counters.dropped += 1,
             }
             return;
@@ -303,17 +310,21 @@ impl Kernel {
             endpoints.counters.dropped += 1;
             return;
         }
-        endpoints.searches.insert(port, vec![(from, payload)]);
-        self.timers.insert((now + SEARCH_TIME, Timer::Datagrams(port)));
-        let locate = message(Kind::Locate, port, &[]);
-        self.flip.broadcast(self.endpoints.searcher, HOPS_MAX, &locate);
+        endpoints.searches.insert(port, Search { locates: 0, waiting: vec![(from, payload)] });
+        self.search_on(now, port);
     }
 
-    /// The search has found nobody.
-    pub(crate) fn datagram_search_timeout(&mut self, port: PutPort) {
-        if let Some(waiting) = self.endpoints.searches.remove(&port) {
-            self.endpoints.counters.dropped += waiting.len() as u64;
+    /// One more LOCATE, or the end of the search.
+    pub(crate) fn search_on(&mut self, now: Instant, port: PutPort) {
+        let Some(search) = self.endpoints.searches.get_mut(&port) else { return };
+        if search.waiting.is_empty() || search.locates >= SEARCH_LOCATES {
+            self.endpoints.counters.dropped += search.waiting.len() as u64;
+            self.endpoints.searches.remove(&port);
+            return;
         }
+        search.locates += 1;
+        self.timers.insert((now + SEARCH_INTERVAL, Timer::Datagrams(port)));
+        self.flip.broadcast(self.endpoints.searcher, HOPS_MAX, &message(Kind::Locate, port, &[]));
     }
 
     /// A message for an endpoint of this host, or for its searches.
@@ -340,8 +351,8 @@ impl Kernel {
 
     fn datagram_port_found(&mut self, now: Instant, port: PutPort, address: Address) {
         // Only who was asked is believed, and the answers of others to the same question are welcome while it is open.
-        let Some(waiting) = self.endpoints.searches.get_mut(&port) else { return };
-        let waiting = std::mem::take(waiting);
+        let Some(search) = self.endpoints.searches.get_mut(&port) else { return };
+        let waiting = std::mem::take(&mut search.waiting);
         self.endpoints.cache.insert(port, Server { address, round_trip: 1 });
         for (from, payload) in waiting {
             self.send_data(now, from, address, payload);

@@ -34,8 +34,8 @@ use amoeba_wire::packet::Address;
 use amoeba_wire::{Command, Status};
 use amoeba_world::{Caller, Entropy, Error, Message, random};
 pub use datagram::{
-    DATAGRAMS_MAX, DATAGRAMS_SIZE_MAX, ENDPOINTS_PER_PROCESS_MAX, EndpointId, Opened, SEARCH_QUEUE_MAX,
-    SEARCH_TIME, SEARCHES_MAX,
+    DATAGRAMS_MAX, DATAGRAMS_SIZE_MAX, ENDPOINTS_PER_PROCESS_MAX, EndpointId, Opened, SEARCH_INTERVAL,
+    SEARCH_LOCATES, SEARCH_QUEUE_MAX, SEARCHES_MAX,
 };
 
 use network::PortLocate;
@@ -300,7 +300,7 @@ impl Kernel {
                 Timer::Deadline(process, slot) => self.deadline_passed(now, process, slot),
                 Timer::Clients(process) => self.clients_timeout(now, process),
                 Timer::Locate(port) => self.locate_again(now, port),
-                Timer::Datagrams(port) => self.datagram_search_timeout(port),
+                Timer::Datagrams(port) => self.search_on(now, port),
                 Timer::Departed(address) => {
                     self.departed.remove(&address);
                     self.flip.unregister(address);

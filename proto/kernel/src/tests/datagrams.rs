@@ -59,7 +59,7 @@ fn what_nobody_listens_for_is_lost_after_one_search() {
         sent += 1;
         true
     });
-    assert_eq!(sent, 1);
+    assert_eq!(sent, SEARCH_LOCATES);
     assert!(net.kernels[0].poll_timeout().is_none());
     let server = net.attach(1);
     let there = net.open(1, server, Some(&GET));
