@@ -86,7 +86,7 @@ fn publish_run_server(names: &Names, state: &State) -> Result<()> {
         return Ok(());
     }
     match names.clone().with_masks(MASKS).mkdir(b"/profile/cap/runsvr") {
-        Err(error) if error.status() != Status::STD_EXISTS => return Err(error.into()),
+        Err(error) if error.status() != Status::STD_EXISTS => Err(error.into()),
         _ => publish(names, "/profile/cap/runsvr/default", setup::run_server(state, FINDHOST | STATUS)?),
     }
 }
