@@ -181,6 +181,8 @@ pub(crate) fn be_the(state: &State, role: &str) -> Result<Lock> {
 
 enum Event {
     Exited(usize, ExitStatus),
+    /// The daemon has answered for the first time.
+    Ready(usize),
     Stop,
 }
 
@@ -198,6 +200,8 @@ struct Running {
     restarts: u32,
     wait: Duration,
     restart_at: Option<Instant>,
+    /// Whether it has answered once.
+    ready: bool,
     /// Bytes of its log before this start of the system.
     log_from: u64,
 }
@@ -264,15 +268,17 @@ impl Supervisor<'_> {
                 restarts: 0,
                 wait: RESTART_WAIT,
                 restart_at: None,
+                ready: false,
                 log_from: logs::size(self.state, self.roles[index].0),
             });
             self.start(index)?;
-            if index == 0 && self.await_ready(&world, index, incoming)? == GoOn::No {
+            self.ask_for_answer(&world, index)?;
+            if index == 0 && self.await_ready(index, incoming)? == GoOn::No {
                 return Ok(GoOn::No);
             }
         }
         for index in 1..self.roles.len() {
-            if self.await_ready(&world, index, incoming)? == GoOn::No {
+            if self.await_ready(index, incoming)? == GoOn::No {
                 return Ok(GoOn::No);
             }
         }
@@ -289,13 +295,11 @@ impl Supervisor<'_> {
 
     fn watch(&mut self, incoming: &Receiver<Event>) -> Result<()> {
         loop {
-            let due = self.daemons.iter().filter_map(|daemon| daemon.restart_at).min();
-            let wait =
-                due.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
-            match incoming.recv_timeout(wait) {
+            let due = self.next_restart().unwrap_or(Instant::now() + Duration::from_secs(3600));
+            match incoming.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Ok(Event::Exited(index, status)) => self.exited(index, status),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::Ready(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
             self.restart_due();
         }
@@ -316,6 +320,10 @@ impl Supervisor<'_> {
         let daemon = &mut self.daemons[index];
         daemon.restart_at = Some(Instant::now() + daemon.wait);
         daemon.wait = (daemon.wait * 2).min(RESTART_WAIT_MAX);
+    }
+
+    fn next_restart(&self) -> Option<Instant> {
+        self.daemons.iter().filter_map(|daemon| daemon.restart_at).min()
     }
 
     fn restart_due(&mut self) {
@@ -350,35 +358,49 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Waits until the daemon's capability answers.
+    /// Asks a daemon until it answers, on a thread: one that accepts and is silent must not make the supervisor deaf.
+    fn ask_for_answer(&self, world: &World, index: usize) -> Result<()> {
+        let capability = self.state.capability(self.roles[index].1)?;
+        let (world, events) = (world.clone(), self.events.clone());
+        let deadline = Instant::now() + READY_TIMEOUT;
+        std::thread::spawn(move || {
+            while Instant::now() < deadline {
+                if answers_now(&world, &capability).is_ok() {
+                    let _ = events.send(Event::Ready(index)); // nobody listens who is stopping
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits until the daemon has answered.
     ///
     /// # Errors
     /// It does not, or a daemon ends again and again; the error says why.
-    fn await_ready(&mut self, world: &World, index: usize, incoming: &Receiver<Event>) -> Result<GoOn> {
-        let (role, capability) = self.roles[index];
-        let capability = self.state.capability(capability)?;
+    fn await_ready(&mut self, index: usize, incoming: &Receiver<Event>) -> Result<GoOn> {
         let deadline = Instant::now() + READY_TIMEOUT;
-        loop {
-            while let Ok(event) = incoming.try_recv() {
-                let Event::Exited(ended, status) = event else { return Ok(GoOn::No) };
-                self.exited(ended, status);
-                if self.daemons[ended].restarts + 1 >= QUICK_ENDS_MAX {
-                    bail!(
-                        "the {} daemon does not start: {}",
-                        self.roles[ended].0,
-                        self.last_words(ended, status)
-                    );
+        while !self.daemons[index].ready {
+            if Instant::now() > deadline {
+                bail!("the {} daemon does not answer", self.roles[index].0);
+            }
+            let due = self.next_restart().unwrap_or(deadline).min(deadline);
+            match incoming.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Event::Ready(ready)) => self.daemons[ready].ready = true,
+                Ok(Event::Exited(ended, status)) => {
+                    self.exited(ended, status);
+                    if self.daemons[ended].restarts + 1 >= QUICK_ENDS_MAX {
+                        let why = self.last_words(ended, status);
+                        bail!("the {} daemon does not start: {why}", self.roles[ended].0);
+                    }
                 }
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(GoOn::No),
+                Err(RecvTimeoutError::Timeout) => {}
             }
             self.restart_due();
-            match answers_now(world, &capability) {
-                Ok(_) => return Ok(GoOn::Yes),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(error).with_context(|| format!("the {role} daemon does not answer"));
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(5)),
-            }
         }
+        Ok(GoOn::Yes)
     }
 
     /// Why a daemon has ended, by its own log.
@@ -432,7 +454,7 @@ fn wait_for(incoming: &Receiver<Event>, daemons: &mut [Running], index: usize, t
     while daemons[index].pid != 0 {
         match incoming.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Event::Exited(ended, _)) => daemons[ended].pid = 0,
-            Ok(Event::Stop) => {}
+            Ok(Event::Ready(_) | Event::Stop) => {}
             Err(_) => return false,
         }
     }
