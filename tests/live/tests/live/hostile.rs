@@ -100,7 +100,7 @@ fn the_state_is_nobody_elses_business() {
 fn unknown_words_are_refused_before_anything_starts() {
     let system = System::new();
     system.amoeba(&["frobnicate"]).exit(2).complained("frobnicate");
-    system.amoeba(&["run", "--no-such-option", "--", "true"]).exit(2).complained("--no-such-option");
+    system.amoeba(&["run", "--no-such-option", "--", "true"]).exit(125).complained("--no-such-option");
     assert!(sockets(&system.state()).is_empty(), "no system was started");
 }
 
