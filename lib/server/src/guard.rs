@@ -5,8 +5,13 @@
 //! [`PENALTY_MAX`]. A thread that waits out such a delay holds one of a few places; when all are taken, requests of
 //! callers with a penalty are answered STD_NOTNOW without a look at their capability, so a flood of guesses neither
 //! learns anything nor stops the server for others. Failures are forgiven with time.
+//!
+//! A guesser may also come as ever new processes. So all failures are counted together too: while those not yet forgiven
+//! are over [`FAILURES_FREE_ALL`], the server is alarmed, and a process is slowed from its second failure on, at once by
+//! the most. Then a guess costs an attachment to a kernel or a second, and the 2^47 that are needed take centuries. Who
+//! sends no bad capability never notices: neither rule looks at anybody without failures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,9 +22,14 @@ use amoeba_wire::packet::Address;
 use amoeba_world::Caller;
 
 /// Client processes that are remembered; past that the one that failed longest ago is forgotten.
-pub const CALLERS_MAX: usize = 1024;
+/// As many as a kernel has processes, so that one host cannot make the guard forget it.
+pub const CALLERS_MAX: usize = 16384;
 /// Bad capabilities a process may send before it is slowed.
 pub const FAILURES_FREE: u32 = 16;
+/// Bad capabilities of all processes together before the server is alarmed.
+pub const FAILURES_FREE_ALL: u32 = 256;
+/// How long until one failure of all together is forgiven.
+pub const FORGIVE_INTERVAL_ALL: Duration = Duration::from_millis(10);
 /// The first delay; it doubles with every further failure.
 pub const PENALTY_STEP: Duration = Duration::from_millis(1);
 /// The longest delay.
@@ -60,10 +70,14 @@ pub(crate) struct Guard {
 #[derive(Default)]
 struct State {
     callers: BTreeMap<Address, Failures>,
+    /// The same callers by when they failed last.
+    by_time: BTreeSet<(Instant, Address)>,
+    /// Failures of all callers, also of those that are forgotten.
+    all: Failures,
     waiting: usize,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Failures {
     count: u32,
     since: Instant,
@@ -94,7 +108,7 @@ impl Guard {
         let mut state = self.state();
         let now = self.threads.now();
         let slowed =
-            state.callers.get(&caller.process).is_some_and(|failures| failures.left(now) >= FAILURES_FREE);
+            state.failures(caller.process, now) >= if state.is_alarmed(now) { 1 } else { FAILURES_FREE };
         if slowed && state.waiting >= self.waiting_max {
             self.turned_away.fetch_add(1, Ordering::Relaxed);
             return Err(Status::STD_NOTNOW);
@@ -106,7 +120,11 @@ impl Guard {
     pub(crate) fn report(&self) -> GuardReport {
         let now = self.threads.now();
         let state = self.state();
-        let worst = state.callers.iter().map(|(process, failures)| (failures.left(now), *process)).max();
+        let worst = state
+            .callers
+            .iter()
+            .map(|(process, failures)| (failures.left(now, FORGIVE_INTERVAL), *process))
+            .max();
         GuardReport {
             bad_capabilities: self.bad_capabilities.load(Ordering::Relaxed),
             turned_away: self.turned_away.load(Ordering::Relaxed),
@@ -119,36 +137,63 @@ impl Guard {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes failures; how many the caller now has.
-    fn note(&self, caller: Address, failures: u32) -> u32 {
+    /// Notes failures; how long the answer is to be delayed.
+    fn note(&self, caller: Address, failures: u32) -> Duration {
         self.bad_capabilities.fetch_add(failures.into(), Ordering::Relaxed);
         let now = self.threads.now();
         let mut state = self.state();
-        if !state.callers.contains_key(&caller) && state.callers.len() == CALLERS_MAX {
-            let oldest =
-                state.callers.iter().min_by_key(|(_, failures)| failures.since).map(|(caller, _)| *caller);
-            oldest.map(|oldest| state.callers.remove(&oldest));
+        let alarmed = state.is_alarmed(now);
+        state.all.add(failures, now, FORGIVE_INTERVAL_ALL);
+        state.all.count = state.all.count.min(2 * FAILURES_FREE_ALL); // so that the alarm ends soon after its cause
+        let count = state.add(caller, failures, now);
+        if alarmed { PENALTY_MAX } else { penalty(count) }
+    }
+}
+
+impl State {
+    /// Whether failures of all callers are so many that somebody guesses under many names.
+    fn is_alarmed(&self, now: Instant) -> bool {
+        self.all.left(now, FORGIVE_INTERVAL_ALL) >= FAILURES_FREE_ALL
+    }
+
+    fn failures(&self, caller: Address, now: Instant) -> u32 {
+        self.callers.get(&caller).map_or(0, |failures| failures.left(now, FORGIVE_INTERVAL))
+    }
+
+    /// Adds failures to those of a caller; how many it has now.
+    fn add(&mut self, caller: Address, failures: u32, now: Instant) -> u32 {
+        if let Some(known) = self.callers.get(&caller) {
+            self.by_time.remove(&(known.since, caller));
+        } else if self.callers.len() == CALLERS_MAX
+            && let Some((_, oldest)) = self.by_time.pop_first()
+        {
+            self.callers.remove(&oldest);
         }
-        let entry = state.callers.entry(caller).or_insert(Failures { count: 0, since: now });
-        *entry = Failures { count: entry.left(now).saturating_add(failures), since: now };
+        let entry = self.callers.entry(caller).or_default();
+        entry.add(failures, now, FORGIVE_INTERVAL);
+        self.by_time.insert((now, caller));
         entry.count
     }
 }
 
 impl Failures {
     /// What is not yet forgiven.
-    fn left(&self, now: Instant) -> u32 {
-        let forgiven = now.since(self.since).as_nanos() / FORGIVE_INTERVAL.as_nanos();
+    fn left(&self, now: Instant, interval: Duration) -> u32 {
+        let forgiven = now.since(self.since).as_nanos() / interval.as_nanos();
         self.count.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
+    }
+
+    fn add(&mut self, failures: u32, now: Instant, interval: Duration) {
+        *self = Failures { count: self.left(now, interval).saturating_add(failures), since: now };
     }
 }
 
 impl Pass<'_> {
     /// The capability, or `failures` capabilities, were bad: waits out the penalty.
     pub(crate) fn fail(self, failures: u32) {
-        let count = self.guard.note(self.caller, failures);
+        let delay = self.guard.note(self.caller, failures);
         if self.place {
-            self.guard.threads.sleep(penalty(count));
+            self.guard.threads.sleep(delay);
         }
     }
 }
@@ -266,5 +311,25 @@ mod tests {
         assert_eq!(guard.report().callers, CALLERS_MAX);
         assert!(!guard.state().callers.contains_key(&caller(0).process));
         assert_eq!(guard.report().bad_capabilities, CALLERS_MAX as u64 + 1);
+        assert_eq!(guard.state().by_time.len(), CALLERS_MAX);
+    }
+
+    #[test]
+    fn whoever_guesses_as_ever_new_processes_is_slowed_from_the_second_guess_on() {
+        let guard = guard(4);
+        for number in 0..2 * u64::from(FAILURES_FREE_ALL) {
+            assert_eq!(fail(&guard, 1000 + number), Duration::ZERO);
+        }
+        assert_eq!(fail(&guard, 1), Duration::ZERO, "one guess for an attachment");
+        assert_eq!(fail(&guard, 1), PENALTY_MAX);
+        let taken = [guard.admit(&caller(1)).unwrap(), guard.admit(&caller(1)).unwrap()];
+        assert_eq!(guard.admit(&caller(1)).err(), Some(Status::STD_NOTNOW));
+        for number in 2..100 {
+            assert!(guard.admit(&caller(number)).is_ok(), "who has no failures never notices");
+        }
+        drop(taken);
+        guard.threads.sleep(FORGIVE_INTERVAL_ALL * 2 * FAILURES_FREE_ALL);
+        assert_eq!(fail(&guard, 2), Duration::ZERO);
+        assert_eq!(fail(&guard, 2), Duration::ZERO, "the alarm is over");
     }
 }

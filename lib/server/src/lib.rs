@@ -22,7 +22,8 @@ mod standard;
 
 pub use call::{AnyObject, Call, Object, On};
 pub use guard::{
-    CALLERS_MAX, FAILURES_FREE, FORGIVE_INTERVAL, GuardReport, PENALTY_MAX, PENALTY_STEP, Worst,
+    CALLERS_MAX, FAILURES_FREE, FAILURES_FREE_ALL, FORGIVE_INTERVAL, FORGIVE_INTERVAL_ALL, GuardReport,
+    PENALTY_MAX, PENALTY_STEP, Worst,
 };
 pub use objects::{Objects, Parameter};
 pub use request::{Failure, Pending, Request};
