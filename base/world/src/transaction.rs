@@ -105,6 +105,11 @@ pub trait Transactions: Send + Sync {
     /// [`Error::MaybeExecuted`]: the server or the way to it failed, or the deadline has passed (RPC_FAILURE).
     fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error>;
 
+    /// As [`Transactions::trans`], for who may want to send the request again: afterwards `request` is what it was.
+    fn trans_keeping(&self, request: &mut Message, options: &TransOptions) -> Result<Message, Error> {
+        self.trans(request.clone(), options)
+    }
+
     /// Listens on a get-port; requests of more than `request_size_max` bytes are answered STD_OVERFLOW in
     /// its stead.
     ///

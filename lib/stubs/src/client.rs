@@ -48,11 +48,11 @@ impl<'t> Client<'t> {
     ) -> Result<Message, Error> {
         let mut options = self.options.cloned().unwrap_or_default();
         options.reply_size_max = options.reply_size_max.min(reply_size_max);
-        let request = Message { header, data };
+        let mut request = Message { header, data };
         let mut maybe_executed = false;
         let repeats = if idempotent && options.deadline.is_none() { ATTEMPTS_MAX } else { 1 };
         for _ in 1..repeats {
-            match self.transactions.trans(request.clone(), &options) {
+            match self.transactions.trans_keeping(&mut request, &options) {
                 Err(Error::MaybeExecuted(_)) => maybe_executed = true,
                 result => return honest(result, maybe_executed),
             }
@@ -153,6 +153,41 @@ mod tests {
         let reply = || Ok(Message::status(Status::STD_OK));
         assert_eq!(attempts(vec![LOST, reply()], true), reply());
         assert_eq!(attempts(vec![NOBODY], true), NOBODY);
+    }
+
+    #[test]
+    fn every_attempt_sends_the_same_request_and_one_with_a_deadline_is_not_repeated() {
+        struct Noting(Mutex<Vec<Message>>);
+
+        impl Transactions for Noting {
+            fn trans(&self, request: Message, _: &TransOptions) -> Result<Message, Error> {
+                self.0.lock().unwrap().push(request);
+                LOST
+            }
+
+            fn trans_keeping(&self, request: &mut Message, _: &TransOptions) -> Result<Message, Error> {
+                self.0.lock().unwrap().push(request.clone());
+                LOST
+            }
+
+            fn listen(&self, _: &GetPort, _: usize) -> Result<Listener, Error> {
+                Err(Error::NotSent(Status::RPC_TRYAGAIN))
+            }
+
+            fn put_port(&self, _: &GetPort) -> Result<PutPort, Error> {
+                Err(Error::NotSent(Status::RPC_TRYAGAIN))
+            }
+        }
+
+        let data = vec![1, 2, 3];
+        for (deadline, attempts) in [(None, ATTEMPTS_MAX), (Some(std::time::Duration::from_secs(9)), 1)] {
+            let noting = Noting(Mutex::default());
+            let options = TransOptions { deadline, ..TransOptions::default() };
+            let client = Client::new(&noting, &options);
+            assert_eq!(client.reply(Header::NULL, data.clone(), usize::MAX, true), LOST);
+            let sent = noting.0.lock().unwrap();
+            assert_eq!(*sent, vec![Message { header: Header::NULL, data: data.clone() }; attempts]);
+        }
     }
 
     #[test]

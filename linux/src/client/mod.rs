@@ -85,6 +85,24 @@ impl Client {
         }
     }
 
+    /// A transaction, tried again while the kernel is not there.
+    fn trans_frame(&self, frame: &ToKernel, options: &TransOptions) -> Result<Message, Error> {
+        let patience = options.locate_timeout.min(options.deadline.unwrap_or(Duration::MAX));
+        let mut absence = Absence::new(ABSENCE_MAX.min(patience));
+        loop {
+            match self.try_trans(frame) {
+                Ok(Ok(ToProcess::Reply { message })) => {
+                    let fits = message.data.len() <= options.reply_size_max;
+                    return Ok(if fits { message } else { Message::status(Status::STD_OVERFLOW) });
+                }
+                Ok(Ok(ToProcess::Error { error })) => return Err(error),
+                Ok(Ok(_)) => return Err(Error::MaybeExecuted(Status::RPC_FAILURE)),
+                Ok(Err(error)) => return Err(error),
+                Err(refused) => absence.wait_after(refused)?,
+            }
+        }
+    }
+
     /// One try of a transaction; `Ok(None)` when it was certainly not executed because the kernel went away.
     fn try_trans(&self, frame: &ToKernel) -> Result<Result<ToProcess, Error>, Refused> {
         let session = self.session()?;
@@ -107,25 +125,21 @@ impl Client {
 }
 
 impl Transactions for Client {
-    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error> {
+    fn trans(&self, mut request: Message, options: &TransOptions) -> Result<Message, Error> {
+        self.trans_keeping(&mut request, options)
+    }
+
+    fn trans_keeping(&self, request: &mut Message, options: &TransOptions) -> Result<Message, Error> {
         if request.data.len() > DATA_SIZE_MAX {
             return Err(Error::NotSent(Status::RPC_BADADDRESS));
         }
-        let frame = ToKernel::Trans { options: options.clone(), message: request };
-        let patience = options.locate_timeout.min(options.deadline.unwrap_or(Duration::MAX));
-        let mut absence = Absence::new(ABSENCE_MAX.min(patience));
-        loop {
-            match self.try_trans(&frame) {
-                Ok(Ok(ToProcess::Reply { message })) => {
-                    let fits = message.data.len() <= options.reply_size_max;
-                    return Ok(if fits { message } else { Message::status(Status::STD_OVERFLOW) });
-                }
-                Ok(Ok(ToProcess::Error { error })) => return Err(error),
-                Ok(Ok(_)) => return Err(Error::MaybeExecuted(Status::RPC_FAILURE)),
-                Ok(Err(error)) => return Err(error),
-                Err(refused) => absence.wait_after(refused)?,
-            }
+        let (header, data) = (request.header, std::mem::take(&mut request.data));
+        let frame = ToKernel::Trans { options: options.clone(), message: Message { header, data } };
+        let result = self.trans_frame(&frame, options);
+        if let ToKernel::Trans { message, .. } = frame {
+            *request = message;
         }
+        result
     }
 
     fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error> {
