@@ -82,7 +82,7 @@ fn namespaces() -> BTreeSet<PathBuf> {
 }
 
 /// Waits until no process and no directory of `dev` is left.
-fn nothing_left(system: &System) {
+pub(crate) fn nothing_left(system: &System) {
     let mark = [b"TMPDIR=", system.work().as_os_str().as_encoded_bytes(), b"\0"].concat();
     system.wait_for("the processes to end", || {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
