@@ -241,6 +241,7 @@ impl Kernel {
             Verdict::New => {}
             Verdict::Known(answer) => {
                 self.counters.duplicates += 1;
+                self.rearm_clients(id);
                 if let Some((to, packet)) = answer {
                     self.send(now, id, to, packet);
                 }
