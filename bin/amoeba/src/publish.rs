@@ -40,6 +40,9 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub(crate) fn ensure(world: &World, state: &State) -> Result<()> {
     let names = Names::new(world, state.capability("root.cap")?).with_masks(MASKS);
     for path in DIRECTORIES {
+        if names.resolve(path.as_bytes()).is_ok() {
+            continue; // on a full disk even a directory that is there cannot be made
+        }
         match names.mkdir(path.as_bytes()) {
             Ok(_) => {}
             Err(error) if error.status() == Status::STD_EXISTS => {}

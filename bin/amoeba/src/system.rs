@@ -94,11 +94,18 @@ impl amoeba_cli::System for Local {
             return inside.status();
         }
         let state = State::find()?;
-        let report = boot::running(&state)?;
+        let mut report = boot::running(&state)?;
+        let unreported = report.as_ref().is_some_and(|report| !report.ready) && runs(&state)?;
+        if let Some(report) = report.as_mut().filter(|_| unreported) {
+            report.ready = true;
+        }
         let host = state.host_name().unwrap_or_else(|_| amoeba_linux::host::name());
         let kind = if state.of_host() { SystemKind::Root } else { SystemKind::Private };
         let running = report.is_some();
         let (daemons, mut attention) = report.as_ref().map(describe).unwrap_or_default();
+        if unreported {
+            attention.push("the supervisor cannot write its report: is the disk full?".to_owned());
+        }
         if state.open_to_others() != 0 {
             let dir = state.dir().display();
             attention
