@@ -1,9 +1,10 @@
-//! Our side of a benchmark: a private system for the length of the run, and a server in a process of its own.
+//! Our side of a benchmark: two throw-away hosts for the length of the run, and a server in a process of its own.
 
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use amoeba_cap::{GetPort, PutPort};
 use amoeba_wire::{Command as Number, Header, Status};
@@ -20,49 +21,104 @@ pub(crate) const COMMAND_NULL: Number = Number(9001);
 /// Asks for [`BULK`] bytes.
 pub(crate) const COMMAND_BULK: Number = Number(9002);
 
-/// A private system in a folder of its own; it ends with this value.
+/// What `amoeba dev` says about its hosts: `NAME=DIRECTORY:NAME=DIRECTORY`.
+const HOSTS_VARIABLE: &str = "AMOEBA_DEV_HOSTS";
+/// Where a throw-away host has its network namespace, if it has one.
+const NETWORK: &str = "namespaces/net";
+
+/// Two throw-away hosts that are one system, of `amoeba dev 2`, which also ends them.
 pub(crate) struct System {
-    folder: PathBuf,
     binary: PathBuf,
+    /// Names and state directories.
+    hosts: Vec<(String, PathBuf)>,
+}
+
+/// Runs this program again with these arguments, among two hosts of the binary that `AMOEBA_BIN` names.
+pub(crate) fn among_hosts(arguments: &[String]) -> Result<ExitCode> {
+    let mut command = Command::new(binary()?);
+    let status = command.args(["dev", "2", "--"]).arg(std::env::current_exe()?).args(arguments).status()?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+fn binary() -> Result<PathBuf> {
+    Ok(std::env::var_os("AMOEBA_BIN").context("AMOEBA_BIN names the binary to measure")?.into())
+}
+
+/// Takes the calling thread into the network of the host with this state directory, if it has one of its own.
+pub(crate) fn enter(directory: &Path) -> Result<()> {
+    let namespace = directory.join(NETWORK);
+    if namespace.exists() {
+        amoeba_linux::netns::enter(&namespace).context("entering the network of a host")?;
+    }
+    Ok(())
 }
 
 impl System {
-    /// Starts one with the binary that `AMOEBA_BIN` names.
-    pub(crate) fn up() -> Result<System> {
-        let binary = std::env::var_os("AMOEBA_BIN").context("AMOEBA_BIN names the binary to measure")?;
-        let folder = std::env::temp_dir().join(format!("amoeba-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        let system = System { folder, binary: binary.into() };
-        let status = system.amoeba(&["up"]).status()?;
-        ensure!(status.success(), "`amoeba up` ended with {status}");
+    /// Whether there are hosts.
+    pub(crate) fn is_there() -> bool {
+        std::env::var_os(HOSTS_VARIABLE).is_some()
+    }
+
+    /// The hosts that are there; the calling thread is on the first from now on.
+    pub(crate) fn of_environment() -> Result<System> {
+        let list = std::env::var(HOSTS_VARIABLE).context(HOSTS_VARIABLE)?;
+        let host = |entry: &str| entry.split_once('=').map(|(name, path)| (name.to_owned(), path.into()));
+        let hosts: Vec<(String, PathBuf)> = list.split(':').filter_map(host).collect();
+        ensure!(hosts.len() >= 2, "{HOSTS_VARIABLE} names no two hosts");
+        let system = System { binary: binary()?, hosts };
+        enter(system.directory(0))?;
         Ok(system)
     }
 
-    /// The binary with these arguments, in this system.
+    /// What a host is called.
+    pub(crate) fn name(&self, host: usize) -> &str {
+        &self.hosts[host].0
+    }
+
+    /// The state directory of a host.
+    pub(crate) fn directory(&self, host: usize) -> &Path {
+        &self.hosts[host].1
+    }
+
+    fn has_networks(&self) -> bool {
+        self.directory(0).join(NETWORK).exists()
+    }
+
+    /// The address of a host.
+    pub(crate) fn address(&self, host: usize) -> Ipv4Addr {
+        match self.has_networks() {
+            true => amoeba_linux::netns::Network::address(host),
+            false => Ipv4Addr::new(127, 0, 0, u8::try_from(host + 1).expect("there are two hosts")),
+        }
+    }
+
+    /// What lies between the hosts, in a word.
+    pub(crate) fn network(&self) -> &'static str {
+        if self.has_networks() { "veth" } else { "loopback" }
+    }
+
+    /// What lies between the hosts, in a sentence.
+    pub(crate) fn place(&self) -> &'static str {
+        match self.has_networks() {
+            true => "two hosts in network namespaces joined by a bridge",
+            false => "two hosts on the loopback interface",
+        }
+    }
+
+    /// The binary with these arguments, on the first host.
     pub(crate) fn amoeba(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).env("AMOEBA_STATE", &self.folder).env("HOME", &self.folder);
+        command.args(arguments).env("AMOEBA_STATE", self.directory(0)).env("HOME", self.directory(0));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 
-    /// The kernel daemon's socket.
-    pub(crate) fn socket(&self) -> Result<PathBuf> {
+    /// The kernel daemon's socket of a host.
+    pub(crate) fn socket(&self, host: usize) -> Result<PathBuf> {
         let kernel = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == "kernel");
-        let found = sockets(&self.folder);
-        found
-            .iter()
-            .find(|path| kernel(path))
-            .or(found.first())
-            .cloned()
-            .context("the kernel daemon has no socket")
-    }
-}
-
-impl Drop for System {
-    fn drop(&mut self) {
-        let _ = self.amoeba(&["down"]).status();
-        let _ = std::fs::remove_dir_all(&self.folder);
+        let found = sockets(self.directory(host));
+        let socket = found.iter().find(|path| kernel(path)).or(found.first());
+        socket.cloned().context("the kernel daemon has no socket")
     }
 }
 
@@ -87,12 +143,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the server on the system's kernel.
-    pub(crate) fn start(system: &System) -> Result<Server> {
-        let socket = system.socket()?;
+    /// Starts the server on a host; the client is on the first.
+    pub(crate) fn start(system: &System, host: usize) -> Result<Server> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(SERVE)
-            .arg(&socket)
+            .arg(system.socket(host)?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -100,7 +155,7 @@ impl Server {
         BufReader::new(child.stdout.take().expect("stdout was piped")).read_line(&mut line)?;
         let port =
             line.trim().parse().map_err(|error| anyhow!("the server said `{}`: {error}", line.trim()))?;
-        Ok(Server { world: amoeba_linux::connect(&socket), port, child })
+        Ok(Server { world: amoeba_linux::connect(&system.socket(0)?), port, child })
     }
 
     /// One transaction whose reply has `size` bytes of data.

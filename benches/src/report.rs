@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
 /// Whether more or less of a unit is better.
@@ -33,7 +34,7 @@ pub(crate) struct Row {
     /// The unit of both values.
     pub(crate) unit: Unit,
     /// The limit's name.
-    pub(crate) beside: &'static str,
+    pub(crate) beside: String,
     /// The limit, in `unit`.
     pub(crate) limit: f64,
     /// The ratio we aim for at most (`None`: only reported).
@@ -82,7 +83,7 @@ impl Report {
             };
             let ratio = format!("{:.2}", row.ratio());
             let (ours, limit) = (number(row.ours), number(row.limit));
-            line(&mut text, [row.row, &ours, row.unit.name(), row.beside, &limit, &ratio, &target]);
+            line(&mut text, [row.row, &ours, row.unit.name(), &row.beside, &limit, &ratio, &target]);
         }
         text
     }
@@ -105,7 +106,10 @@ fn number(value: f64) -> String {
 }
 
 /// The median of how long each of `count` calls took, after a tenth as many to warm up.
-pub(crate) fn median_time<E>(count: usize, mut call: impl FnMut() -> Result<(), E>) -> Result<Duration, E> {
+pub(crate) fn median_time<E>(
+    count: usize,
+    mut call: impl FnMut() -> std::result::Result<(), E>,
+) -> std::result::Result<Duration, E> {
     for _ in 0..count.div_ceil(10) {
         call()?;
     }
@@ -119,8 +123,31 @@ pub(crate) fn median_time<E>(count: usize, mut call: impl FnMut() -> Result<(), 
     Ok(times[count / 2])
 }
 
+/// Whole runs, of which each value's median counts.
+const RUNS: usize = 5;
+
+/// The rows of several runs, each value the median of theirs; and how they were measured.
+pub(crate) fn median_of_runs(mut run: impl FnMut() -> Result<Vec<Row>>) -> Result<(Vec<Row>, String)> {
+    let mut runs = Vec::new();
+    for number in 1..=RUNS {
+        eprintln!("run {number} of {RUNS}");
+        runs.push(run()?);
+    }
+    let middle =
+        |index: usize, value: fn(&Row) -> f64| median(runs.iter().map(|rows| value(&rows[index])).collect());
+    let rows = runs[0].iter().enumerate().map(|(index, row)| Row {
+        ours: middle(index, |row| row.ours),
+        limit: middle(index, |row| row.limit),
+        ..row.clone()
+    });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let method =
+        format!("medians of {RUNS} runs on {cores} cores; ratio 1 is as good as the limit, 2 half as good");
+    Ok((rows.collect(), method))
+}
+
 /// The median of several runs' results.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -140,7 +167,7 @@ mod tests {
     use super::*;
 
     fn row(ours: f64, unit: Unit, limit: f64, target: Option<f64>) -> Row {
-        Row { row: "a", ours, unit, beside: "b", limit, target }
+        Row { row: "a", ours, unit, beside: "b".to_owned(), limit, target }
     }
 
     #[test]

@@ -1,42 +1,32 @@
-//! The benchmark `transaction`: null transaction, bulk reply and starting a program, each beside its limits.
+//! The benchmark `transaction`: null transaction and bulk reply, on one host and between two, each beside its
+//! limits.
 
 use anyhow::Result;
 
 use crate::limits::{self, BULK, Wait};
+use crate::network;
 use crate::ours::{COMMAND_BULK, COMMAND_NULL, Server, System};
-use crate::report::{Report, Row, Unit, median, median_time, megabytes_per_second, micros};
+use crate::report::{Report, Row, Unit, median_of_runs, median_time, megabytes_per_second, micros};
 
-/// Whole runs, of which each value's median counts.
-const RUNS: usize = 5;
 /// Calls in a run.
 const NULL_COUNT: usize = 4_000;
 const BULK_COUNT: usize = 100;
-const START_COUNT: usize = 40;
 
 /// Measures everything.
 pub(crate) fn run() -> Result<Report> {
-    let system = System::up()?;
-    let server = Server::start(&system)?;
-    let mut runs = Vec::new();
-    for number in 1..=RUNS {
-        eprintln!("run {number} of {RUNS}");
-        runs.push(rows(&system, &server)?);
-    }
-    let middle =
-        |index: usize, value: fn(&Row) -> f64| median(runs.iter().map(|rows| value(&rows[index])).collect());
-    let rows = runs[0].iter().enumerate().map(|(index, row)| Row {
-        ours: middle(index, |row| row.ours),
-        limit: middle(index, |row| row.limit),
-        ..row.clone()
-    });
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let method =
-        format!("medians of {RUNS} runs on {cores} cores; ratio 1 is as good as the limit, 2 half as good");
-    Ok(Report { name: "transaction", method, rows: rows.collect() })
+    let system = System::of_environment()?;
+    let near = Server::start(&system, 0)?;
+    let far = Server::start(&system, 1)?;
+    let (rows, method) = median_of_runs(|| {
+        let mut rows = local_rows(&near)?;
+        rows.extend(remote_rows(&system, &far)?);
+        Ok(rows)
+    })?;
+    Ok(Report { name: "transaction", method: format!("{method}; {}", system.place()), rows })
 }
 
 /// One run: ours and the limits in turn, so that a busy moment of the machine meets both.
-fn rows(system: &System, server: &Server) -> Result<Vec<Row>> {
+fn local_rows(server: &Server) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let null = micros(median_time(NULL_COUNT, || server.transaction(COMMAND_NULL, 0))?);
     for (beside, limit) in [
@@ -50,7 +40,7 @@ fn rows(system: &System, server: &Server) -> Result<Vec<Row>> {
             row: "null transaction",
             ours: null,
             unit: Unit::Micros,
-            beside,
+            beside: beside.to_owned(),
             limit,
             target: None,
         });
@@ -63,21 +53,30 @@ fn rows(system: &System, server: &Server) -> Result<Vec<Row>> {
         ("memcpy", limits::copy(BULK_COUNT)?),
     ] {
         let (unit, limit) = (Unit::MegabytesPerSecond, rate(limit));
+        let beside = beside.to_owned();
         rows.push(Row { row: "1 MiB reply", ours: bulk, unit, beside, limit, target: None });
     }
-    let start = micros(median_time(START_COUNT, || {
-        let status = system.amoeba(&["run", "--", "true"]).status()?;
-        anyhow::ensure!(status.success(), "`amoeba run -- true` ended with {status}");
-        Ok(())
-    })?);
-    let limit = micros(limits::start_true(START_COUNT)?);
-    let beside = "fork, exec and wait";
+    Ok(rows)
+}
+
+/// The same with a server on the other host, beside what its network can do.
+fn remote_rows(system: &System, server: &Server) -> Result<Vec<Row>> {
+    let null = micros(median_time(NULL_COUNT, || server.transaction(COMMAND_NULL, 0))?);
+    let row = "null transaction, other host";
+    let mut rows = Vec::new();
+    for (beside, limit) in
+        [("UDP", network::udp(system, NULL_COUNT)?), ("TCP", network::tcp(system, NULL_COUNT)?)]
+    {
+        let beside = format!("{beside} over {}, there and back", system.network());
+        rows.push(Row { row, ours: null, unit: Unit::Micros, beside, limit: micros(limit), target: None });
+    }
+    let rate = |time| megabytes_per_second(BULK, time);
     rows.push(Row {
-        row: "amoeba run -- true",
-        ours: start,
-        unit: Unit::Micros,
-        beside,
-        limit,
+        row: "1 MiB reply, other host",
+        ours: rate(median_time(BULK_COUNT, || server.transaction(COMMAND_BULK, BULK))?),
+        unit: Unit::MegabytesPerSecond,
+        beside: format!("TCP over {}", system.network()),
+        limit: rate(network::tcp_bulk(system, BULK_COUNT)?),
         target: None,
     });
     Ok(rows)

@@ -1,4 +1,4 @@
-//! `cargo xtask bench NAME [--json]`: builds the product and the measuring program for speed, and runs the latter.
+//! `cargo xtask bench transaction|run [--json]`: builds the product and the measuring program for speed, and runs the latter.
 //!
 //! What is measured, and how, is in `benches/`; here is only what needs cargo.
 
