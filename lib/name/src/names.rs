@@ -12,6 +12,8 @@ use crate::path::{self, PathError, normalise};
 
 /// Services that one lookup may pass through.
 pub const HOPS_MAX: usize = 10;
+/// How often a row that others make and delete at the same time is put.
+const PUTS_MAX: usize = 8;
 
 /// Why an operation on a path did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,12 +187,23 @@ impl Names {
         self.change(&directory, |t, member| directory::replace(t, member, &name, &set))
     }
 
-    /// Makes a row or lets the one that is there stand for something else.
+    /// Makes a row or lets the one that is there stand for something else. Of several that do so at the same time, each
+    /// succeeds, and the last one counts.
     pub fn put(&self, path: &[u8], set: impl Into<CapabilitySet>) -> Result<(), NameError> {
         let set = set.into();
-        match self.replace(path, set.clone()) {
-            Err(NameError::Transaction(Error::Refused(Status::STD_NOTFOUND))) => self.append(path, set),
-            done => done,
+        let mut attempt = 1;
+        loop {
+            match self.replace(path, set.clone()) {
+                Err(NameError::Transaction(Error::Refused(Status::STD_NOTFOUND))) => {}
+                done => return done,
+            }
+            match self.append(path, set.clone()) {
+                // Somebody else has made it meanwhile.
+                Err(NameError::Transaction(Error::Refused(Status::STD_EXISTS))) if attempt < PUTS_MAX => {
+                    attempt += 1;
+                }
+                done => return done,
+            }
         }
     }
 

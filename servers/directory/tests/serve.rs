@@ -449,6 +449,23 @@ fn renames_keep_everything_and_take_one_step() {
 }
 
 #[test]
+fn of_many_that_put_a_new_name_at_once_each_succeeds() {
+    let world = amoeba_loopback::world();
+    let (_service, root) = serve(&world);
+    for round in 0..20 {
+        let path = format!("/name-{round}");
+        std::thread::scope(|scope| {
+            for byte in 1..=6 {
+                let (names, path) = (Names::new(&world, root), path.as_bytes());
+                scope.spawn(move || names.put(path, Capability::from_bytes([byte; 16])).unwrap());
+            }
+        });
+        let last = Names::new(&world, root).resolve(path.as_bytes()).unwrap();
+        assert!((1..=6).any(|byte| last == Capability::from_bytes([byte; 16])), "{last:?}");
+    }
+}
+
+#[test]
 fn many_clients_at_once() {
     let world = amoeba_loopback::world();
     let (_service, root) = serve(&world);
