@@ -107,8 +107,7 @@ fn sixty_commands_land_on_all_hosts_and_come_in_order() {
 }
 
 /// Has commands run everywhere, loses a host by `harm`, and has it back by `back`.
-fn a_host_is_lost_under_load(harm: &str, back: &str) {
-    let system = System::new();
+fn a_host_is_lost_under_load(system: &System, harm: &str, back: &str) {
     system.write("kept", &random(3 << 20));
     let text = format!(
         r#"
@@ -128,13 +127,13 @@ fn a_host_is_lost_under_load(harm: &str, back: &str) {
         on chisel amoeba cat /home/kept | cmp - kept
         on bolt amoeba run --on chisel -- echo reached"#
     );
-    on_three_hosts(&system, &text).ok().printed("reached\n");
+    on_three_hosts(system, &text).ok().printed("reached\n");
     let read = |name: &str| fs::read_to_string(system.work().join(name)).expect("the script wrote it");
     assert_eq!((read("lost.code"), read("lost.map.code")), ("75\n".into(), "75\n".into()));
     assert_eq!((read("unharmed"), read("after")), ("unharmed\n".into(), "1\n2\n3\n4\n5\n6\n".into()));
-    let lost = lines(&system, "lost");
+    let lost = lines(system, "lost");
     assert!(lost.len() == 4 && lost.iter().all(|line| line["code"] == 75), "{lost:?}");
-    let everywhere = lines(&system, "everywhere");
+    let everywhere = lines(system, "everywhere");
     assert_eq!(everywhere.len(), 9);
     for line in &everywhere {
         let expected = if line["host"] == "bolt" { 75 } else { 0 };
@@ -146,12 +145,17 @@ fn a_host_is_lost_under_load(harm: &str, back: &str) {
 
 #[test]
 fn a_kernel_that_is_killed_takes_only_its_own_processes_with_it() {
-    a_host_is_lost_under_load("kill -9 $(pids bolt kernel)", "");
+    a_host_is_lost_under_load(&System::new(), "kill -9 $(pids bolt kernel)", "");
 }
 
 #[test]
 fn a_host_that_is_lost_comes_back_with_its_files() {
-    a_host_is_lost_under_load("lose bolt", "until_ok on bolt amoeba up");
+    a_host_is_lost_under_load(&System::new(), "lose bolt", "until_ok on bolt amoeba up");
+}
+
+#[test]
+fn a_host_that_is_lost_comes_back_without_root_too() {
+    a_host_is_lost_under_load(&System::unprivileged(), "lose bolt", "until_ok on bolt amoeba up");
 }
 
 #[test]
