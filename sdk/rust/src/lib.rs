@@ -37,8 +37,8 @@ pub use amoeba_name as name;
 pub use amoeba_server::{AnyObject, Call, Object, Objects, Pending};
 pub use amoeba_stubs::*;
 pub use amoeba_threads as threads;
-pub use amoeba_wire::{Command, Status};
 pub use amoeba_wire::packet::Address;
+pub use amoeba_wire::{Command, Status};
 pub use amoeba_world::{
     Caller, DATAGRAM_SIZE_MAX, Datagram, Datagrams, Destination, Endpoint, Error, ListenError, TransOptions,
     Transactions, World, random as random_bytes,
