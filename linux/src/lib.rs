@@ -20,6 +20,7 @@ pub mod host;
 pub mod kernel;
 pub mod link;
 pub mod lock;
+pub mod memory;
 pub mod netns;
 mod place;
 pub mod socket;

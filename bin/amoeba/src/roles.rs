@@ -37,6 +37,7 @@ const POOL: &[u8] = b"/profile/hosts";
 /// `amoeba kernel`: the kernel daemon, with the process server and the host's own directory.
 pub(crate) fn kernel(state: &State) -> Result<()> {
     end_with_supervisor()?;
+    amoeba_linux::memory::keep_for_messages();
     let socket = state.socket();
     let mut config = KernelConfig::new(state.system_secret()?, amoeba_linux::entropy());
     if let Some(link) = Config::read(state)?.link {
