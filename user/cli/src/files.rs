@@ -19,7 +19,7 @@ pub(crate) fn write(graph: &Graph, server: &Capability, from: &mut dyn Read) -> 
         .map_err(|error| unwrapped(error, "cannot be read"))
 }
 
-/// Makes a file as [`write`] does, and copies of it on other file servers until there are `copies` of it.
+/// Makes a file as [`write()`] does, and copies of it on other file servers until there are `copies` of it.
 pub(crate) fn write_copies(
     graph: &Graph,
     copies: usize,

@@ -109,7 +109,7 @@ fn the_exit_code_is_the_command_s_and_nothing_stays() {
     nothing_left(&system);
     finish(dev(&system, &["1", "--", "no-such-command"]), None).exit(127).complained("no-such-command");
     nothing_left(&system);
-    finish(dev(&system, &["0"]), None).exit(2).complained("1..=60");
+    finish(dev(&system, &["0"]), None).exit(125).complained("1..=60");
 }
 
 /// What three hosts must be, wherever they are.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::system::{System, random, signal, wait};
+use crate::system::{System, finish, random, signal, wait};
 
 #[test]
 fn echo_in_an_empty_home_starts_a_private_system_by_itself() {
@@ -191,4 +191,27 @@ fn what_a_command_leaves_running_ends_with_it() {
         });
         (sleepers.count() == 0).then_some(())
     });
+}
+
+/// The first command of the README, word for word, in a home with nothing in it but the toolchain.
+#[test]
+fn the_readmes_first_command_runs_in_an_empty_home() {
+    let system = System::new();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let block = readme.split("```sh\n").nth(1).and_then(|rest| rest.split("\n```").next()).unwrap();
+    assert_eq!(block, "cargo amoeba run -- echo hello", "the README begins with one command");
+    let home = std::env::var("HOME").unwrap();
+    let toolchain =
+        |name: &str, folder: &str| std::env::var(name).unwrap_or_else(|_| format!("{home}/{folder}"));
+    let mut words = block.split(' ');
+    let mut cargo = std::process::Command::new(words.next().unwrap());
+    cargo
+        .args(words)
+        .current_dir(&root)
+        .env("CARGO_HOME", toolchain("CARGO_HOME", ".cargo"))
+        .env("RUSTUP_HOME", toolchain("RUSTUP_HOME", ".rustup"))
+        .env("HOME", system.work())
+        .env("AMOEBA_STATE", system.state());
+    finish(cargo, None).ok().printed("hello\n");
 }
