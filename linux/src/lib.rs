@@ -4,7 +4,7 @@
 //! transactions over a Unix socket through the kernel daemon of the host. All system calls and all `unsafe` of the
 //! system lie here; nothing here knows what a server does.
 //!
-//! - [`connect`] gives a program its [`World`]; [`threads`], [`clock`], [`entropy`] give the parts that need no kernel.
+//! - [`connect`] gives a program its [`World`]; [`threads()`], [`clock()`], [`entropy`] give the parts that need no kernel.
 //! - [`FileDisk`] is a [`amoeba_world::Disk`] in a file or on a block device.
 //! - [`socket`] describes the bytes between a process and its kernel, [`client`] is the process's end,
 //!   [`kernel`] the daemon's; [`link`] is what carries packets between daemons.
@@ -34,7 +34,7 @@ use amoeba_world::{Clock, Entropy, Threads, World};
 
 pub use clock::{OsEntropy, WallClock};
 pub use disk::{FileDisk, OpenError};
-pub use place::{HOST_STATE, Place};
+pub use place::{HOST_STATE, Place, given_environment};
 pub use threads::{OsThreads, THREADS_MAX};
 
 /// Threads of the operating system.

@@ -1,6 +1,8 @@
-//! Where the state of a system lies on this host: one rule for everybody.
+//! Where the state of a system lies on this host, one rule for everybody; and what a process was given when it started.
 
 use std::path::{Path, PathBuf};
+
+use amoeba_name::Environment;
 
 /// The state directory of the host's own system, run by root.
 pub const HOST_STATE: &str = "/var/lib/amoeba";
@@ -35,4 +37,11 @@ impl Place {
     pub fn socket(&self) -> PathBuf {
         self.directory.join("run/kernel.sock")
     }
+}
+
+/// The capabilities that whoever started this process gave it, under names like `ROOT` and `STDIN`: those in the sealed
+/// memory file whose descriptor `AMOEBA_CAPS_FD` names. `None` outside the processes of a system.
+pub fn given_environment() -> Option<Environment> {
+    let number: u32 = std::env::var("AMOEBA_CAPS_FD").ok()?.parse().ok()?;
+    Environment::from_bytes(&std::fs::read(format!("/proc/self/fd/{number}")).ok()?).ok()
 }

@@ -2,7 +2,6 @@
 //! whose socket the process was given, with the capabilities it was given.
 
 use std::env;
-use std::fs;
 use std::path::PathBuf;
 
 use amoeba_cap::Capability;
@@ -41,7 +40,7 @@ impl Inside {
     /// # Errors
     /// It was not given enough.
     pub(crate) fn session(&self) -> Result<Session> {
-        let given = environment();
+        let given = amoeba_linux::given_environment();
         Ok(Session {
             world: amoeba_linux::connect(&self.socket),
             root: self.capability(&given, Environment::ROOT, "root.cap")?,
@@ -90,12 +89,6 @@ impl Inside {
             format!("this process of the system was given no capability {name} (AMOEBA_CAPS_FD)")
         })
     }
-}
-
-/// The capabilities that this process was given; none if somebody between closed the descriptor.
-fn environment() -> Option<Environment> {
-    let number: u32 = env::var("AMOEBA_CAPS_FD").ok()?.parse().ok()?;
-    Environment::from_bytes(&fs::read(format!("/proc/self/fd/{number}")).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //!
 //! - [`UdpLink`] is the link every pair of hosts has: one socket, every peer greeted each second. [`datagram`] is its
 //!   bytes, `peers` who is there, `bulk` how much may be under way. Sealing will wrap the datagrams of this link.
-//! - [`join`] asks a host to be taken into its system.
+//! - [`join()`] asks a host to be taken into its system.
 
 pub(crate) mod bulk;
 pub mod datagram;

@@ -33,6 +33,7 @@ pub use amoeba_ail as ail;
 pub use amoeba_cap::{
     Capability, CapabilitySet, CheckField, GetPort, ObjectNumber, PutPort, Rights, ServerSecret,
 };
+pub use amoeba_linux::given_environment as environment;
 pub use amoeba_name as name;
 pub use amoeba_server::{AnyObject, Call, Object, Objects, Pending};
 pub use amoeba_stubs::*;
