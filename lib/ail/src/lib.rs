@@ -1,11 +1,11 @@
 //! The class compiler, AIL: a class file declares a server's operations, rights, limits and errors; out of it come
 //! the client stubs, the server trait and the reference page. The language is described in `docs/classes.md`.
 //!
-//! It is a library so that `cargo xtask gen` and any `build.rs` ([`build`]) use the same compiler. It knows nothing of
+//! It is a library so that `cargo xtask gen` and any `build.rs` ([`build()`]) use the same compiler. It knows nothing of
 //! transactions: generated code leans on the runtime module that [`RustOptions::runtime`] names.
 //!
 //! A class file goes through `token`, `parse` and `check` and comes out as a [`model::Class`]; each back end
-//! ([`rust`], [`markdown`]) is a function from there to text. Start with [`Library`].
+//! ([`rust()`], [`markdown()`]) is a function from there to text. Start with [`Library`].
 #![forbid(unsafe_code)]
 
 mod ast;

@@ -3,7 +3,7 @@
 //! A pool is a directory of hosts. What is known of them is a [`Roster`]; what is known of a process before it runs is a
 //! [`Need`]; [`choose`] makes a [`Decision`] of the two, whose text is what `amoeba why` shows. A run server
 //! (`servers/pool`) keeps a roster and answers clients; a [`Placer`] is the same inside one client, so that nobody depends
-//! on a run server. [`find`] asks the one and falls back to the other.
+//! on a run server. [`find()`] asks the one and falls back to the other.
 //!
 //! - `need`, `candidate`: plain data.
 //! - `parameters`: what an administrator may set.

@@ -28,7 +28,7 @@ const STATE_FILE: u8 = 1;
 
 /// A BLAKE3 hash of data, cut to 128 bits.
 pub(super) type Hash = [u8; HASH_SIZE];
-/// Bytes of a [`Hash`].
+/// Bytes of a [`type@Hash`].
 pub(super) const HASH_SIZE: usize = 16;
 
 /// The hash of these bytes.
