@@ -41,7 +41,10 @@ const FLOORS: &[Floor] = &[
 
 /// Foreign crates that only some folders may use directly. What is not named here is free above `proto`.
 const HOMES: &[(&str, &[&str])] = &[
+    ("aws-lc-rs", &["proto/seal"]),
+    ("loom", &["proto/channel"]),
     ("redb", &["servers/directory"]),
+    ("snow", &["proto/seal"]),
     ("corosensei", &["sim"]),
     // System calls.
     ("getrandom", &["linux"]),
@@ -61,7 +64,8 @@ const HOMES: &[(&str, &[&str])] = &[
 
 /// Folders whose crates take nothing from outside but [`GROUND_CRATES`].
 const GROUND: &[&str] = &["base", "proto"];
-const GROUND_CRATES: &[&str] = &["bitflags", "blake3", "subtle", "thiserror", "zerocopy", "zeroize"];
+const GROUND_CRATES: &[&str] =
+    &["aws-lc-rs", "bitflags", "blake3", "snow", "subtle", "thiserror", "zerocopy", "zeroize"];
 
 /// Every dependency that looks up, sideways or out where it may not.
 pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {

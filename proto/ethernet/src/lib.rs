@@ -1,0 +1,2 @@
+//! FLIP on raw Ethernet: frames, credits, multicast; no I/O.
+#![forbid(unsafe_code)]
