@@ -10,11 +10,12 @@
 //! through the state machines of `amoeba-rpc` (`transact`, `network`). Both have the same semantics.
 //!
 //! Modules: this one holds the types and the table of processes, [`transact`] the client side, [`serve`] the server
-//! side, [`network`] what comes from and goes to the FLIP box, [`peers`] hosts that are gone and messages that take
-//! long, [`ports`] who listens where, [`datagram`] what goes without a transaction.
+//! side, [`network`] what comes from and goes to the FLIP box, [`introduce`] who is to talk directly, [`peers`] hosts
+//! that are gone and messages that take long, [`ports`] who listens where, [`datagram`] what goes without a transaction.
 #![forbid(unsafe_code)]
 
 mod datagram;
+mod introduce;
 mod network;
 mod peers;
 mod ports;
@@ -38,6 +39,7 @@ pub use datagram::{
     SEARCH_LOCATES, SEARCH_QUEUE_MAX, SEARCHES_MAX,
 };
 
+pub use introduce::Introduction;
 use network::PortLocate;
 use ports::Port;
 use serve::Request;
@@ -133,6 +135,8 @@ pub struct Counters {
     pub locates: u64,
     /// Transactions that ended as "may have been executed".
     pub failures: u64,
+    /// Introductions of two processes of this host.
+    pub introductions: u64,
 }
 
 /// An attached process.
@@ -343,7 +347,7 @@ impl Kernel {
     /// Counters and tables, a line each, for `std_status`.
     pub fn status(&self) -> String {
         let flip = self.flip.counters();
-        let rows: [(&str, u64); 18] = [
+        let rows: [(&str, u64); 19] = [
             ("processes", self.processes.len() as u64),
             ("ports", self.ports.len() as u64),
             ("requests under way", self.requests.len() as u64),
@@ -354,6 +358,7 @@ impl Kernel {
             ("requests from elsewhere", self.counters.served),
             ("copies dropped", self.counters.duplicates),
             ("transactions failed", self.counters.failures),
+            ("introductions here", self.counters.introductions),
             ("port searches", self.counters.locates),
             ("ports cached", self.cache.len() as u64),
             ("routes", self.flip.routes().len() as u64),

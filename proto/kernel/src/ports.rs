@@ -23,6 +23,8 @@ pub(crate) struct Listening {
     pub(crate) queue: VecDeque<RequestId>,
     /// Whether the process took a request of another host last, so that one of this host is next.
     pub(crate) local_next: bool,
+    /// Channels to the process on this port.
+    pub(crate) introductions: usize,
 }
 
 impl Port {
@@ -37,6 +39,18 @@ impl Port {
         self.turn = Some(process);
         let getreq = self.listening.get_mut(&process)?.getreqs.pop_front()?;
         Some((process, getreq))
+    }
+
+    /// The process with the fewest introductions, in turn among equals, that has a waiting thread.
+    pub(crate) fn least_introduced(&mut self) -> Option<(ProcessId, GetreqId)> {
+        let after = self.turn.map_or(0, |turn| turn.0 + 1);
+        let waiting = self.listening.iter().filter(|(_, listening)| !listening.getreqs.is_empty());
+        let (&process, _) =
+            waiting.min_by_key(|(process, listening)| (listening.introductions, process.0 < after))?;
+        self.turn = Some(process);
+        let listening = self.listening.get_mut(&process)?;
+        listening.introductions += 1;
+        Some((process, listening.getreqs.pop_front()?))
     }
 
     /// Whether any process takes requests of `size` bytes.

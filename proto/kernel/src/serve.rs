@@ -60,6 +60,7 @@ impl Kernel {
             getreqs: Default::default(),
             queue: Default::default(),
             local_next: false,
+            introductions: 0,
         });
         listening.request_size_max = request_size_max;
         self.release_untaken(now, put_port);

@@ -756,6 +756,7 @@ fn the_replies_that_all_processes_keep_are_bounded_together() {
 }
 
 mod datagrams;
+mod introductions;
 
 #[test]
 fn requests_of_this_host_and_of_others_take_turns() {

@@ -1,0 +1,54 @@
+//! Introductions: which process of this host a client talks to directly from now on, and as whom.
+
+use amoeba_cap::{GetPort, PutPort};
+use amoeba_wire::Status;
+use amoeba_world::Caller;
+
+use crate::{GetreqId, Kernel, ProcessId};
+
+/// Two processes of this host that are to have a channel. Ends with [`Kernel::part`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// The process that listens.
+    pub server: ProcessId,
+    /// Its call of getreq, which is thereby over.
+    pub getreq: GetreqId,
+    /// Who the client is, for every request of the channel.
+    pub caller: Caller,
+}
+
+impl Kernel {
+    /// Chooses a process that listens on `port` and has a thread that waits: the one with the fewest introductions, in
+    /// turn among equals. Only a process that showed this kernel the get-port listens.
+    ///
+    /// # Errors
+    /// RPC_BADPORT for the null port, RPC_NOTFOUND when no process of this host listens, RPC_TRYAGAIN when none of
+    /// their threads waits now.
+    pub fn introduce(
+        &mut self,
+        client: ProcessId,
+        port: PutPort,
+        signature: Option<&GetPort>,
+    ) -> Result<Introduction, Status> {
+        if port.is_null() {
+            return Err(Status::RPC_BADPORT);
+        }
+        let process = self.address(client).ok_or(Status::RPC_TRYAGAIN)?;
+        let signature = signature.map(|port| self.secret.put_port(port)).filter(|port| !port.is_null());
+        let entry = self.ports.get_mut(&port).ok_or(Status::RPC_NOTFOUND)?;
+        let (server, getreq) = entry.least_introduced().ok_or(Status::RPC_TRYAGAIN)?;
+        if let Some(state) = self.processes.get_mut(&server) {
+            state.getreqs.remove(&getreq);
+        }
+        self.counters.introductions += 1;
+        Ok(Introduction { server, getreq, caller: Caller { process, signature } })
+    }
+
+    /// The channel of an introduction is over, or did not come about.
+    pub fn part(&mut self, server: ProcessId, port: PutPort) {
+        let entry = self.ports.get_mut(&port);
+        if let Some(listening) = entry.and_then(|entry| entry.listening.get_mut(&server)) {
+            listening.introductions = listening.introductions.saturating_sub(1);
+        }
+    }
+}
