@@ -9,6 +9,7 @@ mod codec;
 mod header;
 pub mod packet;
 mod status;
+pub mod trace;
 
 pub use codec::{Malformed, Reader, Writer};
 pub use header::{Command, HEADER_SIZE, Header};
