@@ -3,7 +3,7 @@
 //! ```text
 //! PACKET   | 1 | session 8 | a FLIP packet                                            unreliable, never queued
 //! BULK     | 2 | session 8 | number 8 | a FLIP packet                                 acknowledged, sent again
-//! ACK      | 3 | session 8 | next 8 | bits, at most 128 bytes                         about BULK
+//! ACK      | 3 | session 8 | next 8 | bits, at most 1024 bytes                        about BULK
 //! HELLO    | 4 | "AMOE" | version 1 | tag 16 | body                                    each second to every peer
 //!   body = | incarnation 8 | contact 8 | echo 8 | window 4 | name, NUL | count 1 | addresses |
 //! JOIN     | 5 | "AMOE" | version 1 | nonce 8 | name, NUL
@@ -34,7 +34,7 @@ pub const PACKET_HEAD_SIZE: usize = 9;
 /// Bytes before the FLIP packet in a BULK.
 pub const BULK_HEAD_SIZE: usize = 17;
 /// Bytes of an ACK's bits: BULKs that may be under way beyond the first that is missing.
-pub const ACK_BITS_SIZE: usize = 128;
+pub const ACK_BITS_SIZE: usize = amoeba_flow::bulk::ACK_BITS_SIZE;
 /// Bytes of a host's name.
 pub const NAME_SIZE_MAX: usize = 64;
 /// Addresses that one datagram tells.

@@ -308,7 +308,7 @@ impl UdpLink {
     fn acknowledge(&mut self) {
         let mut acks = Vec::new();
         for (address, peer) in self.peers.iter_mut() {
-            if let Some(sessions) = peer.sessions.filter(|_| peer.inward.owes) {
+            if let Some(sessions) = peer.sessions.filter(|_| peer.inward.owes()) {
                 acks.push((*address, peer.inward.ack().emit(&sessions.from_us)));
             }
         }
@@ -494,7 +494,7 @@ impl Link for UdpLink {
                 "peer {name} {address} {state} heard {heard} in {} out {} again {} window {}",
                 peer.packets_in,
                 peer.packets_out,
-                peer.outward.sent_again,
+                peer.outward.sent_again(),
                 peer.outward.window(),
             );
         }
