@@ -1,0 +1,242 @@
+//! The server's end.
+//!
+//! ```text
+//!           announced                all of it here, and not withdrawn       reply
+//!   Idle ─────────────▶ Receiving ───────────────────────────────────▶ Taken ─────▶ Replying ──▶ Idle
+//!     ▲                    │ too large: STD_OVERFLOW in its stead                       all of it sent
+//!     └────────────────────┘
+//! ```
+//! Taking a request and sending its reply are calls of their own, so that different threads can make them.
+
+use amoeba_wire::Status;
+use amoeba_world::Message;
+
+use crate::head::Kind;
+use crate::memory::{Own, Peer, Word};
+use crate::side::Side;
+use crate::stream::{Incoming, Moved, Outgoing, announced};
+use crate::{Broken, DATA_SIZE_MAX};
+
+/// What became of looking for a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Receiving {
+    /// There is none, or nothing more of it yet.
+    Waiting,
+    /// Some bytes were copied, or one too large was refused; there may be more to do.
+    Progress,
+    /// This request is taken: it must be executed, and answered with [`ServerEnd::reply`] or [`ServerEnd::fail`].
+    Request(Message),
+    /// The request taken before has not been answered yet.
+    Busy,
+    /// The client withdrew its request, or wrote what no client writes: this channel is over.
+    Over(Option<Broken>),
+}
+
+/// What became of a step of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// All of it is in the ring, and the next request may come.
+    Done,
+    /// Some bytes were copied; there may be more to do.
+    Progress,
+    /// Nothing can be done before the client does something.
+    Waiting,
+    /// The client wrote what no client writes: this channel is over.
+    Over(Option<Broken>),
+}
+
+enum State {
+    Idle,
+    Receiving(Incoming),
+    /// A request is being executed whose reply may have so many bytes.
+    Taken {
+        reply_size_max: usize,
+    },
+    Replying(Outgoing, Message),
+    Over(Option<Broken>),
+}
+
+/// The server's end of a channel.
+pub struct ServerEnd<O, P> {
+    side: Side<O, P>,
+    /// Of the last request that was dealt with, or is.
+    sequence: u64,
+    request_size_max: usize,
+    state: State,
+}
+
+impl<O: Own, P: Peer> ServerEnd<O, P> {
+    /// An end over two fresh regions, mine and the client's. Requests of more than `request_size_max` bytes of data
+    /// are answered STD_OVERFLOW.
+    pub fn new(own: O, peer: P, request_size_max: usize) -> ServerEnd<O, P> {
+        let request_size_max = request_size_max.min(DATA_SIZE_MAX);
+        ServerEnd { side: Side::new(own, peer), sequence: 0, request_size_max, state: State::Idle }
+    }
+
+    /// Whether [`ServerEnd::receive`] would do anything. Cheap: one load; always false while a request is executed.
+    pub fn has_request(&self) -> bool {
+        match &self.state {
+            State::Idle => announced(&self.side.peer, self.sequence + 1) != Ok(false),
+            State::Receiving(incoming) => incoming.is_ready(&self.side),
+            State::Taken { .. } | State::Replying(..) => false,
+            State::Over(_) => true,
+        }
+    }
+
+    /// Looks for a request, and copies up to [`crate::CHUNK_SIZE`] bytes of it.
+    pub fn receive(&mut self) -> Receiving {
+        match self.advance() {
+            Ok(receiving) => receiving,
+            Err(broken) => {
+                self.state = State::Over(Some(broken));
+                Receiving::Over(Some(broken))
+            }
+        }
+    }
+
+    /// Begins the reply to the request that was taken, and sends what one step takes. More than the client takes becomes
+    /// STD_OVERFLOW.
+    ///
+    /// # Panics
+    /// If no request is taken, or the reply is larger than [`amoeba_wire::DATA_SIZE_MAX`].
+    pub fn reply(&mut self, reply: Message) -> Sending {
+        let reply_size_max = match self.state {
+            State::Taken { reply_size_max } => reply_size_max,
+            State::Over(why) => return Sending::Over(why),
+            _ => panic!("a reply without a request"),
+        };
+        let reply =
+            if reply.data.len() > reply_size_max { Message::status(Status::STD_OVERFLOW) } else { reply };
+        self.send(Kind::Reply, reply)
+    }
+
+    /// Tells the client that no reply will come: its request may have been executed.
+    ///
+    /// # Panics
+    /// If no request is taken.
+    pub fn fail(&mut self) -> Sending {
+        match self.state {
+            State::Taken { .. } => self.send(Kind::Failure, Message::status(Status::RPC_FAILURE)),
+            State::Over(why) => Sending::Over(why),
+            _ => panic!("a failure without a request"),
+        }
+    }
+
+    /// Sends more of the reply, up to [`crate::CHUNK_SIZE`] bytes.
+    pub fn step(&mut self) -> Sending {
+        let State::Replying(outgoing, reply) = &mut self.state else {
+            return match self.state {
+                State::Over(why) => Sending::Over(why),
+                _ => Sending::Done,
+            };
+        };
+        match outgoing.step(&mut self.side, &reply.data) {
+            Ok(Moved::All) => {
+                self.state = State::Idle;
+                Sending::Done
+            }
+            Ok(Moved::Some) => Sending::Progress,
+            Ok(Moved::Nothing) => Sending::Waiting,
+            Err(broken) => {
+                self.state = State::Over(Some(broken));
+                Sending::Over(Some(broken))
+            }
+        }
+    }
+
+    /// Whether the peer's bell must be rung. To be asked after every call of [`ServerEnd::receive`],
+    /// [`ServerEnd::reply`], [`ServerEnd::fail`] and [`ServerEnd::step`].
+    pub fn bell(&mut self) -> bool {
+        self.side.bell()
+    }
+
+    /// Says that this server sleeps as far as this channel is concerned. True if there is still nothing to do, so that it
+    /// may; its bell then wakes it. A channel can stay asleep while others are served, and need not be looked at before
+    /// its bell rings.
+    pub fn before_sleep(&mut self) -> bool {
+        self.side.say_asleep();
+        !self.is_ready()
+    }
+
+    /// Says that this server is awake again.
+    pub fn after_sleep(&mut self) {
+        self.side.say_awake();
+    }
+
+    /// Whether [`ServerEnd::receive`] or [`ServerEnd::step`] would do anything, whichever is to be called.
+    pub fn is_ready(&self) -> bool {
+        match &self.state {
+            State::Replying(outgoing, _) => outgoing.is_done() || outgoing.is_ready(&self.side),
+            _ => self.has_request(),
+        }
+    }
+
+    fn advance(&mut self) -> Result<Receiving, Broken> {
+        match self.state {
+            State::Idle if announced(&self.side.peer, self.sequence + 1)? => self.begin(),
+            State::Idle => Ok(Receiving::Waiting),
+            State::Receiving(_) => self.go_on(),
+            State::Taken { .. } | State::Replying(..) => Ok(Receiving::Busy),
+            State::Over(why) => Ok(Receiving::Over(why)),
+        }
+    }
+
+    fn begin(&mut self) -> Result<Receiving, Broken> {
+        self.sequence += 1;
+        let incoming = Incoming::begin(&self.side, self.sequence)?;
+        if incoming.head().kind != Kind::Request {
+            return Err(Broken::Kind);
+        }
+        if incoming.head().size as usize > self.request_size_max {
+            self.send(Kind::Reply, Message::status(Status::STD_OVERFLOW));
+            return Ok(Receiving::Progress);
+        }
+        self.state = State::Receiving(incoming);
+        self.go_on()
+    }
+
+    fn go_on(&mut self) -> Result<Receiving, Broken> {
+        let withdrawn = self.is_withdrawn();
+        let State::Receiving(incoming) = &mut self.state else { return Ok(Receiving::Waiting) };
+        match incoming.step(&mut self.side)? {
+            Moved::Nothing if withdrawn => {
+                self.state = State::Over(None);
+                Ok(Receiving::Over(None))
+            }
+            Moved::Nothing => Ok(Receiving::Waiting),
+            Moved::Some => Ok(Receiving::Progress),
+            Moved::All => {
+                let request = incoming.take_message();
+                let reply_size_max = incoming.head().reply_size_max.min(DATA_SIZE_MAX as u64) as usize;
+                Ok(self.take(request, reply_size_max))
+            }
+        }
+    }
+
+    /// All of the request is here: it is taken, unless it was withdrawn.
+    fn take(&mut self, request: Message, reply_size_max: usize) -> Receiving {
+        self.side.own.store(Word::Taken, self.sequence);
+        // The client stores `Withdrawn`, then looks at `Taken`; this does the reverse. One of the two sees the other.
+        self.side.own.fence();
+        if self.is_withdrawn() {
+            self.state = State::Over(None);
+            return Receiving::Over(None);
+        }
+        self.state = State::Taken { reply_size_max };
+        Receiving::Request(request)
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        self.side.peer.load(Word::Withdrawn) == self.sequence
+    }
+
+    fn send(&mut self, kind: Kind, reply: Message) -> Sending {
+        let outgoing = Outgoing::begin(&mut self.side, self.sequence, kind, 0, &reply);
+        if outgoing.is_done() {
+            self.state = State::Idle;
+            return Sending::Done;
+        }
+        self.state = State::Replying(outgoing, reply);
+        Sending::Progress
+    }
+}
