@@ -8,6 +8,7 @@
 //!                  Over ◀── anything wrong, from anywhere
 //! ```
 
+use amoeba_wire::Status;
 use amoeba_world::Message;
 
 use crate::head::Kind;
@@ -87,6 +88,9 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
     ///
     /// # Errors
     /// The request, if this channel takes no more: its last transaction has not ended well.
+    ///
+    /// The request's command is no status and its data no larger than [`amoeba_wire::DATA_SIZE_MAX`]: who calls has
+    /// answered RPC_COMBAD and RPC_BADADDRESS himself. Its port and its signature do not travel: they are the channel's.
     ///
     /// # Panics
     /// If the request is larger than [`amoeba_wire::DATA_SIZE_MAX`].
@@ -234,7 +238,10 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
             Moved::Nothing => Ok(Step::Waiting),
             Moved::Some => Ok(Step::Progress),
             Moved::All => {
-                let reply = incoming.take_message();
+                let mut reply = incoming.take_message();
+                if reply.header.status().is_rpc() {
+                    reply = Message::status(Status::RPC_REMOTERPC); // what only kernels may say
+                }
                 self.asked = false;
                 self.state = State::Idle;
                 Ok(Step::Reply(reply))

@@ -32,7 +32,7 @@ pub use memory::{
     CONTROL_SIZE, HEAD_OFFSET, Own, Peer, RING_OFFSET, RING_SIZE_DEFAULT, RING_SIZE_MAX, RING_SIZE_MIN, Word,
     is_ring_size, region_size,
 };
-pub use server::{Receiving, Sending, ServerEnd};
+pub use server::{Receiving, Sending, ServerEnd, Service};
 pub use stream::{CHUNK_SIZE, RESERVE_SIZE_MAX};
 
 /// What a peer wrote is not what a peer writes; nothing more comes over this channel.
@@ -54,4 +54,7 @@ pub enum Broken {
     /// A kind of message that does not exist.
     #[error("an unknown kind of message")]
     Kind,
+    /// A request whose command is a status.
+    #[error("a status in place of a command")]
+    Command,
 }

@@ -8,7 +8,8 @@
 //! ```
 //! Taking a request and sending its reply are calls of their own, so that different threads can make them.
 
-use amoeba_wire::Status;
+use amoeba_cap::PutPort;
+use amoeba_wire::{Command, Status};
 use amoeba_world::Message;
 
 use crate::head::Kind;
@@ -45,6 +46,17 @@ pub enum Sending {
     Over(Option<Broken>),
 }
 
+/// What a channel was introduced for. Its client has no say in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The port that every request is for.
+    pub port: PutPort,
+    /// What every request is signed with; null for nothing.
+    pub signature: PutPort,
+    /// Requests of more bytes of data are answered STD_OVERFLOW.
+    pub request_size_max: usize,
+}
+
 enum State {
     Idle,
     Receiving(Incoming),
@@ -61,16 +73,14 @@ pub struct ServerEnd<O, P> {
     side: Side<O, P>,
     /// Of the last request that was dealt with, or is.
     sequence: u64,
-    request_size_max: usize,
+    service: Service,
     state: State,
 }
 
 impl<O: Own, P: Peer> ServerEnd<O, P> {
-    /// An end over two fresh regions, mine and the client's. Requests of more than `request_size_max` bytes of data
-    /// are answered STD_OVERFLOW.
-    pub fn new(own: O, peer: P, request_size_max: usize) -> ServerEnd<O, P> {
-        let request_size_max = request_size_max.min(DATA_SIZE_MAX);
-        ServerEnd { side: Side::new(own, peer), sequence: 0, request_size_max, state: State::Idle }
+    /// An end over two fresh regions, mine and the client's.
+    pub fn new(own: O, peer: P, service: Service) -> ServerEnd<O, P> {
+        ServerEnd { side: Side::new(own, peer), sequence: 0, service, state: State::Idle }
     }
 
     /// Whether [`ServerEnd::receive`] would do anything. Cheap: one load; always false while a request is executed.
@@ -187,7 +197,11 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
         if incoming.head().kind != Kind::Request {
             return Err(Broken::Kind);
         }
-        if incoming.head().size as usize > self.request_size_max {
+        let Command(command) = incoming.head().header.command();
+        if (command as i16) < 0 {
+            return Err(Broken::Command);
+        }
+        if incoming.head().size as usize > self.service.request_size_max {
             self.send(Kind::Reply, Message::status(Status::STD_OVERFLOW));
             return Ok(Receiving::Progress);
         }
@@ -206,7 +220,9 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
             Moved::Nothing => Ok(Receiving::Waiting),
             Moved::Some => Ok(Receiving::Progress),
             Moved::All => {
-                let request = incoming.take_message();
+                let mut request = incoming.take_message();
+                request.header.port = self.service.port;
+                request.header.signature = self.service.signature;
                 let reply_size_max = incoming.head().reply_size_max.min(DATA_SIZE_MAX as u64) as usize;
                 Ok(self.take(request, reply_size_max))
             }

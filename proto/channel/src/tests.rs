@@ -5,7 +5,7 @@ use amoeba_wire::Header;
 use amoeba_world::Message;
 
 use crate::memory::Plain;
-use crate::{ClientEnd, Receiving, ServerEnd, Step};
+use crate::{ClientEnd, Receiving, ServerEnd, Service, Step};
 
 type Client = ClientEnd<std::sync::Arc<Plain>, std::sync::Arc<Plain>>;
 type Server = ServerEnd<std::sync::Arc<Plain>, std::sync::Arc<Plain>>;
@@ -13,7 +13,8 @@ type Server = ServerEnd<std::sync::Arc<Plain>, std::sync::Arc<Plain>>;
 fn pair(client_ring: usize, server_ring: usize, request_size_max: usize) -> (Client, Server) {
     let (requests, replies) = (Plain::new(client_ring), Plain::new(server_ring));
     let client = ClientEnd::new(requests.clone(), replies.clone());
-    (client, ServerEnd::new(replies, requests, request_size_max))
+    let service = Service { port: PutPort::from_bytes([7; 6]), signature: PutPort::NULL, request_size_max };
+    (client, ServerEnd::new(replies, requests, service))
 }
 
 fn message(command: u16, size: usize) -> Message {
