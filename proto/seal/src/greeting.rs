@@ -5,10 +5,13 @@
 //! ANSWER  | 0x12 | 0 | 0 | 0 | answerer 4 | caller 4 | Noise message 2           | mac 16 |
 //! COOKIE  | 0x13 | 0 | 0 | 0 | asker 4             | cookie 16                   | mac 16 |
 //! KNOCK   | 0x14 | 0 | 0 | 0 | asker 4 | tag 16 | life 8 | stamp 8 | cookie 16    | mac 16 |
+//! REMOVED | 0x15 | 0 | 0 | 0 | asker 4                                          | mac 16 |
 //! ```
 //!
 //! Of two hosts the one with the smaller public key calls ([`Lead`]): so two greetings never cross and there is one
-//! session. The other knocks, to be called. Who is asked without a fresh cookie answers with one and does nothing else.
+//! session. The other knocks, to be called. Who is asked without a fresh cookie answers with one and does nothing else;
+//! a CALL that only asks for one carries no Noise message. Who is asked by a host that is not on its list says REMOVED:
+//! that is a hint for people, and nothing else follows from it.
 //! `caller`, `answerer`, `asker` are the numbers by which the sender finds what a datagram to it belongs to; a session's
 //! datagrams carry them. `tag` names the host that knocks to those who know its key, and to nobody else. `life` is drawn
 //! by each daemon when it starts; `stamp` grows with every greeting of a host, and is compared with earlier ones of the
@@ -33,6 +36,8 @@ pub const ANSWER_KIND: u8 = 0x12;
 pub const COOKIE_KIND: u8 = 0x13;
 /// The first byte of a KNOCK.
 pub const KNOCK_KIND: u8 = 0x14;
+/// The first byte of a REMOVED.
+pub const REMOVED_KIND: u8 = 0x15;
 /// The first byte of datagrams of hosts that join, up to [`STRANGER_KIND_MAX`]: the link hands them on unread.
 pub const STRANGER_KIND: u8 = 0x20;
 /// See [`STRANGER_KIND`].
@@ -138,6 +143,13 @@ pub struct Knock {
     pub cookie: Cookie,
 }
 
+/// The asker is not on the list of hosts: the REMOVED datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The number that the asker's datagram had.
+    pub asker: u32,
+}
+
 impl Knock {
     /// How a host is named in knocks of this system.
     pub fn tag_of(secret: &SystemSecret, host: &PublicKey) -> Tag {
@@ -217,6 +229,21 @@ impl Challenge {
         let challenge = Challenge { asker: reader.get_u32()?, cookie: reader.array()? };
         reader.end()?;
         Ok(challenge)
+    }
+}
+
+impl Removed {
+    /// The datagram.
+    pub fn emit(&self, gate: &Gate) -> Vec<u8> {
+        seal(gate, head(REMOVED_KIND, self.asker))
+    }
+
+    /// The meaning of a datagram whose MAC is right.
+    pub fn parse(gate: &Gate, datagram: &[u8]) -> Result<Removed, Malformed> {
+        let mut reader = open(gate, REMOVED_KIND, datagram)?;
+        let removed = Removed { asker: reader.get_u32()? };
+        reader.end()?;
+        Ok(removed)
     }
 }
 

@@ -258,6 +258,7 @@ fn golden_datagrams() {
     assert_eq!(hex(&challenge.emit(&gate)), GOLDEN_COOKIE);
     assert_eq!(hex(&call.emit(&gate)), GOLDEN_CALL);
     assert_eq!(hex(&answer.emit(&gate)), GOLDEN_ANSWER);
+    assert_eq!(hex(&Removed { asker: 1 }.emit(&gate)), GOLDEN_REMOVED);
     for (suite, golden) in [(Suite::Aes256Gcm, GOLDEN_AES), (Suite::ChaCha20Poly1305, GOLDEN_CHACHA)] {
         let keys = Keys::new(suite, [1; 32], [2; 32]);
         let mut session = Session::new(at(0), &keys, 0x0403_0201);
@@ -279,6 +280,7 @@ const GOLDEN_COOKIE: &str =
 const GOLDEN_CALL: &str = "11000000010000006e6f6973650000000000000000000000000000000033361bad95e6652ad0008fd27637d7\
     66";
 const GOLDEN_ANSWER: &str = "1200000001000000020000006e6f6973655429f2409051afa42bd719bcf8eb7fd9";
+const GOLDEN_REMOVED: &str = "";
 const GOLDEN_AES: &str = "10000000010203040100000000000000caced27f0cf448cccc544c7f3848b0dc373e719be3ec";
 const GOLDEN_CHACHA: &str = "100000000102030401000000000000002c0c1448d71b887a9cfb574493a7973331b6a87e892c";
 const GOLDEN_NOISE: &str = "760654f2f988ca78df4bd44f24fd3044d4046ca2f7d86cd76eab9a0661d5be2d9306d0710b227c58da5c5951\
@@ -297,6 +299,7 @@ fn what_is_emitted_is_parsed_and_only_under_its_kind_and_key() {
     assert_eq!(Challenge::parse(&gate, &datagrams[1]), Ok(challenge));
     assert_eq!(Call::parse(&gate, &datagrams[2]), Ok(call));
     assert_eq!(Answer::parse(&gate, &datagrams[3]), Ok(answer));
+    assert_eq!(Removed::parse(&gate, &Removed { asker: 9 }.emit(&gate)), Ok(Removed { asker: 9 }));
     assert!(Call::parse(&gate, &datagrams[3]).is_err() && Knock::parse(&gate, &datagrams[1]).is_err());
     let other = Gate::of_system(at(0), &secret(2), &Counting::new(1));
     assert!(Call::parse(&other, &datagrams[2]).is_err());
@@ -318,12 +321,13 @@ fn no_bytes_panic_whatever_they_pretend_to_be() {
         mutated.iter_mut().zip(bytes).for_each(|(byte, change)| *byte ^= change);
         assert!(mutated == honest || other.open(at(0), &mut mutated).is_err());
         let _ = (other.open(at(0), &mut bytes.to_vec()), Hosts::parse(bytes), receiver_of(bytes));
-        for kind in [CALL_KIND, ANSWER_KIND, COOKIE_KIND, KNOCK_KIND] {
+        for kind in [CALL_KIND, ANSWER_KIND, COOKIE_KIND, KNOCK_KIND, REMOVED_KIND] {
             let mut datagram = [&[kind, 0, 0, 0][..], bytes].concat();
             let mac = gate.mac(&datagram);
             datagram.extend(mac); // a member of the system may be hostile in what it says, too
             let _ = (Call::parse(&gate, &datagram), Answer::parse(&gate, &datagram));
             let _ = (Challenge::parse(&gate, &datagram), Knock::parse(&gate, &datagram));
+            let _ = Removed::parse(&gate, &datagram);
             assert!(Call::parse(&gate, bytes).is_err());
         }
     });
