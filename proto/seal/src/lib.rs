@@ -30,7 +30,7 @@ mod window;
 pub use gate::{COOKIE_LIFE, COOKIE_SIZE, Cookie, Gate, MAC_SIZE, NO_COOKIE};
 pub use greeting::{
     ANSWER_KIND, Answer, CALL_KIND, COOKIE_KIND, Call, Challenge, GREETING_SIZE_MAX, Hosts, KNOCK_KIND,
-    Knock, Lead, STRANGER_KIND, STRANGER_KIND_MAX, Tag,
+    Knock, Lead, REMOVED_KIND, Removed, STRANGER_KIND, STRANGER_KIND_MAX, Tag,
 };
 pub use handshake::{HANDSHAKE_SIZE_MAX, Handshake, HandshakeError, Psk};
 pub use identity::{Identity, KEY_SIZE, ParseKeyError, PublicKey};

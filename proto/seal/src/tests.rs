@@ -212,6 +212,19 @@ fn a_receiver_that_missed_epochs_catches_up_but_not_with_any_number() {
 }
 
 #[test]
+fn a_session_ends_before_its_counters_do() {
+    let (mut one, _) = pair(Suite::Aes256Gcm);
+    one.leave_out(COUNTERS - 2);
+    seal(&mut one, 0, b"the last but one");
+    seal(&mut one, 0, b"the last");
+    let mut nothing = Vec::new();
+    assert_eq!(one.seal(at(0), &[b"one too many"], &mut nothing), Err(Exhausted));
+    assert!(nothing.is_empty());
+}
+
+const COUNTERS: u64 = 1 << 62;
+
+#[test]
 fn a_forger_cannot_make_a_receiver_roll() {
     let (mut one, mut other) = pair(Suite::Aes256Gcm);
     let mut forged = seal(&mut one, 0, b"x");
@@ -280,7 +293,7 @@ const GOLDEN_COOKIE: &str =
 const GOLDEN_CALL: &str = "11000000010000006e6f6973650000000000000000000000000000000033361bad95e6652ad0008fd27637d7\
     66";
 const GOLDEN_ANSWER: &str = "1200000001000000020000006e6f6973655429f2409051afa42bd719bcf8eb7fd9";
-const GOLDEN_REMOVED: &str = "";
+const GOLDEN_REMOVED: &str = "150000000100000043502af37ca93d7b225b1405c1466bb1";
 const GOLDEN_AES: &str = "10000000010203040100000000000000caced27f0cf448cccc544c7f3848b0dc373e719be3ec";
 const GOLDEN_CHACHA: &str = "100000000102030401000000000000002c0c1448d71b887a9cfb574493a7973331b6a87e892c";
 const GOLDEN_NOISE: &str = "760654f2f988ca78df4bd44f24fd3044d4046ca2f7d86cd76eab9a0661d5be2d9306d0710b227c58da5c5951\
