@@ -207,9 +207,11 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
                     return self.begin_reply();
                 }
                 let request = self.request.as_ref().expect("a request that is being sent is kept");
+                let was_done = outgoing.is_done();
                 Ok(match outgoing.step(&mut self.side, &request.data)? {
-                    Moved::Some => Step::Progress,
-                    Moved::All | Moved::Nothing => Step::Waiting,
+                    Moved::All if was_done => Step::Waiting,
+                    Moved::All | Moved::Some => Step::Progress,
+                    Moved::Nothing => Step::Waiting,
                 })
             }
             State::Replying(_) => self.receive(),

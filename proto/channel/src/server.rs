@@ -181,6 +181,18 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
         }
     }
 
+    /// Bytes that the request on its way in has been given.
+    #[cfg(test)]
+    pub(crate) fn reserved(&self) -> usize {
+        if let State::Receiving(incoming) = &self.state { incoming.reserved() } else { 0 }
+    }
+
+    /// Whether the request `sequence` is dealt with.
+    #[cfg(test)]
+    pub(crate) fn is_answered(&self, sequence: u64) -> bool {
+        self.sequence == sequence && matches!(self.state, State::Idle)
+    }
+
     fn advance(&mut self) -> Result<Receiving, Broken> {
         match self.state {
             State::Idle if announced(&self.side.peer, self.sequence + 1)? => self.begin(),

@@ -42,6 +42,7 @@ impl<O: Own, P: Peer> Side<O, P> {
 
     /// Says that this side sleeps; then it must look once more.
     pub(crate) fn say_asleep(&mut self) {
+        debug_assert!(!self.published, "the peer is woken before this side sleeps");
         self.sleeps += 1;
         self.own.store(Word::Sleeping, self.sleeps);
         self.own.fence();

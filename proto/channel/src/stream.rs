@@ -200,6 +200,12 @@ impl Incoming {
         }
     }
 
+    /// Bytes that were reserved for it.
+    #[cfg(test)]
+    pub(crate) fn reserved(&self) -> usize {
+        self.data.capacity()
+    }
+
     /// The message, once all of it is there.
     pub(crate) fn take_message(&mut self) -> Message {
         Message { header: self.head.header, data: std::mem::take(&mut self.data) }
