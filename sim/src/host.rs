@@ -126,7 +126,7 @@ impl State {
         host.life += 1;
         let life = host.life;
         let label = u64::from(id.0) << 32 | u64::from(life);
-        let link = LinkConfig { packet_size_max, weight: 1, trusted: true };
+        let link = LinkConfig { packet_size_max, weight: 1, trusted: true, repairs: false };
         let config = kernel::Config {
             secret: system_secret(seed),
             entropy: Arc::new(SeededEntropy::new(Prng::new(seed, "kernel", label))),
@@ -243,7 +243,7 @@ impl State {
             );
             let to = transmit.to.map(|location| station_at(&location).expect("it came from this link"));
             let from = self.host(host).station;
-            self.network.send(self.now, from, to, &transmit.packet, &mut self.trace);
+            self.network.send(self.now, from, to, &transmit.packet.to_vec(), &mut self.trace);
         }
         let host = self.host(host);
         host.timeout = host.kernel.as_ref().and_then(Kernel::poll_timeout);
@@ -320,9 +320,9 @@ fn system_secret(seed: u64) -> SystemSecret {
 }
 
 fn location_of(station: Station) -> Location {
-    Location(station.0.to_be_bytes().to_vec())
+    Location::new(&station.0.to_be_bytes())
 }
 
 fn station_at(location: &Location) -> Option<Station> {
-    Some(Station(u16::from_be_bytes(location.0.as_slice().try_into().ok()?)))
+    Some(Station(u16::from_be_bytes(location.as_bytes().try_into().ok()?)))
 }

@@ -8,7 +8,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use amoeba_cap::PutPort;
-use amoeba_kernel::{EndpointId, Event, GetreqId, Kernel, LinkId, ProcessId, RequestId, Slot};
+use amoeba_kernel::{
+    EndpointId, Event, GetreqId, Kernel, LinkId, PACKET_SIZE_MIN, ProcessId, RequestId, Slot,
+};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
 use amoeba_world::{Entropy, Error, Message, TransOptions, random};
@@ -365,7 +367,11 @@ impl Switch {
         loop {
             let links = &mut self.links;
             let link_of = |id: LinkId| usize::from(id.0);
-            let ready = |id: LinkId, peer: &_| links.get(link_of(id)).is_none_or(|link| link.is_ready(peer));
+            let ready = |id: LinkId, peer: &_| {
+                // What is for a link that is not there is taken, and dropped.
+                let Some(link) = links.get(link_of(id)) else { return Some(PACKET_SIZE_MIN) };
+                link.is_ready(peer).then(|| link.packet_size(peer))
+            };
             let Some(transmit) = self.kernel.poll_transmit_where(now, ready) else { return };
             if let Some(link) = links.get_mut(link_of(transmit.link)) {
                 link.send(now, transmit.to.as_ref(), transmit.packet, transmit.bulk);

@@ -17,7 +17,7 @@ mod udp;
 use std::fmt::Write;
 use std::os::fd::BorrowedFd;
 
-use amoeba_kernel::{LinkConfig, Location};
+use amoeba_kernel::{LinkConfig, Location, Packet};
 use amoeba_threads::Instant;
 
 pub use join::{JOIN_TIME, JoinError, Joined, join};
@@ -50,8 +50,12 @@ pub trait Link: Send {
     fn wants_write(&self) -> bool;
     /// Whether the link takes another bulk packet for this peer now.
     fn is_ready(&self, peer: &Location) -> bool;
+    /// The most bytes of a bulk packet for this peer; no less than [`LinkConfig::packet_size_max`], which holds for all.
+    fn packet_size(&self, _peer: &Location) -> usize {
+        self.config().packet_size_max
+    }
     /// Takes a packet for a peer, or for all of them. A packet that there is no room for is dropped and counted.
-    fn send(&mut self, now: Instant, to: Option<&Location>, packet: Vec<u8>, bulk: bool);
+    fn send(&mut self, now: Instant, to: Option<&Location>, packet: Packet, bulk: bool);
     /// Gives what was taken to the operating system, as far as it takes it.
     fn flush(&mut self, now: Instant);
     /// Handles some of what has arrived.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amoeba_cap::SystemSecret;
-use amoeba_kernel::{LinkConfig, Location};
+use amoeba_kernel::{LinkConfig, Location, Packet};
 use amoeba_threads::Instant;
 use amoeba_world::Entropy;
 use nix::errno::Errno;
@@ -371,7 +371,7 @@ impl UdpLink {
 impl Link for UdpLink {
     fn config(&self) -> LinkConfig {
         let packet_size_max = self.datagram_size_max - BULK_HEAD_SIZE;
-        LinkConfig { packet_size_max, weight: WEIGHT, trusted: true }
+        LinkConfig { packet_size_max, weight: WEIGHT, trusted: true, repairs: true }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -389,7 +389,8 @@ impl Link for UdpLink {
             && peer.is_none_or(|peer| peer.sessions.is_none() || peer.outward.is_open())
     }
 
-    fn send(&mut self, now: Instant, to: Option<&Location>, packet: Vec<u8>, bulk: bool) {
+    fn send(&mut self, now: Instant, to: Option<&Location>, packet: Packet, bulk: bool) {
+        let packet = packet.to_vec();
         let Some(to) = to else {
             let packet = Arc::new(packet);
             let up = self.peers.up().filter_map(|(address, peer)| Some((*address, peer.sessions?)));

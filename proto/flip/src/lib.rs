@@ -3,21 +3,26 @@
 //! An address belongs to a process, not to a host: the [`FlipBox`] of a host knows which addresses are its own,
 //! searches for others (LOCATE, HEREIS), keeps the routes it learns, cuts messages into fragments and puts them
 //! together again. It never retransmits: a message arrives whole, or comes back ([`Event::Undelivered`]), or is lost.
+//! A box with several links is a switch: it passes on what is not for its host.
 //!
-//! Sans I/O: time and packets in, packets and events out. This box is an end point; it does not yet forward between
-//! two links of its host.
+//! Sans I/O: time and packets in, packets and events out.
 //!
-//! Modules: [`routes`](RouteTable) what is known of addresses, `reassembly` fragments to messages, `sending` messages to
-//! fragments, `seen` which broadcasts were seen already.
+//! Modules: [`routes`](RouteTable) what is known of addresses, `locate` the search for them, `switching` what is done with
+//! a packet that arrives, `reassembly` fragments to messages, `sending` messages to fragments, `seen` which broadcasts
+//! were seen already, [`payload`](Payload) bytes that are not copied on the way.
 //!
 //! # Source
 //! Kaashoek, van Renesse, van Staveren, Tanenbaum: FLIP, ACM TOCS 11(1), 1993; Amoeba 5.3.
 #![forbid(unsafe_code)]
 
+mod locate;
+mod location;
+mod payload;
 mod reassembly;
 mod routes;
 mod seen;
 mod sending;
+mod switching;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -27,9 +32,13 @@ use amoeba_wire::packet::{
     Address, ETHERNET_PAYLOAD_MAX, FLIP_HEADER_SIZE, FlipHeader, PacketKind, flip_flag,
 };
 
-use reassembly::{Progress, Reassembly};
-pub use routes::{Route, RouteTable};
+use locate::Searches;
+pub use location::{LOCATION_SIZE_MAX, Location};
+pub use payload::{HEAD_SIZE_MAX, Head, Packet, Payload};
+use reassembly::Reassembly;
+pub use routes::{ROUTE_LIFE, ROUTES_MAX, ROUTES_PER_ADDRESS_MAX, Route, RouteTable, Wanted};
 use seen::Seen;
+pub use sending::{FORWARD_QUEUE_SIZE_MAX, FORWARD_SIZE_MAX};
 use sending::{Outbox, Sending};
 
 /// The longest a packet may live in the network. A box that has just started answers no NOTHERE for as long, so that a
@@ -37,6 +46,10 @@ use sending::{Outbox, Sending};
 pub const PACKET_LIFE_MAX: Duration = Duration::from_millis(500);
 /// The largest hop count of a route.
 pub const HOPS_MAX: u16 = 25;
+/// LOCATEs and broadcasts that are taken from one link in a second (the original: 100, for ten times fewer hosts).
+pub const BROADCASTS_PER_SECOND_MAX: u32 = 1000;
+/// Small packets of others that may wait to be passed on; past it the newest is dropped.
+pub const TRANSMITS_MAX: usize = 4096;
 /// Time between two LOCATEs for one address; doubles once the ring has reached [`HOPS_MAX`], up to
 /// [`LOCATE_INTERVAL_MAX`].
 pub const LOCATE_INTERVAL: Duration = Duration::from_millis(100);
@@ -50,26 +63,36 @@ pub const LOCATE_QUEUE_SIZE_MAX: usize = if cfg!(test) { 1 << 20 } else { 1280 <
 pub const LOCATES_MAX: usize = 1024;
 /// The smallest packet a link must carry: a header and the first fragment of a transaction (24 + 32 bytes).
 pub const PACKET_SIZE_MIN: usize = FLIP_HEADER_SIZE + 56;
-/// Bytes a location may have.
-pub const LOCATION_SIZE_MAX: usize = 32;
+/// Flag of a NOTHERE from a host where the message was not to end yet: the way is lost, the address may still be
+/// somewhere. Ours; the original has no use for the bit and passes it on.
+pub const NO_ROUTE: u8 = 0x40;
+
+const SECURITY: u8 = flip_flag::SECURITY;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A network of this host, numbered by whoever drives the box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u16);
 
-/// Where on a link: opaque here, compared byte by byte, at most [`LOCATION_SIZE_MAX`] bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Location(pub Vec<u8>);
-
 /// What the box must know of a link.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkConfig {
-    /// The most bytes of a FLIP packet (header included) that the link carries; at least [`PACKET_SIZE_MIN`].
+    /// The most bytes of a FLIP packet (header included) that the link carries to every location; at least
+    /// [`PACKET_SIZE_MIN`]. Fragments of large messages may be larger where the link says so when it is asked.
     pub packet_size_max: usize,
-    /// What crossing it adds to a hop count.
+    /// What crossing it adds to a hop count; at least 1.
     pub weight: u16,
     /// Whether SECURITY messages may use it.
     pub trusted: bool,
+    /// Whether it repairs and paces by itself what it is given as [`Transmit::bulk`].
+    pub repairs: bool,
+}
+
+impl LinkConfig {
+    /// Whether a packet with so much payload fits everywhere.
+    fn carries(&self, payload_size: usize) -> bool {
+        FLIP_HEADER_SIZE + payload_size <= self.packet_size_max
+    }
 }
 
 /// A packet to send.
@@ -80,7 +103,7 @@ pub struct Transmit {
     /// To whom; `None` for everybody on the link.
     pub to: Option<Location>,
     /// A whole FLIP packet.
-    pub packet: Vec<u8>,
+    pub packet: Packet,
     /// It is part of a message too large for one Ethernet frame: a link should neither lose it to its own haste nor let
     /// small packets wait for it.
     pub bulk: bool,
@@ -91,6 +114,8 @@ pub struct Transmit {
 pub enum Undelivered {
     /// Nobody answers for the address, or the host that did says it is no longer there.
     NotHere,
+    /// A host on the way knows no way on. A copy of the message may have gone another way.
+    NoRoute,
     /// Only untrusted networks lead there.
     Untrusted,
 }
@@ -104,8 +129,10 @@ pub enum Event {
         to: Address,
         /// Who sent it.
         from: Address,
-        /// The message; only its beginning when it is larger than the address takes.
-        payload: Vec<u8>,
+        /// The first [`HEAD_SIZE_MAX`] bytes of the message.
+        head: Head,
+        /// What follows them; only the beginning when the message is larger than the address takes.
+        data: Vec<u8>,
         /// Bytes of the whole message.
         total: usize,
         /// Whether it came in one fragment.
@@ -124,8 +151,8 @@ pub enum Event {
         from: Address,
         /// Whom it was for.
         to: Address,
-        /// Its first fragment.
-        payload: Vec<u8>,
+        /// What it begins with.
+        head: Head,
         /// Why.
         reason: Undelivered,
     },
@@ -136,28 +163,28 @@ pub enum Event {
 struct Outgoing {
     from: Address,
     to: Address,
-    payload: Vec<u8>,
+    payload: Payload,
     secure: bool,
 }
 
-struct Locating {
-    hops: u16,
-    interval: Duration,
-    next: Instant,
-    deadline: Instant,
-    waiting: Vec<Outgoing>,
+/// A link, and how many broadcasts it brought in this second.
+struct LinkState {
+    config: LinkConfig,
+    second: Instant,
+    broadcasts: u32,
 }
 
 /// The FLIP box of a host.
 pub struct FlipBox {
-    links: Vec<LinkConfig>,
+    links: Vec<LinkState>,
     /// Addresses of this host, and the largest message each takes.
     local: BTreeMap<Address, usize>,
     routes: RouteTable,
-    locating: BTreeMap<Address, Locating>,
-    /// Bytes of messages that wait there.
-    locating_size: usize,
+    searches: Searches,
+    /// LOCATEs and MULTIDATA that were handled.
     seen: Seen,
+    /// Messages of which a fragment was sent back.
+    told: Seen,
     reassembly: Reassembly,
     outbox: Outbox,
     silent_until: Instant,
@@ -180,25 +207,23 @@ pub struct Counters {
     pub locates: u64,
     /// Messages that came back.
     pub undelivered: u64,
+    /// Packets passed on to another link.
+    pub forwarded: u64,
+    /// Packets sent back, because there was no way on.
+    pub returned: u64,
 }
 
 impl FlipBox {
     /// A box with these links, numbered from 0, that starts at `now`. `message_id` is random, so that messages of an
     /// earlier life are not taken for new ones.
     pub fn new(links: Vec<LinkConfig>, message_id: u32, now: Instant) -> FlipBox {
-        for link in &links {
-            assert!(
-                link.packet_size_max >= PACKET_SIZE_MIN,
-                "a link carries at least a transaction's headers"
-            );
-        }
-        FlipBox {
-            links,
+        let mut flip = FlipBox {
+            links: Vec::new(),
             local: BTreeMap::new(),
             routes: RouteTable::default(),
-            locating: BTreeMap::new(),
-            locating_size: 0,
+            searches: Searches::default(),
             seen: Seen::default(),
+            told: Seen::default(),
             reassembly: Reassembly::default(),
             outbox: Outbox::default(),
             silent_until: now + PACKET_LIFE_MAX,
@@ -206,6 +231,32 @@ impl FlipBox {
             events: VecDeque::new(),
             transmits: VecDeque::new(),
             counters: Counters::default(),
+        };
+        for link in links {
+            flip.add_link(now, link);
+        }
+        flip
+    }
+
+    /// One more link of this host.
+    pub fn add_link(&mut self, now: Instant, config: LinkConfig) -> LinkId {
+        assert!(config.packet_size_max >= PACKET_SIZE_MIN, "a link carries at least a transaction's headers");
+        assert!(config.weight >= 1, "every packet ends because every link weighs something");
+        let id = LinkId(u16::try_from(self.links.len()).expect("a host has few links"));
+        self.links.push(LinkState { config, second: now, broadcasts: 0 });
+        id
+    }
+
+    /// Whether there is any link.
+    pub fn has_links(&self) -> bool {
+        !self.links.is_empty()
+    }
+
+    /// Whether a link may be used for SECURITY messages from now on. What was learnt before is forgotten.
+    pub fn set_trusted(&mut self, link: LinkId, trusted: bool) {
+        if let Some(link) = self.links.get_mut(usize::from(link.0)) {
+            link.config.trusted = trusted;
+            self.routes.purge();
         }
     }
 
@@ -240,6 +291,13 @@ impl FlipBox {
         self.counters
     }
 
+    /// Nothing is heard from an address: forgets the way there, so that another is taken, or searched for.
+    pub fn doubt(&mut self, address: Address) {
+        if let Some(route) = self.routes.choose(address, Wanted::from_here(false)).copied() {
+            self.routes.remove(address, route.link, &route.location);
+        }
+    }
+
     /// Sends a message, after a search of at most `locate_timeout` if the address is not known. `secure` keeps it off
     /// untrusted networks.
     pub fn unicast(
@@ -247,19 +305,20 @@ impl FlipBox {
         now: Instant,
         from: Address,
         to: Address,
-        payload: Vec<u8>,
+        payload: impl Into<Payload>,
         secure: bool,
         locate_timeout: Duration,
     ) {
-        let message = Outgoing { from, to, payload, secure };
-        if self.local.contains_key(&to) {
+        self.send_to(now, Outgoing { from, to, payload: payload.into(), secure }, locate_timeout);
+    }
+
+    fn send_to(&mut self, now: Instant, message: Outgoing, locate_timeout: Duration) {
+        let to = message.to;
+        if self.is_local(to) {
             return self.deliver_here(message);
         }
-        match self.routes.best(to, secure) {
-            Some(route) => {
-                let route = route.clone();
-                self.send_message(now, &route, message);
-            }
+        match self.routes.choose(to, Wanted::from_here(message.secure)).copied() {
+            Some(route) => self.send_message(now, &route, message),
             None if self.routes.knows(to) => self.undelivered(message, Undelivered::Untrusted),
             None => self.locate(now, message, locate_timeout),
         }
@@ -267,39 +326,32 @@ impl FlipBox {
 
     /// Sends a message of one packet to everybody within `hops_max`. Returns whether any link is that near.
     pub fn broadcast(&mut self, from: Address, hops_max: u16, payload: &[u8]) -> bool {
-        let message_id = self.next_message_id();
-        let mut sent = false;
-        for index in 0..self.links.len() {
-            let link = self.links[index];
-            if link.weight > hops_max || FLIP_HEADER_SIZE + payload.len() > link.packet_size_max {
-                continue;
-            }
-            let header = FlipHeader {
-                kind: PacketKind::Multidata,
-                flags: 0,
-                hops: link.weight,
-                hops_max,
-                to: Address::NULL,
-                from,
-                message_id,
-                length: payload.len() as u32,
-                offset: 0,
-                total: payload.len() as u32,
-            };
-            self.transmit(LinkId(index as u16), None, &header, payload);
-            sent = true;
-        }
-        sent
+        let header = FlipHeader {
+            kind: PacketKind::Multidata,
+            flags: 0,
+            hops: 0,
+            hops_max,
+            to: Address::NULL,
+            from,
+            message_id: self.next_message_id(),
+            length: payload.len() as u32,
+            offset: 0,
+            total: payload.len() as u32,
+        };
+        self.spread(None, &header, payload) > 0
     }
 
     /// A packet arrived on `link` from `location`.
     pub fn handle_packet(&mut self, now: Instant, link: LinkId, location: &Location, packet: &[u8]) {
         self.counters.packets_in += 1;
-        let Some(config) = self.links.get(usize::from(link.0)).copied() else { return self.drop_packet() };
+        let Some(config) = self.links.get(usize::from(link.0)).map(|link| link.config) else {
+            return self.drop_packet();
+        };
         let Some((mut header, payload, big_endian)) = FlipHeader::parse(packet) else {
             return self.drop_packet();
         };
-        if header.hops > header.hops_max || header.from.is_null() || location.0.len() > LOCATION_SIZE_MAX {
+        let too_far = header.hops_max > HOPS_MAX && header.kind != PacketKind::Locate;
+        if header.hops > header.hops_max || too_far || header.from.is_null() {
             return self.drop_packet();
         }
         if self.local.contains_key(&header.from) && is_outward(header.kind) {
@@ -314,8 +366,7 @@ impl FlipBox {
             PacketKind::Hereis => self.handle_hereis(&arrival, &header, payload, big_endian),
             PacketKind::Unidata => self.handle_unidata(&arrival, &header, payload),
             PacketKind::Multidata => self.handle_multidata(&arrival, &header, payload),
-            PacketKind::Nothere => self.handle_returned(&arrival, &header, payload, Undelivered::NotHere),
-            PacketKind::Untrusted => self.handle_returned(&arrival, &header, payload, Undelivered::Untrusted),
+            PacketKind::Nothere | PacketKind::Untrusted => self.handle_returned(&arrival, &header, payload),
         }
     }
 
@@ -323,29 +374,27 @@ impl FlipBox {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.reassembly.expire(now);
         self.routes.expire(now);
-        let due: Vec<Address> =
-            self.locating.iter().filter(|(_, search)| search.next <= now).map(|(to, _)| *to).collect();
-        for address in due {
-            self.locate_again(now, address);
-        }
+        self.searches_timeout(now);
     }
 
     /// When [`FlipBox::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let searches = self.locating.values().map(|search| search.next).min();
-        [searches, self.reassembly.next_timeout(), self.routes.next_timeout()].into_iter().flatten().min()
+        let next = [self.searches.next_timeout(), self.reassembly.next_timeout(), self.routes.next_timeout()];
+        next.into_iter().flatten().min()
     }
 
     /// The next packet to send, over links that take everything.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        self.poll_transmit_where(now, |_, _| true)
+        let sizes: Vec<usize> = self.links.iter().map(|link| link.config.packet_size_max).collect();
+        self.poll_transmit_where(now, |link, _| sizes.get(usize::from(link.0)).copied())
     }
 
-    /// The next packet to send; bulk only to locations that are `ready` for it.
+    /// The next packet to send; bulk only to locations that are `ready` for it: it says how many bytes a packet may have
+    /// that goes there now, at least [`PACKET_SIZE_MIN`]. So a link may know a larger size for some locations.
     pub fn poll_transmit_where(
         &mut self,
         now: Instant,
-        ready: impl FnMut(LinkId, &Location) -> bool,
+        ready: impl FnMut(LinkId, &Location) -> Option<usize>,
     ) -> Option<Transmit> {
         let transmit = self.transmits.pop_front().or_else(|| self.outbox.next(now, ready))?;
         self.counters.packets_out += 1;
@@ -355,8 +404,8 @@ impl FlipBox {
     /// Whether a message between these addresses is still leaving, or waits until its address is found: `matches` is
     /// given what it begins with.
     pub fn leaving(&self, from: Address, to: Address, mut matches: impl FnMut(&[u8]) -> bool) -> bool {
-        let mut waiting = self.locating.get(&to).into_iter().flat_map(|search| &search.waiting);
-        waiting.any(|message| message.from == from && matches(&message.payload))
+        let mut waiting = self.searches.waiting(to);
+        waiting.any(|message| message.from == from && matches(message.payload.head()))
             || self.outbox.has(from, to, matches)
     }
 
@@ -373,10 +422,12 @@ impl FlipBox {
     }
 
     /// Nobody is at this location any more: drops what was to be sent there, and forgets every way through it.
-    /// Returns the addresses to which no way is left.
+    /// Returns, in order, the addresses that were there and to which no way is left. What lies behind that host is
+    /// searched for again when it is needed.
     pub fn location_lost(&mut self, link: LinkId, location: &Location) -> Vec<Address> {
         self.counters.dropped += self.outbox.forget(link, location) as u64;
-        self.routes.forget_location(link, location)
+        let weight = self.links.get(usize::from(link.0)).map_or(0, |link| link.config.weight);
+        self.routes.forget_location(link, location, weight)
     }
 
     /// The next event.
@@ -384,152 +435,23 @@ impl FlipBox {
         self.events.pop_front()
     }
 
-    fn handle_locate(&mut self, arrival: &Arrival<'_>, header: &FlipHeader) {
-        if header.to.is_null() || !self.seen.insert(arrival.now, header) {
-            return self.drop_packet();
-        }
-        self.learn_source(arrival, header);
-        if !self.local.contains_key(&header.to) {
-            return;
-        }
-        let answer = FlipHeader {
-            kind: PacketKind::Hereis,
-            flags: 0,
-            hops: header.hops.saturating_sub(arrival.config.weight),
-            hops_max: header.hops,
-            length: 4,
-            total: 4,
-            offset: 0,
-            ..*header
-        };
-        let (count, trusted) = (1u16, u16::from(arrival.config.trusted));
-        let mut payload = [0; 4];
-        payload[..2].copy_from_slice(&count.to_be_bytes());
-        payload[2..].copy_from_slice(&trusted.to_be_bytes());
-        self.transmit(arrival.link, Some(arrival.location.clone()), &answer, &payload);
-    }
-
-    fn handle_hereis(
-        &mut self,
-        arrival: &Arrival<'_>,
-        header: &FlipHeader,
-        payload: &[u8],
-        big_endian: bool,
-    ) {
-        let Ok(&[c0, c1, t0, t1]) = <&[u8; 4]>::try_from(payload) else { return self.drop_packet() };
-        let read = if big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
-        let (count, trusted) = (read([c0, c1]), read([t0, t1]));
-        let stray = !self.local.contains_key(&header.from) || self.local.contains_key(&header.to);
-        if header.to.is_null() || count == 0 || count < trusted || stray {
-            return self.drop_packet();
-        }
-        let route = Route {
-            link: arrival.link,
-            location: arrival.location.clone(),
-            hops: header.hops_max - header.hops,
-            trusted: trusted > 0 && header.flags & flip_flag::UNSAFE == 0,
-        };
-        self.routes.learn(arrival.now, header.to, route);
-        if let Some(search) = self.locating.remove(&header.to) {
-            for message in search.waiting {
-                self.locating_size -= message.payload.len();
-                self.unicast(
-                    arrival.now,
-                    message.from,
-                    message.to,
-                    message.payload,
-                    message.secure,
-                    Duration::ZERO,
-                );
-            }
-        }
-    }
-
-    fn handle_unidata(&mut self, arrival: &Arrival<'_>, header: &FlipHeader, payload: &[u8]) {
-        self.learn_source(arrival, header);
-        let Some(&size_max) = self.local.get(&header.to) else {
-            return self.not_here(arrival, header, payload);
-        };
-        match self.reassembly.add(arrival.now, header, payload, size_max) {
-            Progress::Complete(message) => self.events.push_back(Event::Message {
-                to: header.to,
-                from: header.from,
-                whole: header.length == header.total,
-                total: header.total as usize,
-                payload: message,
-            }),
-            Progress::Waiting => {}
-            Progress::Dropped => self.counters.dropped += 1,
-        }
-    }
-
-    fn not_here(&mut self, arrival: &Arrival<'_>, header: &FlipHeader, payload: &[u8]) {
-        // Of a large message the first fragment, which names the transaction, tells enough.
-        if arrival.now < self.silent_until || header.to.is_null() || header.offset != 0 {
-            return self.drop_packet();
-        }
-        let answer = FlipHeader {
-            kind: PacketKind::Nothere,
-            hops: header.hops.saturating_sub(arrival.config.weight),
-            ..*header
-        };
-        self.transmit(arrival.link, Some(arrival.location.clone()), &answer, payload);
-    }
-
-    fn handle_multidata(&mut self, arrival: &Arrival<'_>, header: &FlipHeader, payload: &[u8]) {
-        let broadcast = header.to.is_null() && header.length == header.total;
-        if !broadcast || !self.seen.insert(arrival.now, header) {
-            return self.drop_packet();
-        }
-        self.learn_source(arrival, header);
-        self.events.push_back(Event::Broadcast { from: header.from, payload: payload.to_vec() });
-    }
-
-    fn handle_returned(
-        &mut self,
-        arrival: &Arrival<'_>,
-        header: &FlipHeader,
-        payload: &[u8],
-        reason: Undelivered,
-    ) {
-        if !self.local.contains_key(&header.from) {
-            return self.drop_packet();
-        }
-        match reason {
-            Undelivered::NotHere => self.routes.remove(header.to, arrival.link, arrival.location),
-            Undelivered::Untrusted => self.routes.distrust(header.to, arrival.link, arrival.location),
-        }
-        if header.offset == 0 {
-            self.counters.undelivered += 1;
-            let (from, to) = (header.from, header.to);
-            self.events.push_back(Event::Undelivered { from, to, payload: payload.to_vec(), reason });
-        }
-    }
-
-    fn learn_source(&mut self, arrival: &Arrival<'_>, header: &FlipHeader) {
-        let route = Route {
-            link: arrival.link,
-            location: arrival.location.clone(),
-            hops: header.hops,
-            trusted: header.flags & flip_flag::UNSAFE == 0,
-        };
-        self.routes.learn(arrival.now, header.from, route);
-    }
-
     fn deliver_here(&mut self, message: Outgoing) {
-        let total = message.payload.len();
-        let (to, from, payload) = (message.to, message.from, message.payload);
-        self.events.push_back(Event::Message { to, from, payload, total, whole: true });
+        let Outgoing { from, to, payload, .. } = message;
+        let total = payload.len();
+        let (head, data) = payload.into_parts();
+        let (head, data) = joined(head, data);
+        self.events.push_back(Event::Message { to, from, head, data, total, whole: true });
     }
 
     fn send_message(&mut self, now: Instant, route: &Route, message: Outgoing) {
-        let Some(link) = self.links.get(usize::from(route.link.0)).copied() else { return };
-        let total = u32::try_from(message.payload.len()).expect("a message is at most 1 GiB and its headers");
+        let Some(config) = self.links.get(usize::from(route.link.0)).map(|link| link.config) else { return };
+        let size = message.payload.len();
+        let total = u32::try_from(size).expect("a message is at most 1 GiB and its headers");
         let header = FlipHeader {
             kind: PacketKind::Unidata,
-            flags: if message.secure { flip_flag::SECURITY } else { 0 },
-            hops: link.weight,
-            hops_max: route.hops.max(link.weight),
+            flags: if message.secure { SECURITY } else { 0 },
+            hops: config.weight,
+            hops_max: route.hops.max(config.weight),
             to: message.to,
             from: message.from,
             message_id: self.next_message_id(),
@@ -537,92 +459,25 @@ impl FlipBox {
             offset: 0,
             total,
         };
-        let step = link.packet_size_max - FLIP_HEADER_SIZE;
-        if message.payload.len() <= step.min(ETHERNET_PAYLOAD_MAX) {
-            return self.transmit(route.link, Some(route.location.clone()), &header, &message.payload);
+        if size <= ETHERNET_PAYLOAD_MAX && config.carries(size) {
+            let packet = message.payload.packet(&header, 0..size);
+            let (link, to) = (route.link, Some(route.location));
+            return self.transmits.push_back(Transmit { link, to, packet, bulk: false });
         }
-        let sending = Sending { header, payload: message.payload, step, offset: 0, since: now };
+        let sending = Sending { header, payload: message.payload, sent: 0, since: now };
         if !self.outbox.push(route.link, &route.location, sending) {
             self.drop_packet();
         }
     }
 
-    fn locate(&mut self, now: Instant, message: Outgoing, timeout: Duration) {
-        let size = self.locating_size + message.payload.len();
-        let full = self.locating.len() >= LOCATES_MAX && !self.locating.contains_key(&message.to)
-            || self.locating_size > 0 && size > LOCATE_QUEUE_SIZE_MAX;
-        if self.links.is_empty() || timeout.is_zero() || full {
-            return self.undelivered(message, Undelivered::NotHere);
-        }
-        let address = message.to;
-        let search = self.locating.entry(address).or_insert_with(|| Locating {
-            hops: 0,
-            interval: LOCATE_INTERVAL,
-            next: now,
-            deadline: now,
-            waiting: Vec::new(),
-        });
-        search.deadline = search.deadline.max(now + timeout);
-        if search.waiting.len() >= LOCATE_QUEUE_MAX {
-            return self.undelivered(message, Undelivered::NotHere);
-        }
-        search.waiting.push(message);
-        self.locating_size = size;
-        if search.hops == 0 {
-            self.locate_again(now, address);
-        }
-    }
-
-    /// One more LOCATE, a step wider; or the end of the search.
-    fn locate_again(&mut self, now: Instant, address: Address) {
-        let nearest = self.links.iter().map(|link| link.weight).min().unwrap_or(HOPS_MAX);
-        let Some(search) = self.locating.get_mut(&address) else { return };
-        if now >= search.deadline {
-            let search = self.locating.remove(&address).expect("found just now");
-            for message in search.waiting {
-                self.locating_size -= message.payload.len();
-                self.undelivered(message, Undelivered::NotHere);
-            }
-            return;
-        }
-        if search.hops >= HOPS_MAX {
-            search.interval = (search.interval * 2).min(LOCATE_INTERVAL_MAX);
-        }
-        search.hops = (search.hops + 1).max(nearest).min(HOPS_MAX);
-        search.next = (now + search.interval).min(search.deadline);
-        let (hops_max, from) = (search.hops, search.waiting[0].from);
-        self.counters.locates += 1;
-        let message_id = self.next_message_id();
-        for index in 0..self.links.len() {
-            let weight = self.links[index].weight;
-            if weight <= hops_max {
-                let header = FlipHeader {
-                    kind: PacketKind::Locate,
-                    flags: 0,
-                    hops: weight,
-                    hops_max,
-                    to: address,
-                    from,
-                    message_id,
-                    length: 0,
-                    offset: 0,
-                    total: 0,
-                };
-                self.transmit(LinkId(index as u16), None, &header, &[]);
-            }
-        }
-    }
-
     fn undelivered(&mut self, message: Outgoing, reason: Undelivered) {
         self.counters.undelivered += 1;
-        let (from, to, payload) = (message.from, message.to, message.payload);
-        self.events.push_back(Event::Undelivered { from, to, payload, reason });
+        let (from, to, head) = (message.from, message.to, *message.payload.head());
+        self.events.push_back(Event::Undelivered { from, to, head, reason });
     }
 
     fn transmit(&mut self, link: LinkId, to: Option<Location>, header: &FlipHeader, payload: &[u8]) {
-        let mut packet = Vec::with_capacity(FLIP_HEADER_SIZE + payload.len());
-        packet.extend_from_slice(&header.to_bytes());
-        packet.extend_from_slice(payload);
+        let packet = Packet::copied(header, payload);
         self.transmits.push_back(Transmit { link, to, packet, bulk: false });
     }
 
@@ -642,6 +497,14 @@ struct Arrival<'a> {
     link: LinkId,
     location: &'a Location,
     config: LinkConfig,
+}
+
+/// The first [`HEAD_SIZE_MAX`] bytes and the rest, of a message whose head is perhaps shorter.
+fn joined(mut head: Head, mut data: Vec<u8>) -> (Head, Vec<u8>) {
+    let missing = (HEAD_SIZE_MAX - head.len()).min(data.len());
+    head.push(&data[..missing]);
+    data.drain(..missing);
+    (head, data)
 }
 
 /// Whether packets of this kind travel away from their source address.

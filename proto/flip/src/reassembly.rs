@@ -1,49 +1,60 @@
-//! Fragments to messages, in any order, with memory bounded by what has arrived.
+//! Fragments to messages, in any order: each is put where it belongs as it comes, with memory bounded by what has
+//! arrived and a little ahead of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use amoeba_threads::Instant;
 use amoeba_wire::packet::{Address, FlipHeader};
 
+use crate::payload::{HEAD_SIZE_MAX, Head};
+
 /// An unfinished message that got no fragment for so long is given up.
 pub(crate) const REASSEMBLY_LIFE: Duration = Duration::from_secs(4);
 /// A message of which a fragment came within this time is arriving.
 pub(crate) const ARRIVING_LIFE: Duration = Duration::from_millis(500);
-/// Messages being put together at once; past it the one that waits longest is given up.
+/// Messages being put together at once; past it the one that began first is given up.
 pub(crate) const REASSEMBLIES_MAX: usize = 1024;
-/// What a fragment that lies ahead of a gap costs beside its bytes.
-pub(crate) const FRAGMENT_COST: usize = 64;
-/// Bytes of fragments that may lie ahead of a gap in one message, with what each costs beside them.
+/// How far ahead of the first gap of a message a fragment may begin; one that is further ahead is dropped.
 pub(crate) const AHEAD_SIZE_MAX: usize = 4 << 20;
-/// Bytes of unfinished messages in all.
+/// Separate pieces of a message that may lie ahead of its first gap; a fragment that makes one more is dropped.
+pub(crate) const PIECES_MAX: usize = 1024;
+/// Bytes of unfinished messages in all; past it fragments are dropped.
 pub(crate) const REASSEMBLY_SIZE_MAX: usize = 1280 << 20;
+/// Bytes that a message of which little has arrived may be given at once.
+const RESERVE_SIZE_MIN: usize = 64 << 10;
 
-type Key = (Address, Address, u32);
+/// Sender, receiver, message identifier.
+pub(crate) type Key = (Address, Address, u32);
 
 /// What a fragment led to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// A whole message, or the first fragment of one that is too large.
-    Complete(Vec<u8>),
+    Complete(Head, Vec<u8>),
     Waiting,
     Dropped,
 }
 
-struct Partial {
+/// A message of which something has arrived.
+pub(crate) struct Partial {
     total: usize,
-    /// The message up to the first gap.
-    front: Vec<u8>,
-    /// Fragments past the gap, by offset.
-    ahead: BTreeMap<usize, Vec<u8>>,
-    /// What they cost.
-    ahead_size: usize,
+    head: Head,
+    /// What follows the head, up to the last byte that has arrived, zeros where nothing has.
+    data: Vec<u8>,
+    /// Everything below has arrived.
+    front: usize,
+    /// What else has arrived: sorted, apart from each other and from the front.
+    pieces: Vec<(usize, usize)>,
     touched: Instant,
 }
 
+/// All unfinished messages.
 #[derive(Default)]
 pub(crate) struct Reassembly {
     partials: BTreeMap<Key, Partial>,
+    /// When each is to be looked at; some later than they would have to be.
+    due: BTreeSet<(Instant, Key)>,
     size: usize,
 }
 
@@ -55,39 +66,33 @@ impl Reassembly {
         payload: &[u8],
         size_max: usize,
     ) -> Progress {
-        let total = header.total as usize;
-        if payload.len() == total {
-            return Progress::Complete(payload.to_vec());
+        let (total, offset) = (header.total as usize, header.offset as usize);
+        if payload.len() == total || total > size_max && offset == 0 {
+            return whole(payload);
         }
-        if total > size_max {
-            let first = header.offset == 0;
-            return if first { Progress::Complete(payload.to_vec()) } else { Progress::Dropped };
-        }
-        if self.size + cost(payload) > REASSEMBLY_SIZE_MAX || payload.is_empty() {
+        if total > size_max || payload.is_empty() {
             return Progress::Dropped;
         }
         let key = (header.from, header.to, header.message_id);
-        self.make_room(key);
-        let partial = self.partials.entry(key).or_insert_with(|| Partial {
-            total,
-            front: Vec::new(),
-            ahead: BTreeMap::new(),
-            ahead_size: 0,
-            touched: now,
-        });
-        if partial.total != total {
+        if !self.partials.contains_key(&key) {
+            self.make_room();
+            self.due.insert((now + REASSEMBLY_LIFE, key));
+            self.partials.insert(key, Partial::new(now, total));
+        }
+        let partial = self.partials.get_mut(&key).expect("it is there now");
+        let before = partial.size();
+        let grown = (offset + payload.len()).saturating_sub(HEAD_SIZE_MAX + before);
+        if partial.total != total || self.size + grown > REASSEMBLY_SIZE_MAX || !partial.add(offset, payload)
+        {
             return Progress::Dropped;
         }
         partial.touched = now;
-        let before = partial.size();
-        let progress = partial.add(header.offset as usize, payload);
         self.size = self.size + partial.size() - before;
-        if partial.front.len() < total {
-            return progress;
+        if partial.front < total {
+            return Progress::Waiting;
         }
-        let partial = self.partials.remove(&key).expect("found just now");
-        self.size -= partial.size();
-        Progress::Complete(partial.front)
+        let partial = self.remove(&key).expect("found above");
+        Progress::Complete(partial.head, partial.data)
     }
 
     /// Whether a message of which `matches` accepts the beginning is arriving.
@@ -99,91 +104,148 @@ impl Reassembly {
         mut matches: impl FnMut(&[u8]) -> bool,
     ) -> bool {
         let mut partials = self.partials.range((from, to, 0)..=(from, to, u32::MAX));
-        partials.any(|(_, partial)| now.since(partial.touched) < ARRIVING_LIFE && matches(&partial.front))
+        partials
+            .any(|(_, partial)| now.since(partial.touched) < ARRIVING_LIFE && matches(partial.beginning()))
     }
 
     /// Gives up everything for an address that is no longer here.
     pub(crate) fn forget(&mut self, to: Address) {
-        self.retain(|key, _| key.1 != to);
+        let keys: Vec<Key> = self.partials.keys().filter(|key| key.1 == to).copied().collect();
+        for key in keys {
+            self.remove(&key);
+        }
     }
 
     pub(crate) fn expire(&mut self, now: Instant) {
-        self.retain(|_, partial| now.since(partial.touched) < REASSEMBLY_LIFE);
+        while let Some(&(due, key)) = self.due.first()
+            && due <= now
+        {
+            self.due.pop_first();
+            let Some(partial) = self.partials.get(&key) else { continue };
+            let again = partial.touched + REASSEMBLY_LIFE;
+            if again <= now {
+                self.remove(&key);
+            } else {
+                self.due.insert((again, key));
+            }
+        }
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.partials.values().map(|partial| partial.touched + REASSEMBLY_LIFE).min()
+        self.due.first().map(|(due, _)| *due)
     }
 
-    fn retain(&mut self, keep: impl Fn(&Key, &Partial) -> bool) {
-        self.partials.retain(|key, partial| keep(key, partial));
-        self.size = self.partials.values().map(Partial::size).sum();
+    fn remove(&mut self, key: &Key) -> Option<Partial> {
+        let partial = self.partials.remove(key)?;
+        self.size -= partial.size();
+        Some(partial)
     }
 
-    fn make_room(&mut self, key: Key) {
-        if self.partials.len() < REASSEMBLIES_MAX || self.partials.contains_key(&key) {
-            return;
+    /// Past the bound the message that is to be looked at first goes. What is due and no longer there goes too, so that
+    /// there are never many more times than messages.
+    fn make_room(&mut self) {
+        while self.partials.len() >= REASSEMBLIES_MAX
+            && let Some((_, key)) = self.due.pop_first()
+        {
+            self.remove(&key);
         }
-        let oldest = self.partials.iter().min_by_key(|(_, partial)| partial.touched).map(|(key, _)| *key);
-        if let Some(partial) = oldest.and_then(|oldest| self.partials.remove(&oldest)) {
-            self.size -= partial.size();
+        if self.due.len() >= 4 * REASSEMBLIES_MAX {
+            let partials = &self.partials;
+            self.due.retain(|(_, key)| partials.contains_key(key));
         }
     }
 }
 
 impl Partial {
+    fn new(now: Instant, total: usize) -> Partial {
+        Partial { total, head: Head::EMPTY, data: Vec::new(), front: 0, pieces: Vec::new(), touched: now }
+    }
+
+    /// Bytes it takes; the same bound holds for what it has reserved, within a factor of two.
     fn size(&self) -> usize {
-        self.front.len() + self.ahead_size
+        self.data.len()
     }
 
-    fn add(&mut self, offset: usize, payload: &[u8]) -> Progress {
-        if offset > self.front.len() {
-            if self.ahead_size + cost(payload) > AHEAD_SIZE_MAX {
-                return Progress::Dropped;
-            }
-            if self.ahead.insert(offset, payload.to_vec()).is_none() {
-                self.ahead_size += cost(payload);
-            } else {
-                self.ahead_size = self.ahead.values().map(|fragment| cost(fragment)).sum();
-            }
-            return Progress::Waiting;
-        }
-        self.append(offset, payload);
-        while let Some(entry) = self.ahead.first_entry()
-            && *entry.key() <= self.front.len()
-        {
-            let (offset, fragment) = entry.remove_entry();
-            self.ahead_size -= cost(&fragment);
-            self.append(offset, &fragment);
-        }
-        Progress::Waiting
+    /// What it begins with, as far as it has arrived.
+    fn beginning(&self) -> &[u8] {
+        &self.head[..self.front.min(self.head.len())]
     }
 
-    /// Adds what of the fragment is new; it begins inside the front or just behind it.
-    fn append(&mut self, offset: usize, payload: &[u8]) {
-        let known = self.front.len() - offset;
-        if let Some(new) = payload.get(known..) {
-            self.front.extend_from_slice(new);
+    /// Takes in a fragment that is not empty; false when it is too far ahead.
+    fn add(&mut self, offset: usize, payload: &[u8]) -> bool {
+        let end = offset + payload.len();
+        if end <= self.front {
+            return true;
+        }
+        if offset > self.front + AHEAD_SIZE_MAX || !self.note(offset, end) {
+            return false;
+        }
+        let split = HEAD_SIZE_MAX.saturating_sub(offset).min(payload.len());
+        if split > 0 {
+            self.head.put(offset, &payload[..split]);
+        }
+        if split < payload.len() {
+            self.put(offset + split - HEAD_SIZE_MAX, &payload[split..]);
+        }
+        true
+    }
+
+    /// Notes that these bytes have arrived; false when that makes too many pieces.
+    fn note(&mut self, offset: usize, end: usize) -> bool {
+        let (mut start, mut stop) = (offset, end);
+        let first = self.pieces.partition_point(|&(_, piece_end)| piece_end < offset);
+        let last = self.pieces.partition_point(|&(piece_start, _)| piece_start <= end);
+        if offset > self.front && first == last && self.pieces.len() >= PIECES_MAX {
+            return false;
+        }
+        if let Some(touching) = self.pieces.get(first..last).filter(|touching| !touching.is_empty()) {
+            start = start.min(touching[0].0);
+            stop = stop.max(touching[touching.len() - 1].1);
+        }
+        self.pieces.splice(first..last, [(start, stop)]);
+        if start <= self.front {
+            self.front = stop;
+            self.pieces.drain(..=first);
+        }
+        true
+    }
+
+    /// Puts bytes where they belong behind the head.
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        let end = at + bytes.len();
+        if end > self.data.capacity() {
+            // No more than twice what has arrived is set aside for a message that may never come.
+            let wanted = (2 * end).max(RESERVE_SIZE_MIN).min(self.total - HEAD_SIZE_MAX).max(end);
+            self.data.reserve_exact(wanted - self.data.len());
+        }
+        if at > self.data.len() {
+            self.data.resize(at, 0);
+        }
+        let known = self.data.len() - at;
+        if known < bytes.len() {
+            self.data[at..].copy_from_slice(&bytes[..known]);
+            self.data.extend_from_slice(&bytes[known..]);
+        } else {
+            self.data[at..end].copy_from_slice(bytes);
         }
     }
 }
 
-/// Bytes of memory that a fragment ahead of a gap takes.
-fn cost(fragment: &[u8]) -> usize {
-    fragment.len() + FRAGMENT_COST
+/// A message, or the beginning of one, in one fragment.
+fn whole(payload: &[u8]) -> Progress {
+    let (head, data) = payload.split_at(payload.len().min(HEAD_SIZE_MAX));
+    Progress::Complete(Head::new(head), data.to_vec())
 }
 
 #[cfg(test)]
 mod tests {
     use amoeba_wire::packet::PacketKind;
+    use proptest::prelude::*;
 
     use super::*;
 
-    #[test]
-    fn tiny_fragments_ahead_of_a_gap_cost_what_they_take() {
-        let mut reassembly = Reassembly::default();
-        let total = 1 << 20;
-        let header = |offset| FlipHeader {
+    fn header(offset: usize, length: usize, total: usize) -> FlipHeader {
+        FlipHeader {
             kind: PacketKind::Unidata,
             flags: 0,
             hops: 0,
@@ -191,21 +253,78 @@ mod tests {
             to: Address([1; 8]),
             from: Address([2; 8]),
             message_id: 3,
-            length: 1,
-            offset,
-            total,
-        };
-        let kept_max = AHEAD_SIZE_MAX / (1 + FRAGMENT_COST);
-        for number in 0..=kept_max as u32 {
-            let progress = reassembly.add(Instant::default(), &header(1 + 2 * number), &[7], total as usize);
-            let full = number as usize == kept_max;
-            assert_eq!(progress, if full { Progress::Dropped } else { Progress::Waiting });
+            length: length as u32,
+            offset: offset as u32,
+            total: total as u32,
         }
-        assert!(reassembly.size <= AHEAD_SIZE_MAX);
-        let all = vec![7; total as usize - 1];
-        assert_eq!(reassembly.add(Instant::default(), &header(0), &all, 1 << 20), Progress::Waiting);
-        let last = reassembly.add(Instant::default(), &header(total - 1), &[7], 1 << 20);
-        assert_eq!(last, Progress::Complete(vec![7; total as usize]));
+    }
+
+    #[test]
+    fn what_is_far_ahead_of_a_gap_takes_no_memory() {
+        let (mut reassembly, now, total) = (Reassembly::default(), Instant::default(), 1 << 30);
+        let mut add =
+            |offset, length| reassembly.add(now, &header(offset, length, total), &vec![7; length], total);
+        assert_eq!(add(total - 1, 1), Progress::Dropped);
+        for number in 0..PIECES_MAX {
+            assert_eq!(add(100 + 2 * number, 1), Progress::Waiting);
+        }
+        assert_eq!(add(100 + 2 * PIECES_MAX, 1), Progress::Dropped);
+        assert_eq!(add(101, 1), Progress::Waiting, "two pieces become one");
+        assert_eq!(add(AHEAD_SIZE_MAX, 1), Progress::Waiting);
+        assert_eq!(add(AHEAD_SIZE_MAX + 2, 1), Progress::Dropped);
+        assert!(reassembly.size <= AHEAD_SIZE_MAX + 1);
+        reassembly.forget(Address([1; 8]));
         assert_eq!(reassembly.size, 0);
+    }
+
+    #[test]
+    fn unfinished_messages_are_bounded_in_number_and_given_up_in_time() {
+        let (mut reassembly, start) = (Reassembly::default(), Instant::default());
+        let at = |millis| start + Duration::from_millis(millis);
+        for number in 0..REASSEMBLIES_MAX as u32 + 10 {
+            let header = FlipHeader { message_id: number, ..header(0, 10, 20) };
+            assert_eq!(reassembly.add(at(number.into()), &header, &[1; 10], 20), Progress::Waiting);
+        }
+        assert_eq!(reassembly.partials.len(), REASSEMBLIES_MAX);
+        assert!(!reassembly.partials.contains_key(&(Address([2; 8]), Address([1; 8]), 9)));
+        let mut steps = 0;
+        while let Some(next) = reassembly.next_timeout() {
+            reassembly.expire(next);
+            steps += 1;
+        }
+        assert!(reassembly.partials.is_empty() && reassembly.size == 0 && steps <= REASSEMBLIES_MAX);
+    }
+
+    proptest! {
+        /// Against a plain array of bytes: whatever the order, the copies and the overlaps.
+        #[test]
+        fn fragments_in_any_order_make_the_message(
+            total in 2usize..400,
+            cuts in proptest::collection::vec((0usize..400, 1usize..90), 1..60),
+        ) {
+            let message: Vec<u8> = (0..total).map(|byte| (byte * 7) as u8).collect();
+            let mut arrived = vec![false; total];
+            let (mut reassembly, now) = (Reassembly::default(), Instant::default());
+            for (offset, length) in cuts {
+                let offset = offset % total;
+                let end = (offset + length).min(total);
+                if end - offset == total {
+                    continue;
+                }
+                let progress =
+                    reassembly.add(now, &header(offset, end - offset, total), &message[offset..end], total);
+                arrived[offset..end].fill(true);
+                if arrived.iter().all(|byte| *byte) {
+                    let split = total.min(HEAD_SIZE_MAX);
+                    let whole = Progress::Complete(Head::new(&message[..split]), message[split..].to_vec());
+                    prop_assert_eq!(progress, whole);
+                    prop_assert_eq!(reassembly.size, 0);
+                    return Ok(());
+                }
+                prop_assert_eq!(progress, Progress::Waiting);
+                let front = arrived.iter().position(|byte| !byte).unwrap_or(total);
+                prop_assert_eq!(reassembly.partials.values().next().map(|partial| partial.front), Some(front));
+            }
+        }
     }
 }

@@ -1,13 +1,16 @@
-//! Large messages on their way out: cut into fragments only when a link takes them, in turn, so that a small message
-//! never waits behind a large one and no fragment lies copied in a queue.
+//! What leaves in fragments: large messages of this host, cut only when a link takes them, and fragments of others that
+//! pass through. They leave in turn, so that a small message never waits behind a large one, no destination waits for
+//! another, and no fragment of ours lies copied in a queue.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use amoeba_threads::Instant;
 use amoeba_wire::packet::{Address, FLIP_HEADER_SIZE, FlipHeader};
 
-use crate::{LinkId, Location, Transmit};
+use crate::payload::{Packet, Payload};
+use crate::{LinkId, Location, PACKET_LIFE_MAX, Transmit};
 
 /// Bytes of messages that may wait to leave; past it a message is dropped, unless none waits.
 pub(crate) const SENDING_SIZE_MAX: usize = 2 << 30;
@@ -17,94 +20,191 @@ pub(crate) const SENDING_MAX: usize = 4096;
 pub(crate) const TURNS_MAX: usize = 16;
 /// A message that has not left after so long is dropped: whoever gets it later may have forgotten that it refused it.
 pub(crate) const SENDING_LIFE: Duration = Duration::from_secs(120);
+/// Bytes of fragments that wait to be passed on to one address; past it the newest is dropped.
+pub const FORWARD_QUEUE_SIZE_MAX: usize = 1 << 20;
+/// Bytes of fragments that wait to be passed on in all; past it the newest is dropped.
+pub const FORWARD_SIZE_MAX: usize = 64 << 20;
+/// What is not passed on within this time is dropped, so that packets do not outlive [`PACKET_LIFE_MAX`].
+const FORWARD_LIFE: Duration = PACKET_LIFE_MAX.checked_div(4).expect("four is not zero");
 
-/// A message that leaves in fragments.
+/// A message, or a fragment of another host's message, that leaves in fragments.
 pub(crate) struct Sending {
-    /// The header of every fragment, but for length and offset.
+    /// The header of the whole: where in its message it begins, and how long that is.
     pub(crate) header: FlipHeader,
-    pub(crate) payload: Vec<u8>,
-    /// Bytes of payload in a fragment.
-    pub(crate) step: usize,
-    /// Where the next fragment begins.
-    pub(crate) offset: usize,
+    pub(crate) payload: Payload,
+    /// Bytes of the payload that have left.
+    pub(crate) sent: usize,
     pub(crate) since: Instant,
 }
 
-/// Messages by where they go.
+/// What goes to one location.
 #[derive(Default)]
-pub(crate) struct Outbox {
-    queues: BTreeMap<(LinkId, Location), VecDeque<Sending>>,
+struct Queue {
+    own: VecDeque<Sending>,
+    /// Fragments of others, by destination.
+    forwards: BTreeMap<Address, Forwards>,
+    /// The destination that had the last turn.
+    turn: Option<Address>,
+    /// Whether something of this host left last.
+    own_last: bool,
+}
+
+#[derive(Default)]
+struct Forwards {
+    fragments: VecDeque<Sending>,
     size: usize,
 }
 
+/// Everything that leaves in fragments, by where it goes.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    queues: BTreeMap<(LinkId, Location), Queue>,
+    /// The location that had the last turn.
+    turn: Option<(LinkId, Location)>,
+    own_size: usize,
+    forward_size: usize,
+}
+
 impl Outbox {
-    /// Takes in a message; false when there is no room.
+    /// Takes in a message of this host; false when there is no room.
     pub(crate) fn push(&mut self, link: LinkId, location: &Location, message: Sending) -> bool {
         let size = message.payload.len();
-        if self.size > 0 && self.size + size > SENDING_SIZE_MAX {
+        if self.own_size > 0 && self.own_size + size > SENDING_SIZE_MAX {
             return false;
         }
-        let queue = self.queues.entry((link, location.clone())).or_default();
-        if queue.len() >= SENDING_MAX {
+        let queue = self.queues.entry((link, *location)).or_default();
+        if queue.own.len() >= SENDING_MAX {
             return false;
         }
-        self.size += size;
-        queue.push_back(message);
+        self.own_size += size;
+        queue.own.push_back(message);
         true
     }
 
-    /// The next fragment for a location that is `ready`. Messages that have waited for too long are dropped on the way.
+    /// Takes in a fragment of another host; false when there is no room.
+    pub(crate) fn forward(&mut self, link: LinkId, location: &Location, fragment: Sending) -> bool {
+        let size = fragment.payload.len();
+        let queue = self.queues.get(&(link, *location));
+        let waiting = queue.and_then(|queue| queue.forwards.get(&fragment.header.to));
+        let full = waiting.is_some_and(|waiting| waiting.size + size > FORWARD_QUEUE_SIZE_MAX);
+        if full || self.forward_size + size > FORWARD_SIZE_MAX {
+            return false;
+        }
+        self.forward_size += size;
+        let queue = self.queues.entry((link, *location)).or_default();
+        let waiting = queue.forwards.entry(fragment.header.to).or_default();
+        waiting.size += size;
+        waiting.fragments.push_back(fragment);
+        true
+    }
+
+    /// The next fragment for a location that takes packets of the size that `ready` says. What has waited for too long
+    /// is dropped on the way.
     pub(crate) fn next(
         &mut self,
         now: Instant,
-        mut ready: impl FnMut(LinkId, &Location) -> bool,
+        mut ready: impl FnMut(LinkId, &Location) -> Option<usize>,
     ) -> Option<Transmit> {
         loop {
-            let mut queues = self.queues.iter_mut();
-            let ((link, location), queue) = queues.find(|((link, location), _)| ready(*link, location))?;
-            let (link, location) = (*link, location.clone());
-            let mut message = queue.pop_front().expect("no queue is empty");
-            let fresh = now.since(message.since) < SENDING_LIFE;
-            let packet = fresh.then(|| message.fragment());
-            if fresh && message.offset < message.payload.len() {
-                queue.insert(queue.len().min(TURNS_MAX - 1), message);
-            } else {
-                self.size -= message.payload.len();
-            }
+            let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+            let places = self.queues.range((after, Bound::Unbounded)).chain(&self.queues);
+            let mut places = places.map(|(place, _)| *place);
+            let (place, size_max) =
+                places.find_map(|place| ready(place.0, &place.1).map(|size_max| (place, size_max)))?;
+            self.turn = Some(place);
+            let queue = self.queues.get_mut(&place).expect("found just now");
+            let (own, packet, freed) = queue.next(now, size_max);
+            *(if own { &mut self.own_size } else { &mut self.forward_size }) -= freed;
             if queue.is_empty() {
-                self.queues.remove(&(link, location.clone()));
+                self.queues.remove(&place);
             }
             if let Some(packet) = packet {
-                return Some(Transmit { link, to: Some(location), packet, bulk: true });
+                return Some(Transmit { link: place.0, to: Some(place.1), packet, bulk: true });
             }
         }
     }
 
-    /// Whether a message between these addresses that `matches` by its beginning has not left whole.
+    /// Whether a message of this host between these addresses that `matches` by its beginning has not left whole.
     pub(crate) fn has(&self, from: Address, to: Address, mut matches: impl FnMut(&[u8]) -> bool) -> bool {
-        let mut messages = self.queues.values().flatten();
+        let mut messages = self.queues.values().flat_map(|queue| &queue.own);
         messages.any(|message| {
-            message.header.from == from && message.header.to == to && matches(&message.payload)
+            message.header.from == from && message.header.to == to && matches(message.payload.head())
         })
     }
 
-    /// Drops everything for a location; how many messages those were.
+    /// Drops everything for a location; how many messages and fragments those were.
     pub(crate) fn forget(&mut self, link: LinkId, location: &Location) -> usize {
-        let dropped = self.queues.remove(&(link, location.clone())).unwrap_or_default();
-        self.size -= dropped.iter().map(|message| message.payload.len()).sum::<usize>();
-        dropped.len()
+        let dropped = self.queues.remove(&(link, *location)).unwrap_or_default();
+        self.own_size -= dropped.own.iter().map(|message| message.payload.len()).sum::<usize>();
+        self.forward_size -= dropped.forwards.values().map(|waiting| waiting.size).sum::<usize>();
+        let fragments: usize = dropped.forwards.values().map(|waiting| waiting.fragments.len()).sum();
+        dropped.own.len() + fragments
+    }
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.forwards.is_empty()
+    }
+
+    /// Whether the turn was this host's, the next packet unless it came too late, and the bytes that no longer wait.
+    fn next(&mut self, now: Instant, size_max: usize) -> (bool, Option<Packet>, usize) {
+        self.own_last = !self.own.is_empty() && (self.forwards.is_empty() || !self.own_last);
+        if self.own_last {
+            let (packet, freed) = self.next_own(now, size_max);
+            (true, packet, freed)
+        } else {
+            let (packet, freed) = self.next_forward(now, size_max);
+            (false, packet, freed)
+        }
+    }
+
+    fn next_own(&mut self, now: Instant, size_max: usize) -> (Option<Packet>, usize) {
+        let mut message = self.own.pop_front().expect("it has something to send");
+        let fresh = now.since(message.since) < SENDING_LIFE;
+        let packet = fresh.then(|| message.fragment(size_max));
+        if fresh && !message.is_sent() {
+            self.own.insert(self.own.len().min(TURNS_MAX - 1), message);
+            return (packet, 0);
+        }
+        (packet, message.payload.len())
+    }
+
+    fn next_forward(&mut self, now: Instant, size_max: usize) -> (Option<Packet>, usize) {
+        let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut destinations = self.forwards.range((after, Bound::Unbounded)).chain(&self.forwards);
+        let to = destinations.next().map(|(to, _)| *to).expect("there is something to pass on");
+        self.turn = Some(to);
+        let waiting = self.forwards.get_mut(&to).expect("found just now");
+        let fragment = waiting.fragments.front_mut().expect("no queue is empty");
+        let packet = (now.since(fragment.since) < FORWARD_LIFE).then(|| fragment.fragment(size_max));
+        if packet.is_some() && !fragment.is_sent() {
+            return (packet, 0);
+        }
+        let size = fragment.payload.len();
+        waiting.size -= size;
+        waiting.fragments.pop_front();
+        if waiting.fragments.is_empty() {
+            self.forwards.remove(&to);
+        }
+        (packet, size)
     }
 }
 
 impl Sending {
-    fn fragment(&mut self) -> Vec<u8> {
-        let end = (self.offset + self.step).min(self.payload.len());
-        let fragment = &self.payload[self.offset..end];
-        let header = FlipHeader { length: fragment.len() as u32, offset: self.offset as u32, ..self.header };
-        let mut packet = Vec::with_capacity(FLIP_HEADER_SIZE + fragment.len());
-        packet.extend_from_slice(&header.to_bytes());
-        packet.extend_from_slice(fragment);
-        self.offset = end;
+    fn is_sent(&self) -> bool {
+        self.sent >= self.payload.len()
+    }
+
+    fn fragment(&mut self, size_max: usize) -> Packet {
+        let end = (self.sent + size_max - FLIP_HEADER_SIZE).min(self.payload.len());
+        let header = FlipHeader {
+            length: (end - self.sent) as u32,
+            offset: self.header.offset + self.sent as u32,
+            ..self.header
+        };
+        let packet = self.payload.packet(&header, self.sent..end);
+        self.sent = end;
         packet
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const A: Address = Address([1, 0, 0, 0, 0, 0, 0, 0]);
 const B: Address = Address([2, 0, 0, 0, 0, 0, 0, 0]);
-const LINK: LinkConfig = LinkConfig { packet_size_max: 1498, weight: 3, trusted: true };
+const LINK: LinkConfig = LinkConfig { packet_size_max: 1498, weight: 3, trusted: true, repairs: false };
 
 fn at(millis: u64) -> Instant {
     Instant::from_epoch(Duration::from_millis(millis))
@@ -31,10 +31,11 @@ impl Wire {
                     idle = false;
                     self.packets += 1;
                     for to in 0..self.boxes.len() {
-                        let wanted = transmit.to.as_ref().is_none_or(|location| location.0 == [to as u8]);
+                        let wanted =
+                            transmit.to.as_ref().is_none_or(|location| location.as_bytes() == [to as u8]);
                         if to != from && wanted {
-                            let source = Location(vec![from as u8]);
-                            self.boxes[to].handle_packet(now, LinkId(0), &source, &transmit.packet);
+                            let source = Location::new(&[from as u8]);
+                            self.boxes[to].handle_packet(now, LinkId(0), &source, &transmit.packet.to_vec());
                         }
                     }
                 }
@@ -60,7 +61,9 @@ fn a_message_to_an_unknown_address_is_located_and_arrives_whole() {
     wire.boxes[0].unicast(at(1), A, B, payload.clone(), true, Duration::from_secs(1));
     wire.settle(at(1));
     let event = wire.boxes[1].poll_event();
-    assert_eq!(event, Some(Event::Message { to: B, from: A, total: payload.len(), payload, whole: false }));
+    let total = payload.len();
+    let (head, data) = (Head::new(&payload[..HEAD_SIZE_MAX]), payload[HEAD_SIZE_MAX..].to_vec());
+    assert_eq!(event, Some(Event::Message { to: B, from: A, total, head, data, whole: false }));
     assert_eq!(wire.boxes[0].routes().best(B, true).map(|route| route.hops), Some(3));
     assert_eq!(wire.packets, 2 + 100_000usize.div_ceil(1458));
 }
@@ -74,11 +77,8 @@ fn nobody_answers_and_the_message_comes_back() {
         wire.settle(next);
         wire.boxes[0].handle_timeout(next);
     }
-    let (payload, reason) = (b"hello".to_vec(), Undelivered::NotHere);
-    assert_eq!(
-        wire.boxes[0].poll_event(),
-        Some(Event::Undelivered { from: A, to: unknown, payload, reason })
-    );
+    let (head, reason) = (Head::new(b"hello"), Undelivered::NotHere);
+    assert_eq!(wire.boxes[0].poll_event(), Some(Event::Undelivered { from: A, to: unknown, head, reason }));
     assert_eq!(wire.boxes[0].counters().locates, 4);
 }
 
@@ -94,8 +94,8 @@ fn an_address_that_has_left_is_not_here_once_the_box_may_say_so() {
     assert_eq!(wire.boxes[0].poll_event(), None, "a box that has just started is silent");
     wire.boxes[0].unicast(at(600), A, B, b"three".to_vec(), false, Duration::from_secs(1));
     wire.settle(at(600));
-    let (payload, reason) = (b"three".to_vec(), Undelivered::NotHere);
-    assert_eq!(wire.boxes[0].poll_event(), Some(Event::Undelivered { from: A, to: B, payload, reason }));
+    let (head, reason) = (Head::new(b"three"), Undelivered::NotHere);
+    assert_eq!(wire.boxes[0].poll_event(), Some(Event::Undelivered { from: A, to: B, head, reason }));
     assert!(!wire.boxes[0].routes().knows(B));
 }
 
@@ -105,10 +105,10 @@ fn a_message_over_the_bound_shows_its_beginning_only() {
     wire.boxes[1].register(B, 2000);
     wire.boxes[0].unicast(at(1), A, B, vec![7; 5000], false, Duration::from_secs(1));
     wire.settle(at(1));
-    let Some(Event::Message { payload, total, .. }) = wire.boxes[1].poll_event() else {
+    let Some(Event::Message { head, data, total, .. }) = wire.boxes[1].poll_event() else {
         panic!("no message")
     };
-    assert_eq!((payload.len(), total), (1458, 5000));
+    assert_eq!((head.len() + data.len(), total), (1458, 5000));
     assert_eq!(wire.boxes[1].poll_event(), None);
 }
 
@@ -120,7 +120,7 @@ fn a_secure_message_does_not_leave_over_an_untrusted_link() {
     other.register(B, 1000);
     other.unicast(at(1), B, A, b"x".to_vec(), false, Duration::from_secs(1));
     let locate = other.poll_transmit(at(1)).expect("a search begins");
-    flip.handle_packet(at(1), LinkId(0), &Location(vec![1]), &locate.packet);
+    flip.handle_packet(at(1), LinkId(0), &Location::new(&[1]), &locate.packet.to_vec());
     flip.poll_transmit(at(2));
     flip.unicast(at(2), A, B, b"secret".to_vec(), true, Duration::from_secs(1));
     let event = flip.poll_event();
@@ -137,7 +137,7 @@ fn fragments_in_any_order_with_copies_make_the_message() {
     sender.routes.learn(
         at(0),
         B,
-        Route { link: LinkId(0), location: Location(vec![1]), hops: 3, trusted: true },
+        Route { link: LinkId(0), location: Location::new(&[1]), hops: 3, trusted: true, count: 1 },
     );
     sender.unicast(at(0), A, B, message.clone(), false, Duration::ZERO);
     let mut packets: Vec<_> = std::iter::from_fn(|| sender.poll_transmit(at(0))).collect();
@@ -146,13 +146,13 @@ fn fragments_in_any_order_with_copies_make_the_message() {
     let mut receiver = FlipBox::new(vec![LINK], 0, at(0));
     receiver.register(B, 1 << 20);
     for packet in packets.iter().chain(&copies) {
-        receiver.handle_packet(at(1), LinkId(0), &Location(vec![0]), &packet.packet);
+        receiver.handle_packet(at(1), LinkId(0), &Location::new(&[0]), &packet.packet.to_vec());
     }
     let messages: Vec<_> = std::iter::from_fn(|| receiver.poll_event()).collect();
     assert_eq!(messages.len(), 2, "FLIP may deliver twice; the layer above tells copies apart");
     for event in messages {
-        let Event::Message { payload, .. } = event else { panic!("{event:?}") };
-        assert_eq!(payload, message);
+        let Event::Message { head, data, .. } = event else { panic!("{event:?}") };
+        assert_eq!([&head[..], &data].concat(), message);
     }
 }
 
@@ -170,7 +170,7 @@ fn no_packets_panic_and_memory_stays_bounded() {
             if packet.len() > 16 && packet[2] & 2 == 0 {
                 packet[8..16].copy_from_slice(&B.0);
             }
-            flip.handle_packet(at(step as u64), LinkId(0), &Location(vec![3]), &packet);
+            flip.handle_packet(at(step as u64), LinkId(0), &Location::new(&[3]), &packet);
             flip.handle_timeout(at(step as u64));
         }
         while flip.poll_event().is_some() || flip.poll_transmit(at(9)).is_some() {}
@@ -192,7 +192,7 @@ fn what_waits_for_addresses_is_bounded_in_bytes_over_all_of_them() {
         one.handle_timeout(next);
         back += std::iter::from_fn(|| one.poll_event()).count();
     }
-    assert_eq!((back, one.locating_size), (4, 0));
+    assert_eq!((back, one.searches.size), (4, 0));
     one.unicast(at(5000), A, B, vec![0; 2 * LOCATE_QUEUE_SIZE_MAX], false, Duration::from_secs(1));
     assert_eq!(one.poll_event(), None, "a single one may be of any size");
 }

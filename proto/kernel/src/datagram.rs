@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use amoeba_cap::{GetPort, PutPort};
-use amoeba_flip::HOPS_MAX;
+use amoeba_flip::{HOPS_MAX, Head};
 use amoeba_rpc::{PortCache, Server};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
@@ -306,7 +306,7 @@ impl Kernel {
             }
             return;
         }
-        if !self.has_links || endpoints.searches.len() >= SEARCHES_MAX {
+        if !self.flip.has_links() || endpoints.searches.len() >= SEARCHES_MAX {
             endpoints.counters.dropped += 1;
             return;
         }
@@ -333,13 +333,14 @@ impl Kernel {
         now: Instant,
         to: Address,
         from: Address,
-        payload: Vec<u8>,
+        head: &Head,
+        data: Vec<u8>,
         total: usize,
     ) {
-        let parsed = (payload.len() == total).then(|| parse(&payload)).flatten();
+        let parsed = (head.len() + data.len() == total).then(|| parse(head)).flatten();
         match (parsed, self.endpoints.addresses.get(&to).copied()) {
             (Some((Kind::Data, port)), Some(id)) if self.endpoints.has_port(id, port) => {
-                let datagram = Datagram { from, data: payload[HEADER_SIZE..].to_vec() };
+                let datagram = Datagram { from, data: [&head[HEADER_SIZE..], &data].concat() };
                 if let Some(process) = self.endpoints.arrived(id, datagram) {
                     self.events.push_back(Event::Datagram { process, endpoint: id });
                 }

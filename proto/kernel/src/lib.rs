@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use amoeba_cap::{GetPort, PutPort, SystemSecret};
 use amoeba_flip::{FlipBox, PACKET_LIFE_MAX};
-pub use amoeba_flip::{LOCATION_SIZE_MAX, LinkConfig, LinkId, Location, Transmit};
+pub use amoeba_flip::{LOCATION_SIZE_MAX, LinkConfig, LinkId, Location, PACKET_SIZE_MIN, Packet, Transmit};
 use amoeba_rpc::{Clients, HEADERS_SIZE, PortCache};
 use amoeba_threads::Instant;
 use amoeba_wire::packet::Address;
@@ -179,7 +179,6 @@ pub struct Kernel {
     secret: SystemSecret,
     entropy: Arc<dyn Entropy>,
     flip: FlipBox,
-    has_links: bool,
     processes: BTreeMap<ProcessId, Process>,
     addresses: BTreeMap<Address, ProcessId>,
     departed: BTreeMap<Address, Departed>,
@@ -203,7 +202,6 @@ pub struct Kernel {
 impl Kernel {
     /// A kernel with no process. It boots at `now`: for [`PACKET_LIFE_MAX`] it answers no NOTHERE.
     pub fn new(config: Config, now: Instant) -> Kernel {
-        let has_links = !config.links.is_empty();
         let message_id = u32::from_le_bytes(random(&*config.entropy));
         let searcher = public_address(&config.secret, &*config.entropy);
         let mut flip = FlipBox::new(config.links, message_id, now);
@@ -212,7 +210,6 @@ impl Kernel {
             flip,
             secret: config.secret,
             entropy: config.entropy,
-            has_links,
             processes: BTreeMap::new(),
             addresses: BTreeMap::new(),
             departed: BTreeMap::new(),
@@ -325,11 +322,17 @@ impl Kernel {
         self.flip.poll_transmit(now)
     }
 
-    /// The next packet to send; [`Transmit::bulk`] only to locations that are `ready` for it.
+    /// One more link of this host, from now on.
+    pub fn add_link(&mut self, now: Instant, config: LinkConfig) -> LinkId {
+        self.flip.add_link(now, config)
+    }
+
+    /// The next packet to send; [`Transmit::bulk`] only to locations that are `ready` for it: it says how many bytes a
+    /// packet may have that goes there now, `None` for none.
     pub fn poll_transmit_where(
         &mut self,
         now: Instant,
-        ready: impl FnMut(LinkId, &Location) -> bool,
+        ready: impl FnMut(LinkId, &Location) -> Option<usize>,
     ) -> Option<Transmit> {
         self.flip.poll_transmit_where(now, ready)
     }
@@ -347,7 +350,7 @@ impl Kernel {
     /// Counters and tables, a line each, for `std_status`.
     pub fn status(&self) -> String {
         let flip = self.flip.counters();
-        let rows: [(&str, u64); 19] = [
+        let rows: [(&str, u64); 21] = [
             ("processes", self.processes.len() as u64),
             ("ports", self.ports.len() as u64),
             ("requests under way", self.requests.len() as u64),
@@ -365,6 +368,8 @@ impl Kernel {
             ("packets in", flip.packets_in),
             ("packets out", flip.packets_out),
             ("packets dropped", flip.dropped),
+            ("packets passed on", flip.forwarded),
+            ("packets sent back", flip.returned),
             ("address searches", flip.locates),
             ("messages undelivered", flip.undelivered),
         ];

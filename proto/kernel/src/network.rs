@@ -36,18 +36,18 @@ impl Kernel {
     pub(crate) fn pump(&mut self, now: Instant) {
         while let Some(event) = self.flip.poll_event() {
             match event {
-                flip::Event::Message { to, from, payload, total, .. } if self.endpoints.owns(to) => {
-                    self.handle_datagram(now, to, from, payload, total);
+                flip::Event::Message { to, from, head, data, total, .. } if self.endpoints.owns(to) => {
+                    self.handle_datagram(now, to, from, &head, data, total);
                 }
-                flip::Event::Message { to, from, payload, total, whole } => {
-                    let complete = payload.len() == total;
-                    if let Some(packet) = Packet::parse(payload) {
+                flip::Event::Message { to, from, head, data, total, whole } => {
+                    let complete = head.len() + data.len() == total;
+                    if let Some(packet) = Packet::parse(&head, data) {
                         self.handle_message(now, to, from, packet, Arrived { complete, whole });
                     }
                 }
                 flip::Event::Broadcast { from, payload } => self.handle_broadcast(now, from, &payload),
-                flip::Event::Undelivered { from, to, payload, reason } => {
-                    self.handle_undelivered(now, from, to, &payload, reason);
+                flip::Event::Undelivered { from, to, head, reason } => {
+                    self.handle_undelivered(now, from, to, &head, reason);
                 }
             }
         }
@@ -55,7 +55,7 @@ impl Kernel {
 
     /// Begins a search for a port, unless one is going on or there is nowhere to search.
     pub(crate) fn search(&mut self, now: Instant, port: PutPort) {
-        if self.has_links && !self.locates.contains_key(&port) && self.searchers(port).next().is_some() {
+        if self.flip.has_links() && !self.locates.contains_key(&port) && self.searchers(port).next().is_some() {
             self.counters.locates += 1;
             self.locates.insert(port, PortLocate { ring: 0, interval: LOCATE_INTERVAL, next: now });
             self.locate_again(now, port);
@@ -91,7 +91,11 @@ impl Kernel {
     pub(crate) fn clients_timeout(&mut self, now: Instant, id: ProcessId) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.clients_timer = None;
-        for (to, packet) in process.clients.handle_timeout(now) {
+        let answers = process.clients.handle_timeout(now);
+        for client in process.clients.take_doubts() {
+            self.flip.doubt(client);
+        }
+        for (to, packet) in answers {
             if !self.still_leaving(now, id, to, &packet) {
                 self.send(now, id, to, packet);
             }
@@ -273,7 +277,7 @@ impl Kernel {
         let client = (from, header.from);
         let process = self.processes.get_mut(&id).expect("the caller found it");
         process.clients.accept(now, client, header.tid, false);
-        if let Some((to, packet)) = process.clients.reply(now, client, header.tid, &too_large()) {
+        if let Some((to, packet)) = process.clients.reply(now, client, header.tid, too_large()) {
             self.send(now, id, to, packet);
         }
         self.rearm_clients(id);
@@ -298,17 +302,20 @@ impl Kernel {
         now: Instant,
         from: Address,
         to: Address,
-        payload: &[u8],
+        head: &[u8],
         reason: Undelivered,
     ) {
-        if self.datagram_undelivered(to, payload) {
+        if self.datagram_undelivered(to, head) {
             return;
         }
         let Some(&id) = self.addresses.get(&from) else { return };
-        let Some((header, _, _)) = RpcHeader::parse(payload) else { return };
+        let Some((header, _, _)) = RpcHeader::parse(head) else { return };
         let about_reply = header.kind == RpcKind::Reply || header.flags & rpc_flag::REPLY != 0;
         if about_reply {
-            if let Some(process) = self.processes.get_mut(&id) {
+            // Without a way the client may still be there: the next question about the reply looks for it.
+            if reason != Undelivered::NoRoute
+                && let Some(process) = self.processes.get_mut(&id)
+            {
                 process.clients.client_gone((to, header.dest), header.tid);
                 self.rearm_clients(id);
             }
@@ -319,6 +326,7 @@ impl Kernel {
         }
         self.with_remote(now, id, Slot(header.from), |trans| match reason {
             Undelivered::NotHere => trans.not_here(now, to, header.kind, header.tid),
+            Undelivered::NoRoute => trans.no_route(now, to, header.tid),
             Undelivered::Untrusted => trans.untrusted(to, header.tid),
         });
     }

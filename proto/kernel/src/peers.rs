@@ -4,7 +4,7 @@
 //! a message that is arriving, or still leaving, says ALIVE, and nobody asks about what has not left yet. So no message
 //! is sent twice because it is large, and silence always means loss or death.
 
-use amoeba_flip::{LinkId, Location};
+use amoeba_flip::{LinkId, Location, Payload};
 use amoeba_rpc::emit;
 use amoeba_threads::Instant;
 use amoeba_wire::packet::{Address, RpcHeader, RpcKind, rpc_flag};
@@ -87,9 +87,9 @@ impl Kernel {
         now: Instant,
         id: ProcessId,
         to: Address,
-        question: &[u8],
+        question: &Payload,
     ) -> bool {
-        let Some((asked, _, _)) = RpcHeader::parse(question) else { return false };
+        let Some((asked, _, _)) = RpcHeader::parse(question.head()) else { return false };
         let Some(process) = self.processes.get_mut(&id) else { return false };
         let reply = |front: &[u8]| is_of(front, RpcKind::Reply, asked.tid, 0, asked.dest);
         let leaving = self.flip.leaving(process.address, to, reply);

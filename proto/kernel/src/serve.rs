@@ -132,7 +132,7 @@ impl Kernel {
                 if reply.data.len() > amoeba_wire::DATA_SIZE_MAX {
                     reply = Message::status(Status::STD_OVERFLOW);
                 }
-                let answer = state.clients.reply(now, client, tid, &reply);
+                let answer = state.clients.reply(now, client, tid, reply);
                 self.rearm_clients(server);
                 if let Some((to, packet)) = answer {
                     self.bound_replies(now, server, client, packet.len());

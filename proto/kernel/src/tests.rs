@@ -36,7 +36,7 @@ const GET: [u8; 6] = *b"secret";
 impl Net {
     fn new(count: usize) -> Net {
         let links = if count > 1 {
-            vec![LinkConfig { packet_size_max: 1498, weight: 3, trusted: true }]
+            vec![LinkConfig { packet_size_max: 1498, weight: 3, trusted: true, repairs: false }]
         } else {
             Vec::new()
         };
@@ -77,10 +77,10 @@ impl Net {
                         continue;
                     }
                     for to in 0..self.kernels.len() {
-                        let wanted = transmit.to.as_ref().is_none_or(|location| location.0 == [to as u8]);
+                        let wanted = transmit.to.as_ref().is_none_or(|location| location.as_bytes() == [to as u8]);
                         if to != from && wanted {
-                            let source = Location(vec![from as u8]);
-                            self.kernels[to].handle_packet(self.now, LinkId(0), &source, &transmit.packet);
+                            let source = Location::new(&[from as u8]);
+                            self.kernels[to].handle_packet(self.now, LinkId(0), &source, &transmit.packet.to_vec());
                         }
                     }
                 }
@@ -108,13 +108,13 @@ impl Net {
                 idle = true;
                 for (from, left) in left.iter_mut().enumerate() {
                     let now = self.now;
-                    while let Some(transmit) = self.kernels[from].poll_transmit_where(now, |_, _| *left > 0) {
+                    while let Some(transmit) = self.kernels[from].poll_transmit_where(now, |_, _| (*left > 0).then_some(1498)) {
                         idle = false;
                         *left -= usize::from(transmit.bulk);
                         bulk += usize::from(transmit.bulk);
                         let to = 1 - from;
-                        let source = Location(vec![from as u8]);
-                        self.kernels[to].handle_packet(now, LinkId(0), &source, &transmit.packet);
+                        let source = Location::new(&[from as u8]);
+                        self.kernels[to].handle_packet(now, LinkId(0), &source, &transmit.packet.to_vec());
                     }
                     while let Some(event) = self.kernels[from].poll_event() {
                         self.events[from].push_back(event);
@@ -174,7 +174,7 @@ impl Net {
 
 /// The type byte of the RPC header in a FLIP packet.
 fn rpc_kind(transmit: &Transmit) -> u8 {
-    transmit.packet.get(40 + 14).copied().unwrap_or(0)
+    transmit.packet.front().get(40 + 14).copied().unwrap_or(0)
 }
 
 const LOST: Result<Vec<u8>, Error> = Err(Error::MaybeExecuted(Status::RPC_FAILURE));
@@ -361,13 +361,13 @@ fn a_refused_request_is_refused_for_ever() {
     net.run(250, |transmit| {
         let request = rpc_kind(transmit) == 3;
         if request && copies.is_empty() {
-            copies.push(transmit.packet.clone());
+            copies.push(transmit.packet.to_vec());
             return false; // this copy is late, the questions about it are not
         }
         !request
     });
     let now = net.now;
-    net.kernels[1].handle_packet(now, LinkId(0), &Location(vec![0]), &copies[0]);
+    net.kernels[1].handle_packet(now, LinkId(0), &Location::new(&[0]), &copies[0]);
     net.run(0, |_| true);
     assert!(net.events[1].is_empty(), "the server had said that it would never execute it");
     net.run(2000, |_| true);
@@ -462,7 +462,7 @@ fn a_copy_that_comes_after_the_servers_death_does_not_make_it_never_executed() {
     let mut copy = Vec::new();
     net.run(1, |transmit| {
         if rpc_kind(transmit) == 3 {
-            copy = transmit.packet.clone();
+            copy = transmit.packet.to_vec();
         }
         true
     });
@@ -470,7 +470,7 @@ fn a_copy_that_comes_after_the_servers_death_does_not_make_it_never_executed() {
     let now = net.now;
     net.kernels[1].detach(now, server);
     net.run(0, |_| false); // the word of its death is lost
-    net.kernels[1].handle_packet(now, LinkId(0), &Location(vec![0]), &copy);
+    net.kernels[1].handle_packet(now, LinkId(0), &Location::new(&[0]), &copy);
     net.run(10, |_| true);
     assert_eq!(net.reply(0), LOST);
 }
@@ -484,15 +484,15 @@ fn a_kernel_that_has_just_started_keeps_silent_about_its_earlier_life() {
     let mut copy = Vec::new();
     net.run(1, |transmit| {
         if rpc_kind(transmit) == 3 {
-            copy = transmit.packet.clone();
+            copy = transmit.packet.to_vec();
         }
         true
     });
     net.request(1);
-    let links = vec![LinkConfig { packet_size_max: 1498, weight: 3, trusted: true }];
+    let links = vec![LinkConfig { packet_size_max: 1498, weight: 3, trusted: true, repairs: false }];
     net.kernels[1] = Net::kernel(77, links, net.now);
     let now = net.now;
-    net.kernels[1].handle_packet(now, LinkId(0), &Location(vec![0]), &copy);
+    net.kernels[1].handle_packet(now, LinkId(0), &Location::new(&[0]), &copy);
     net.run(20_000, |_| true);
     assert_eq!(net.reply(0), LOST);
 }
@@ -567,9 +567,9 @@ fn the_loss_of_a_host_ends_at_once_what_is_under_way_there_and_nothing_else() {
     let elsewhere = net.kernels[0].put_port(&GetPort::from_bytes(*b"nobody"));
     net.trans(0, searching, elsewhere, b"searches".to_vec());
     let now = net.now;
-    net.kernels[0].peer_lost(now, LinkId(0), &Location(vec![2]));
+    net.kernels[0].peer_lost(now, LinkId(0), &Location::new(&[2]));
     assert!(net.kernels[0].poll_event().is_none(), "nothing was under way there");
-    net.kernels[0].peer_lost(now, LinkId(0), &Location(vec![1]));
+    net.kernels[0].peer_lost(now, LinkId(0), &Location::new(&[1]));
     net.run(0, |_| true);
     assert_eq!(net.reply(0), LOST);
     assert!(net.events[0].is_empty(), "who still searches goes on");
@@ -596,7 +596,7 @@ fn a_client_whose_host_was_lost_only_for_a_while_hears_the_truth() {
     net.answer(1, server, request, b"kept".to_vec());
     net.run(0, |_| false); // the reply is lost
     let now = net.now;
-    net.kernels[1].peer_lost(now, LinkId(0), &Location(vec![0]));
+    net.kernels[1].peer_lost(now, LinkId(0), &Location::new(&[0]));
     net.run(5000, |_| true);
     assert_eq!(net.reply(0), LOST, "executed, and the reply was not kept");
 }
@@ -688,7 +688,7 @@ fn no_packets_panic() {
                 *kind = 1 + *kind % 11;
             }
             let now = net.now;
-            net.kernels[1].handle_packet(now, LinkId(0), &Location(vec![0]), &packet);
+            net.kernels[1].handle_packet(now, LinkId(0), &Location::new(&[0]), &packet);
         }
         net.run(300, |_| true);
     });

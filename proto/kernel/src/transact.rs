@@ -1,6 +1,7 @@
 //! The client side: starting transactions, finding servers, ending.
 
 use amoeba_cap::PutPort;
+use amoeba_flip::Payload;
 use amoeba_rpc::{Action, RemoteTrans};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
@@ -186,6 +187,7 @@ impl Kernel {
         for action in actions {
             match action {
                 Action::Send(to, packet) => self.send(now, process, to, packet),
+                Action::Doubt(server) => self.flip.doubt(server),
                 Action::Forget(server) => self.cache.remove(port, server),
                 Action::Locate => {}
                 Action::Done(result) => done = Some(result),
@@ -224,7 +226,7 @@ impl Kernel {
     }
 
     /// Sends an RPC packet of a process of this host. Only requests and replies must stay on trusted networks.
-    pub(crate) fn send(&mut self, now: Instant, process: ProcessId, to: Address, packet: Vec<u8>) {
+    pub(crate) fn send(&mut self, now: Instant, process: ProcessId, to: Address, packet: Payload) {
         let Some(from) = self.address(process) else { return };
         let secure = packet.len() >= amoeba_rpc::HEADERS_SIZE;
         self.flip.unicast(now, from, to, packet, secure, ANSWER_LOCATE_TIMEOUT);

@@ -46,6 +46,11 @@ impl PortCache {
         chosen
     }
 
+    /// The servers that are known for a port, none of them used by asking.
+    pub fn servers(&self, port: PutPort) -> &[Server] {
+        self.entries.get(&port).map_or(&[], |entry| &entry.servers)
+    }
+
     /// A server answered.
     pub fn insert(&mut self, port: PutPort, server: Server) {
         if !self.entries.contains_key(&port) && self.entries.len() >= CACHE_MAX {

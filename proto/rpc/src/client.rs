@@ -9,17 +9,19 @@
 //!                   ended ◄─────────────────────────────┘
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use amoeba_cap::PutPort;
+use amoeba_flip::Payload;
 use amoeba_threads::Instant;
-use amoeba_wire::Status;
 use amoeba_wire::packet::{Address, RpcHeader, RpcKind, rpc_flag};
+use amoeba_wire::{Header, Status};
 use amoeba_world::{Error, Message};
 
 use crate::message::emit;
 use crate::{
-    ENQUIRE_INTERVAL, ENQUIRES_MAX, RECEIVED_MAX, REFUSED_WAIT, REFUSED_WAIT_MAX, SERVE_TIMEOUT,
+    DOUBT_AFTER, ENQUIRE_INTERVAL, ENQUIRES_MAX, RECEIVED_MAX, REFUSED_WAIT, REFUSED_WAIT_MAX, SERVE_TIMEOUT,
     SERVE_TIMEOUT_MAX, Server, UNANSWERED_MIN,
 };
 
@@ -27,7 +29,9 @@ use crate::{
 #[derive(Debug, PartialEq)]
 pub enum Action {
     /// Send these bytes to that process.
-    Send(Address, Vec<u8>),
+    Send(Address, Payload),
+    /// Nothing is heard from that process: look for another way there.
+    Doubt(Address),
     /// That process does not serve the port (any more): forget that it did.
     Forget(Address),
     /// Look for a server from [`RemoteTrans::timeout`] on.
@@ -49,7 +53,8 @@ enum Phase {
 /// See the module's head.
 #[derive(Debug)]
 pub struct RemoteTrans {
-    request: Message,
+    request: Header,
+    data: Arc<Vec<u8>>,
     kid: [u8; 8],
     slot: u16,
     locate_deadline: Instant,
@@ -73,7 +78,8 @@ impl RemoteTrans {
     ) -> RemoteTrans {
         let phase = Phase::Locating;
         RemoteTrans {
-            request,
+            request: request.header,
+            data: Arc::new(request.data),
             kid,
             slot,
             locate_deadline,
@@ -87,7 +93,7 @@ impl RemoteTrans {
 
     /// The port it is for.
     pub fn port(&self) -> PutPort {
-        self.request.header.port
+        self.request.port
     }
 
     /// Bytes of the largest reply its client takes.
@@ -130,7 +136,8 @@ impl RemoteTrans {
 
     /// The request, to be given to a server on this host instead.
     pub fn into_request(self) -> Message {
-        self.request
+        let data = Arc::try_unwrap(self.data).unwrap_or_else(|shared| (*shared).clone());
+        Message { header: self.request, data }
     }
 
     /// A server was found: send it the request as transaction `tid`, which no other had.
@@ -143,7 +150,7 @@ impl RemoteTrans {
             dest: server.round_trip,
             ..self.control(RpcKind::Request, 0, tid)
         };
-        Action::Send(server.address, emit(&header, Some(&self.request)))
+        Action::Send(server.address, emit(&header, Some((&self.request, &self.data))))
     }
 
     /// A packet for this slot arrived from `from`.
@@ -188,6 +195,18 @@ impl RemoteTrans {
                 }
             }
             Phase::Working { server, tid, .. } if server == to && tid == tid_back => self.lost(server),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A host on the way to the server knew no way on, and a copy of what came back may have gone another way: asks at
+    /// once whether the request is there, if it was never asked before. Otherwise the next question will tell.
+    pub fn no_route(&mut self, now: Instant, to: Address, tid_back: u32) -> Vec<Action> {
+        match self.phase {
+            Phase::Sent { server, tid, received: 0 } if server == to && tid == tid_back => {
+                self.timeout = now;
+                self.handle_timeout(now)
+            }
             _ => Vec::new(),
         }
     }
@@ -261,13 +280,13 @@ impl RemoteTrans {
                 self.phase = Phase::Sent { server, tid, received: received + 1 };
                 self.timeout = now + (SERVE_TIMEOUT * (1 << received.min(3))).min(SERVE_TIMEOUT_MAX);
                 let header = self.control(RpcKind::Received, rpc_flag::REQUEST, tid);
-                vec![Action::Send(server, emit(&header, None))]
+                ask(server, emit(&header, None), received)
             }
             Phase::Working { server, tid, enquiries } => {
                 self.phase = Phase::Working { server, tid, enquiries: enquiries + 1 };
                 self.timeout = now + ENQUIRE_INTERVAL;
                 let header = self.control(RpcKind::Enquire, 0, tid);
-                vec![Action::Send(server, emit(&header, None))]
+                ask(server, emit(&header, None), enquiries)
             }
         }
     }
@@ -305,4 +324,10 @@ impl RemoteTrans {
     fn control(&self, kind: RpcKind, flags: u8, tid: u32) -> RpcHeader {
         RpcHeader { kid: self.kid, port: PutPort::NULL, kind, flags, tid, dest: 0, from: self.slot }
     }
+}
+
+/// One more question, after `unanswered` others; the second unanswered one may have gone the wrong way.
+fn ask(server: Address, question: Payload, unanswered: u32) -> Vec<Action> {
+    let doubt = (unanswered == DOUBT_AFTER).then_some(Action::Doubt(server));
+    doubt.into_iter().chain([Action::Send(server, question)]).collect()
 }

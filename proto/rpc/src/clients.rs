@@ -2,21 +2,22 @@
 //! is acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use amoeba_cap::PutPort;
-use amoeba_flip::PACKET_LIFE_MAX;
+use amoeba_flip::{PACKET_LIFE_MAX, Payload};
 use amoeba_threads::Instant;
 use amoeba_wire::packet::{Address, RpcHeader, RpcKind, rpc_flag};
 use amoeba_world::Message;
 
 use crate::message::emit;
-use crate::{CLIENTS_MAX, DUPLICATE_LIFE, REPLY_TIMEOUT, REPLY_TRIES_MAX};
+use crate::{CLIENTS_MAX, DOUBT_AFTER, DUPLICATE_LIFE, REPLY_TIMEOUT, REPLY_TRIES_MAX};
 
 /// A client thread: its process and its slot in it.
 pub type ClientKey = (Address, u16);
 
 /// A packet to send back to a client process.
-pub type Answer = (Address, Vec<u8>);
+pub type Answer = (Address, Payload);
 
 /// What to do with a request that arrived.
 #[derive(Debug, PartialEq)]
@@ -34,7 +35,7 @@ enum State {
     /// Waiting for a server thread, or being executed.
     Accepted,
     /// Executed; the reply is kept until it is acknowledged.
-    Replied { packet: Vec<u8>, tries: u32, next: Instant },
+    Replied { packet: Payload, tries: u32, next: Instant },
     /// Executed, and nothing is kept.
     Over,
 }
@@ -58,6 +59,8 @@ pub struct Clients {
     /// still come. New clients are refused for as long, with tombstones where there is room, so that no copy slips in.
     full_until: Option<Instant>,
     sweep: Option<Instant>,
+    /// Clients that do not say whether they have their replies.
+    doubts: Vec<Address>,
 }
 
 impl Clients {
@@ -120,13 +123,13 @@ impl Clients {
     }
 
     /// The reply to an accepted request. `None` when the client has gone on to something else.
-    pub fn reply(&mut self, now: Instant, key: ClientKey, tid: u32, reply: &Message) -> Option<Answer> {
+    pub fn reply(&mut self, now: Instant, key: ClientKey, tid: u32, reply: Message) -> Option<Answer> {
         let record = self.records.get_mut(&key).filter(|record| record.tid == tid)?;
         if !matches!(record.state, State::Accepted) {
             return None;
         }
         let header = RpcHeader { dest: key.1, ..blank(RpcKind::Reply, 0, tid) };
-        let packet = emit(&header, Some(reply));
+        let packet = emit(&header, Some((&reply.header, &Arc::new(reply.data))));
         let next = now + REPLY_TIMEOUT;
         self.put(now, key, tid, State::Replied { packet: packet.clone(), tries: 0, next });
         Some((key.0, packet))
@@ -196,6 +199,12 @@ impl Clients {
             self.sweep = (!self.records.is_empty()).then_some(now + DUPLICATE_LIFE / 4);
         }
         answers
+    }
+
+    /// The clients to which another way is to be looked for, because they did not answer what [`Clients::handle_timeout`]
+    /// asked.
+    pub fn take_doubts(&mut self) -> Vec<Address> {
+        std::mem::take(&mut self.doubts)
     }
 
     /// When [`Clients::handle_timeout`] is to be called next.
@@ -298,6 +307,9 @@ impl Clients {
             return None;
         }
         *tries += 1;
+        if *tries == DOUBT_AFTER {
+            self.doubts.push(key.0);
+        }
         *next = now + REPLY_TIMEOUT * (1 << (*tries).min(2));
         self.unacknowledged.insert((*next, key));
         let header = RpcHeader { dest: key.1, ..blank(RpcKind::Received, rpc_flag::REPLY, tid) };
@@ -357,7 +369,7 @@ fn nak(key: &ClientKey, tid: u32) -> Answer {
     (key.0, control(RpcKind::Nak, rpc_flag::REQUEST, key, tid))
 }
 
-fn control(kind: RpcKind, flags: u8, key: &ClientKey, tid: u32) -> Vec<u8> {
+fn control(kind: RpcKind, flags: u8, key: &ClientKey, tid: u32) -> Payload {
     emit(&RpcHeader { dest: key.1, ..blank(kind, flags, tid) }, None)
 }
 
@@ -371,7 +383,7 @@ mod tests {
     fn asked(clients: &mut Clients, number: u8) -> Option<RpcKind> {
         let key = (Address([number; 8]), 0);
         let answer = clients.handle_control(Instant::default(), key.0, &blank(RpcKind::Received, 0, 1));
-        answer.and_then(|(_, packet)| RpcHeader::parse(&packet).map(|(header, _, _)| header.kind))
+        answer.and_then(|(_, packet)| RpcHeader::parse(packet.head()).map(|(header, _, _)| header.kind))
     }
 
     #[test]
@@ -381,7 +393,7 @@ mod tests {
             let key = (Address([number; 8]), 0);
             clients.accept(now, key, 1, false);
             let reply = Message { data: vec![0; 1000], ..Message::status(Status::STD_OK) };
-            assert!(clients.reply(now, key, 1, &reply).is_some());
+            assert!(clients.reply(now, key, 1, reply).is_some());
         }
         let each = 1000 + crate::HEADERS_SIZE;
         assert_eq!(clients.kept_size(), 4 * each);
@@ -405,7 +417,7 @@ mod tests {
             }
             Verdict::Known(answer) => {
                 let (_, packet) = answer.expect("whoever is refused hears it");
-                RpcHeader::parse(&packet).map(|(header, _, _)| header.kind)
+                RpcHeader::parse(packet.head()).map(|(header, _, _)| header.kind)
             }
         }
     }

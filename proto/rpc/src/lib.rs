@@ -40,6 +40,8 @@ pub const SERVE_TIMEOUT: Duration = Duration::from_millis(200);
 pub const SERVE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 /// RECEIVEDs that may stay unanswered before a transaction fails: after 3.6 s and a round trip of at most a second.
 pub const RECEIVED_MAX: u32 = 5;
+/// Questions to a server that stay unanswered before another way to it is looked for.
+pub const DOUBT_AFTER: u32 = 2;
 /// Time between two ENQUIREs while a server works.
 pub const ENQUIRE_INTERVAL: Duration = Duration::from_millis(600);
 /// ENQUIREs that may stay unanswered: a dead host fails its transactions within 5 s.

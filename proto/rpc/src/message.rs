@@ -1,11 +1,12 @@
 //! RPC packets: the protocol header, and for requests and replies the transaction header and the data.
 
-use amoeba_cap::PutPort;
-use amoeba_wire::packet::{RPC_HEADER_SIZE, RpcHeader, RpcKind};
-use amoeba_wire::{HEADER_SIZE, Header};
-use amoeba_world::Message;
+use std::sync::Arc;
 
-use crate::HEADERS_SIZE;
+use amoeba_cap::PutPort;
+use amoeba_flip::{Head, Payload};
+use amoeba_wire::Header;
+use amoeba_wire::packet::{RPC_HEADER_SIZE, RpcHeader, RpcKind};
+use amoeba_world::Message;
 
 /// What a FLIP broadcast of RPC begins with: its protocol number, big-endian.
 pub const LOCATE_HEADER: [u8; 4] = [0, 0, 0, 1];
@@ -20,30 +21,28 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// The packet in these bytes, which are a FLIP message or its beginning; `None` for anything else.
-    pub fn parse(mut payload: Vec<u8>) -> Option<Packet> {
-        let (header, rest, big_endian) = RpcHeader::parse(&payload)?;
+    /// The packet that begins with `head`; `data`, which follows it, is not moved. `None` for anything else.
+    pub fn parse(head: &Head, data: Vec<u8>) -> Option<Packet> {
+        let (header, rest, big_endian) = RpcHeader::parse(head)?;
         let carries = matches!(header.kind, RpcKind::Request | RpcKind::Reply);
         if !carries {
             return Some(Packet { header, message: None });
         }
-        let bytes: &[u8; HEADER_SIZE] = rest.first_chunk()?;
-        let inner = Header::from_bytes(bytes, big_endian);
-        payload.drain(..HEADERS_SIZE);
-        Some(Packet { header, message: Some(Message { header: inner, data: payload }) })
+        let inner = Header::from_bytes(rest.first_chunk()?, big_endian);
+        Some(Packet { header, message: Some(Message { header: inner, data }) })
     }
 }
 
-/// The bytes of a packet.
-pub fn emit(header: &RpcHeader, message: Option<&Message>) -> Vec<u8> {
-    let data = message.map_or(&[][..], |message| &message.data);
-    let mut bytes = Vec::with_capacity(HEADERS_SIZE + data.len());
-    bytes.extend_from_slice(&header.to_bytes());
-    if let Some(message) = message {
-        bytes.extend_from_slice(&message.header.to_bytes(true));
-        bytes.extend_from_slice(data);
+/// A packet; a request or reply with its transaction header and the data, which it shares.
+pub fn emit(header: &RpcHeader, message: Option<(&Header, &Arc<Vec<u8>>)>) -> Payload {
+    let mut head = Head::new(&header.to_bytes());
+    match message {
+        None => Payload::bare(head),
+        Some((inner, data)) => {
+            head.push(&inner.to_bytes(true));
+            Payload::new(head, data)
+        }
     }
-    bytes
 }
 
 /// A LOCATE for `port`, with the time it was sent in milliseconds, as the payload of a FLIP broadcast.
