@@ -68,6 +68,15 @@ impl<T> Outward<T> {
         }
     }
 
+    /// Forgets every packet and begins to count from 0 again. What is known of the way is kept.
+    pub fn restart(&mut self) {
+        self.slots.clear();
+        self.order.clear();
+        self.lost.clear();
+        (self.first, self.flying_size, self.flying_count) = (0, 0, 0);
+        (self.silent, self.deadline) = (0, None);
+    }
+
     /// Whether another packet may be sent.
     pub fn is_open(&self) -> bool {
         self.lost.is_empty() && self.has_room() && (self.slots.len() as u64) < NUMBERS_MAX

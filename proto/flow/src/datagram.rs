@@ -1,0 +1,160 @@
+//! The datagrams of a flow, as they are before they are sealed. `docs/flows.md` has the picture.
+
+use amoeba_rpc::HEADERS_SIZE;
+use amoeba_wire::packet::{RPC_HEADER_SIZE, RpcHeader};
+use amoeba_wire::{DATA_SIZE_MAX, HEADER_SIZE, Header, Malformed, Reader};
+use amoeba_world::Message;
+
+use crate::bulk::Ack;
+
+/// Bytes before the part of the message in a PIECE.
+pub(crate) const PIECE_HEAD_SIZE: usize = 17;
+
+const PACKET: u8 = 1;
+const PIECE: u8 = 2;
+const ACK: u8 = 3;
+const PING: u8 = 4;
+const PONG: u8 = 5;
+
+/// A datagram as it means.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Datagram<'a> {
+    /// An RPC packet; a request or reply is whole in it.
+    Packet { header: RpcHeader, inner: Option<Header>, data: &'a [u8] },
+    /// A part of a large request or reply.
+    Piece { number: u64, tid: u32, offset: usize, total: usize, bytes: &'a [u8] },
+    /// Which pieces of a message have arrived.
+    Ack { tid: u32, ack: Ack<'a> },
+    /// Is the flow open?
+    Ping { nonce: u64 },
+    /// It is.
+    Pong { nonce: u64 },
+}
+
+impl<'a> Datagram<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Datagram<'a>, Malformed> {
+        let mut reader = Reader::new(bytes);
+        match reader.get_u8()? {
+            PACKET => {
+                let (header, rest, big_endian) = RpcHeader::parse(reader.rest()).ok_or(Malformed)?;
+                let Some((inner, data)) = rest.split_first_chunk::<HEADER_SIZE>() else {
+                    return if rest.is_empty() {
+                        Ok(Datagram::Packet { header, inner: None, data: &[] })
+                    } else {
+                        Err(Malformed)
+                    };
+                };
+                Ok(Datagram::Packet { header, inner: Some(Header::from_bytes(inner, big_endian)), data })
+            }
+            PIECE => {
+                let number = reader.get_u32()?.into();
+                let (tid, offset, total) = (reader.get_u32()?, size(&mut reader)?, size(&mut reader)?);
+                let bytes = reader.rest();
+                let fits = offset.checked_add(bytes.len()).is_some_and(|end| end <= total);
+                let whole_headers =
+                    if offset == 0 { bytes.len() >= HEADERS_SIZE } else { offset >= HEADERS_SIZE };
+                if !fits || bytes.is_empty() || !whole_headers || total > HEADERS_SIZE + DATA_SIZE_MAX {
+                    return Err(Malformed);
+                }
+                Ok(Datagram::Piece { number, tid, offset, total, bytes })
+            }
+            ACK => Ok(Datagram::Ack { tid: reader.get_u32()?, ack: Ack::parse(reader.rest())? }),
+            PING => Ok(Datagram::Ping { nonce: nonce(reader)? }),
+            PONG => Ok(Datagram::Pong { nonce: nonce(reader)? }),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+fn size(reader: &mut Reader<'_>) -> Result<usize, Malformed> {
+    usize::try_from(reader.get_u32()?).map_err(|_| Malformed)
+}
+
+fn nonce(mut reader: Reader<'_>) -> Result<u64, Malformed> {
+    let nonce = reader.get_u64()?;
+    if reader.rest().is_empty() { Ok(nonce) } else { Err(Malformed) }
+}
+
+/// What a message begins with: both headers.
+pub(crate) fn headers(header: &RpcHeader, inner: &Header) -> [u8; HEADERS_SIZE] {
+    let mut bytes = [0; HEADERS_SIZE];
+    bytes[..RPC_HEADER_SIZE].copy_from_slice(&header.to_bytes());
+    bytes[RPC_HEADER_SIZE..].copy_from_slice(&inner.to_bytes(true));
+    bytes
+}
+
+/// Both headers of a message.
+pub(crate) fn parse_headers(bytes: &[u8; HEADERS_SIZE]) -> Option<(RpcHeader, Header)> {
+    let (header, rest, big_endian) = RpcHeader::parse(bytes)?;
+    Some((header, Header::from_bytes(rest.first_chunk()?, big_endian)))
+}
+
+/// Whether a message fits into one datagram of `size` bytes.
+pub(crate) fn is_small(message: &Message, size: usize) -> bool {
+    1 + HEADERS_SIZE + message.data.len() <= size
+}
+
+/// What a datagram with a message, or with the RPC packet of these bytes, begins with.
+pub(crate) const PACKET_KIND: [u8; 1] = [PACKET];
+
+pub(crate) fn piece_head(number: u64, tid: u32, offset: usize, total: usize) -> [u8; PIECE_HEAD_SIZE] {
+    let mut head = [PIECE; PIECE_HEAD_SIZE];
+    let four = |value: usize| u32::try_from(value).expect("messages are below 2^32 bytes").to_le_bytes();
+    head[1..5].copy_from_slice(&four(number as usize));
+    head[5..9].copy_from_slice(&tid.to_le_bytes());
+    head[9..13].copy_from_slice(&four(offset));
+    head[13..].copy_from_slice(&four(total));
+    head
+}
+
+pub(crate) fn ack_head(tid: u32) -> [u8; 5] {
+    let [a, b, c, d] = tid.to_le_bytes();
+    [ACK, a, b, c, d]
+}
+
+pub(crate) fn ping(nonce: u64, answer: bool) -> [u8; 9] {
+    let mut bytes = [if answer { PONG } else { PING }; 9];
+    bytes[1..].copy_from_slice(&nonce.to_le_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use amoeba_cap::PutPort;
+    use amoeba_wire::packet::RpcKind;
+
+    use super::*;
+
+    #[test]
+    fn datagrams_are_these_bytes() {
+        let bytes = [&piece_head(2, 3, 1000, 2000)[..], b"data"].concat();
+        assert_eq!(bytes, b"\x02\x02\0\0\0\x03\0\0\0\xe8\x03\0\0\xd0\x07\0\0data");
+        let piece = Datagram::Piece { number: 2, tid: 3, offset: 1000, total: 2000, bytes: b"data" };
+        assert_eq!(Datagram::parse(&bytes), Ok(piece));
+        assert_eq!(Datagram::parse(&ping(7, false)), Ok(Datagram::Ping { nonce: 7 }));
+        assert_eq!(ping(7, true), *b"\x05\x07\0\0\0\0\0\0\0");
+        let ack = [&ack_head(9)[..], &5u64.to_le_bytes(), b"\x01"].concat();
+        assert_eq!(Datagram::parse(&ack), Ok(Datagram::Ack { tid: 9, ack: Ack { next: 5, bits: b"\x01" } }));
+        let header = RpcHeader {
+            kid: [0; 8],
+            port: PutPort::from_bytes([1; 6]),
+            kind: RpcKind::Request,
+            flags: 0,
+            tid: 4,
+            dest: 0,
+            from: 0,
+        };
+        let bytes = [&PACKET_KIND[..], &headers(&header, &Header::NULL), b"x"].concat();
+        let packet = Datagram::Packet { header, inner: Some(Header::NULL), data: b"x" };
+        assert_eq!(Datagram::parse(&bytes), Ok(packet));
+    }
+
+    #[test]
+    fn anything_is_parsed_or_refused() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            if let Ok(Datagram::Piece { offset, total, bytes, .. }) = Datagram::parse(bytes) {
+                assert!(offset + bytes.len() <= total && total <= HEADERS_SIZE + DATA_SIZE_MAX);
+            }
+        });
+    }
+}

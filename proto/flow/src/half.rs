@@ -1,0 +1,329 @@
+//! What both ends of a flow have in common: sealing, small datagrams that wait to be sent, one large message that leaves
+//! and one that arrives.
+
+use std::collections::VecDeque;
+
+use amoeba_rpc::HEADERS_SIZE;
+use amoeba_seal::{SEALED_OVERHEAD, Session};
+use amoeba_threads::Instant;
+use amoeba_wire::Header;
+use amoeba_wire::packet::RpcHeader;
+use amoeba_world::Message;
+
+use crate::bulk::{Ack, Inward, Outward};
+use crate::datagram::{
+    PACKET_KIND, PIECE_HEAD_SIZE, ack_head, headers, is_small, parse_headers, piece_head, ping,
+};
+use crate::{DATAGRAM_SIZE_MIN, SMALL_MAX};
+
+/// A small datagram that waits to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Small {
+    /// An RPC packet without a message.
+    Control(RpcHeader),
+    /// The message of this end, which is whole in one datagram.
+    Message(RpcHeader),
+    Ping(u64),
+    Pong(u64),
+}
+
+/// Where in its message a piece is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    offset: usize,
+    size: usize,
+}
+
+/// A large message that leaves.
+struct Leaving {
+    tid: u32,
+    headers: [u8; HEADERS_SIZE],
+    total: usize,
+    /// What was never sent begins here.
+    next: usize,
+}
+
+/// A large message that arrives.
+struct Arriving {
+    headers: [u8; HEADERS_SIZE],
+    data: Vec<u8>,
+    /// Bytes that have arrived, headers included.
+    arrived: usize,
+}
+
+/// What became of a piece.
+pub(crate) enum Pieced {
+    /// The message is not whole yet, or was before.
+    Part,
+    Whole(RpcHeader, Message),
+    /// Its message is larger than this end takes, or is no message.
+    Unwanted,
+}
+
+/// See the module.
+pub(crate) struct Half {
+    session: Session,
+    /// Bytes that one datagram can seal.
+    size_max: usize,
+    outward: Outward<Piece>,
+    leaving: Option<Leaving>,
+    /// Part of the last message was never sent.
+    has_unsent: bool,
+    inward: Inward,
+    /// The transaction whose pieces `inward` counts.
+    inward_tid: Option<u32>,
+    arriving: Option<Arriving>,
+    small: VecDeque<Small>,
+    scratch: Vec<u8>,
+}
+
+impl Half {
+    pub(crate) fn new(now: Instant, session: Session, datagram_size: usize, window: usize) -> Half {
+        Half {
+            session,
+            size_max: datagram_size.max(DATAGRAM_SIZE_MIN) - SEALED_OVERHEAD,
+            outward: Outward::new(now, window),
+            leaving: None,
+            has_unsent: false,
+            inward: Inward::default(),
+            inward_tid: None,
+            arriving: None,
+            small: VecDeque::with_capacity(SMALL_MAX),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Bytes that one datagram can seal.
+    pub(crate) fn size_max(&self) -> usize {
+        self.size_max
+    }
+
+    /// Opens a datagram in its place.
+    pub(crate) fn open<'a>(&mut self, now: Instant, datagram: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        self.session.open(now, datagram).ok().map(|opened| opened.content)
+    }
+
+    /// Has a small datagram sent; when too many wait, the other end asks for too much and the oldest is dropped.
+    pub(crate) fn send(&mut self, small: Small) {
+        if self.small.len() >= SMALL_MAX {
+            self.small.pop_front();
+        }
+        self.small.push_back(small);
+    }
+
+    /// Has the message of transaction `header.tid` sent, in one datagram or in pieces.
+    pub(crate) fn send_message(&mut self, header: RpcHeader, message: &Message) {
+        self.stop_sending();
+        self.has_unsent = true;
+        if is_small(message, self.size_max) {
+            return self.send(Small::Message(header));
+        }
+        let headers = headers(&header, &message.header);
+        let total = HEADERS_SIZE + message.data.len();
+        self.leaving = Some(Leaving { tid: header.tid, headers, total, next: 0 });
+    }
+
+    /// The message need not be sent any more.
+    pub(crate) fn stop_sending(&mut self) {
+        self.outward.restart();
+        self.leaving = None;
+        self.small.retain(|small| !matches!(small, Small::Message(_)));
+    }
+
+    /// Whether pieces of a message were not acknowledged yet.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Whether part of the last message was never sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.has_unsent
+    }
+
+    /// Timeouts in a row without an acknowledgement of anything new.
+    pub(crate) fn silent(&self) -> u32 {
+        self.outward.silent()
+    }
+
+    /// Some pieces have arrived there; whether these were the last.
+    pub(crate) fn handle_ack(&mut self, now: Instant, tid: u32, ack: &Ack<'_>) -> bool {
+        if self.leaving.as_ref().is_none_or(|leaving| leaving.tid != tid) {
+            return false;
+        }
+        self.outward.handle_ack(now, ack);
+        let over = !self.has_unsent && self.outward.is_empty();
+        if over {
+            self.leaving = None;
+        }
+        over
+    }
+
+    /// Whether pieces of this transaction have arrived.
+    pub(crate) fn is_arriving(&self, tid: u32) -> bool {
+        self.inward_tid == Some(tid) && self.arriving.is_some()
+    }
+
+    /// A piece of a message of transaction `tid`, which this end wants, of at most `data_size_max` bytes of data.
+    pub(crate) fn handle_piece(
+        &mut self,
+        (number, tid): (u64, u32),
+        (offset, total): (usize, usize),
+        bytes: &[u8],
+        data_size_max: usize,
+    ) -> Pieced {
+        if self.inward_tid != Some(tid) {
+            self.inward = Inward::default();
+            self.inward_tid = Some(tid);
+            let wanted = total.checked_sub(HEADERS_SIZE).filter(|size| *size <= data_size_max);
+            self.arriving =
+                wanted.map(|size| Arriving { headers: [0; HEADERS_SIZE], data: vec![0; size], arrived: 0 });
+            if self.arriving.is_none() {
+                return Pieced::Unwanted;
+            }
+        }
+        if !self.inward.arrived(number) {
+            return Pieced::Part;
+        }
+        let Some(arriving) = &mut self.arriving else { return Pieced::Part };
+        if arriving.data.len() + HEADERS_SIZE != total {
+            self.arriving = None; // no honest end changes its mind
+            return Pieced::Unwanted;
+        }
+        let bytes_left = match bytes.split_first_chunk::<HEADERS_SIZE>() {
+            Some((headers, rest)) if offset == 0 => {
+                arriving.headers = *headers;
+                rest
+            }
+            _ => bytes,
+        };
+        let at = offset.saturating_sub(HEADERS_SIZE);
+        arriving.data[at..at + bytes_left.len()].copy_from_slice(bytes_left);
+        arriving.arrived += bytes.len();
+        if arriving.arrived < total {
+            return Pieced::Part;
+        }
+        let arrived = self.arriving.take().expect("it was there just now");
+        match parse_headers(&arrived.headers) {
+            Some((header, inner)) => Pieced::Whole(header, Message { header: inner, data: arrived.data }),
+            None => Pieced::Unwanted,
+        }
+    }
+
+    /// What arrives is not wanted any more.
+    pub(crate) fn stop_receiving(&mut self) {
+        self.arriving = None;
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.outward.handle_timeout(now);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.outward.poll_timeout().filter(|_| self.is_leaving())
+    }
+
+    /// Bytes that are under way, and that may be.
+    pub(crate) fn flight(&self) -> (usize, usize) {
+        (self.outward.flying_size(), self.outward.window())
+    }
+
+    /// Pieces sent again so far.
+    pub(crate) fn sent_again(&self) -> u64 {
+        self.outward.sent_again()
+    }
+
+    /// Appends sealed datagrams to `out`, at most `count_max`, all of the returned size but the last, which may be
+    /// smaller. `message` is what leaves.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        message: Option<&Message>,
+        count_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        while let Some(small) = self.small.pop_front() {
+            if self.seal_small(now, small, message, out).is_some() {
+                return Some(out.len());
+            }
+        }
+        if let Some(tid) = self.inward_tid.filter(|_| self.inward.owed() > 0) {
+            self.scratch.clear();
+            self.scratch.extend_from_slice(&ack_head(tid));
+            self.inward.ack(&mut self.scratch);
+            self.session.seal(now, &[&self.scratch], out).ok()?;
+            return Some(out.len());
+        }
+        self.seal_pieces(now, &message?.data, count_max, out)
+    }
+
+    fn seal_small(
+        &mut self,
+        now: Instant,
+        small: Small,
+        message: Option<&Message>,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        match small {
+            Small::Control(header) => self.session.seal(now, &[&PACKET_KIND, &header.to_bytes()], out),
+            Small::Message(header) => {
+                let Message { header: inner, data } = message?;
+                self.has_unsent = false;
+                self.session.seal(now, &[&PACKET_KIND, &headers(&header, inner), data], out)
+            }
+            Small::Ping(nonce) => self.session.seal(now, &[&ping(nonce, false)], out),
+            Small::Pong(nonce) => self.session.seal(now, &[&ping(nonce, true)], out),
+        }
+        .ok()
+    }
+
+    fn seal_pieces(
+        &mut self,
+        now: Instant,
+        data: &[u8],
+        count_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let leaving = self.leaving.as_mut()?;
+        let piece_size = self.size_max - PIECE_HEAD_SIZE;
+        let mut first = None;
+        for _ in 0..count_max {
+            let again = self.outward.send_again(now).map(|(number, piece)| (number, *piece));
+            let (number, piece) = match again {
+                Some(again) => again,
+                None if leaving.next < leaving.total && self.outward.is_open() => {
+                    let piece =
+                        Piece { offset: leaving.next, size: piece_size.min(leaving.total - leaving.next) };
+                    leaving.next += piece.size;
+                    self.has_unsent = leaving.next < leaving.total;
+                    (self.outward.send(now, piece.size, piece), piece)
+                }
+                None => break,
+            };
+            let head = piece_head(number, leaving.tid, piece.offset, leaving.total);
+            let part = |from: usize, to: usize| &data[from - HEADERS_SIZE..to - HEADERS_SIZE];
+            let end = piece.offset + piece.size;
+            let parts = match piece.offset {
+                0 => [&head[..], &leaving.headers[..], part(HEADERS_SIZE, end)],
+                offset => [&head[..], &[], part(offset, end)],
+            };
+            let before = out.len();
+            self.session.seal(now, &parts, out).ok()?;
+            first.get_or_insert(out.len() - before);
+            if piece.size < piece_size {
+                break; // a shorter one ends the batch
+            }
+        }
+        first
+    }
+}
+
+/// The header of an RPC packet of a flow.
+pub(crate) fn rpc(
+    kind: amoeba_wire::packet::RpcKind,
+    flags: u8,
+    tid: u32,
+    message: Option<&Header>,
+) -> RpcHeader {
+    let port = message.map_or(amoeba_cap::PutPort::NULL, |header| header.port);
+    RpcHeader { kid: [0; 8], port, kind, flags, tid, dest: 0, from: 0 }
+}
