@@ -83,6 +83,11 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
         ServerEnd { side: Side::new(own, peer), sequence: 0, service, state: State::Idle }
     }
 
+    /// Whether nothing is under way: neither a request, nor its execution, nor its reply.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
     /// Whether [`ServerEnd::receive`] would do anything. Cheap: one load; always false while a request is executed.
     pub fn has_request(&self) -> bool {
         match &self.state {
