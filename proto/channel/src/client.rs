@@ -3,9 +3,9 @@
 //! ```text
 //!          begin                reply announced            all of it here
 //!   Idle ─────────▶ Sent ─────────────────────▶ Replying ─────────────────▶ Idle
-//!                    │ withdraw, not taken
-//!                    ▼
-//!                  Over ◀── anything wrong, from anywhere
+//!     ▲              │ withdrawn, not taken        │ anything wrong
+//!     └──────────────┘                             ▼
+//!                                                 Over
 //! ```
 
 use amoeba_wire::Status;
@@ -14,13 +14,14 @@ use amoeba_world::Message;
 use crate::head::Kind;
 use crate::memory::{Own, Peer, Word};
 use crate::side::Side;
-use crate::stream::{CHUNK_SIZE, Incoming, Moved, Outgoing, announced};
+use crate::stream::{CHUNK_SIZE, Incoming, Moved, Outgoing, is_about};
 use crate::{Broken, DATA_SIZE_MAX};
 
 /// What became of a step.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// No transaction is under way.
+    /// No transaction is under way. After [`ClientEnd::withdraw`] has said [`Fate::MaybeTaken`]: the request was
+    /// withdrawn in time after all, and is not executed.
     Idle,
     /// Nothing can be done before the server does something.
     Waiting,
@@ -87,7 +88,7 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
     /// have; in place of a larger one comes the status STD_OVERFLOW.
     ///
     /// # Errors
-    /// The request, if this channel takes no more: its last transaction has not ended well.
+    /// The request, if this channel takes none: its last transaction has not ended, or not well.
     ///
     /// The request's command is no status and its data no larger than [`amoeba_wire::DATA_SIZE_MAX`]: who calls has
     /// answered RPC_COMBAD and RPC_BADADDRESS himself. Its port and its signature do not travel: they are the channel's.
@@ -146,13 +147,13 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
         match &self.state {
             State::Idle | State::Over(_) => true,
             State::Sent(outgoing) => {
-                outgoing.is_ready(&self.side) || announced(&self.side.peer, self.sequence) != Ok(false)
+                is_about(&self.side.peer, self.sequence) || outgoing.is_ready(&self.side)
             }
             State::Replying(incoming) => incoming.is_ready(&self.side),
         }
     }
 
-    /// Takes the request back. [`Fate::NotTaken`]: it is certainly not executed, and this channel is over;
+    /// Takes the request back. [`Fate::NotTaken`]: it is certainly not executed, and the next may begin;
     /// [`Fate::MaybeTaken`]: the transaction goes on, for those who want to wait after all.
     pub fn withdraw(&mut self) -> Fate {
         if let State::Over(Some(_)) = self.state {
@@ -168,7 +169,7 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
             return Fate::MaybeTaken;
         }
         self.asked = false;
-        self.state = State::Over(None);
+        self.state = State::Idle;
         Fate::NotTaken
     }
 
@@ -180,7 +181,11 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
                 Step::Reply(reply) => return End::Reply(reply),
                 Step::Failed => return End::MaybeTaken,
                 Step::Progress => {}
-                Step::Idle | Step::Waiting | Step::Broken(_) | Step::Over => break,
+                Step::Idle => {
+                    self.state = State::Over(None);
+                    return End::NotTaken;
+                }
+                Step::Waiting | Step::Broken(_) | Step::Over => break,
             }
         }
         let fate = self.withdraw();
@@ -203,7 +208,7 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
             State::Over(None) => Ok(Step::Over),
             State::Over(Some(broken)) => Err(*broken),
             State::Sent(outgoing) => {
-                if announced(&self.side.peer, self.sequence)? {
+                if is_about(&self.side.peer, self.sequence) {
                     return self.begin_reply();
                 }
                 let request = self.request.as_ref().expect("a request that is being sent is kept");
@@ -227,7 +232,12 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
                 self.state = State::Idle;
                 return Ok(Step::Failed);
             }
-            Kind::Request => return Err(Broken::Kind),
+            Kind::Withdrawn if self.side.own.load(Word::Withdrawn) == self.sequence => {
+                self.asked = false;
+                self.state = State::Idle;
+                return Ok(Step::Idle);
+            }
+            Kind::Request | Kind::Withdrawn => return Err(Broken::Kind),
             Kind::Reply if head.size as usize > self.reply_size_max => return Err(Broken::Size),
             Kind::Reply => self.state = State::Replying(incoming),
         }

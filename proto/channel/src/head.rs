@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Reply = 2,
     /// No reply will come: the server gave up what it was executing.
     Failure = 3,
+    /// No reply will come: the request was withdrawn in time, and not executed.
+    Withdrawn = 4,
 }
 
 /// See [`HEAD_SIZE`].
@@ -55,6 +57,7 @@ impl Head {
             1 => Kind::Request,
             2 => Kind::Reply,
             3 => Kind::Failure,
+            4 => Kind::Withdrawn,
             _ => return Err(Broken::Kind),
         };
         Ok(Head {

@@ -3,7 +3,7 @@
 //! ```text
 //!           announced                all of it here, and not withdrawn       reply
 //!   Idle ─────────────▶ Receiving ───────────────────────────────────▶ Taken ─────▶ Replying ──▶ Idle
-//!     ▲                    │ too large: STD_OVERFLOW in its stead                       all of it sent
+//!     ▲                    │ too large: STD_OVERFLOW in its stead, or withdrawn         all of it sent
 //!     └────────────────────┘
 //! ```
 //! Taking a request and sending its reply are calls of their own, so that different threads can make them.
@@ -15,7 +15,7 @@ use amoeba_world::Message;
 use crate::head::Kind;
 use crate::memory::{Own, Peer, Word};
 use crate::side::Side;
-use crate::stream::{Incoming, Moved, Outgoing, announced};
+use crate::stream::{Incoming, Moved, Outgoing, is_about};
 use crate::{Broken, DATA_SIZE_MAX};
 
 /// What became of looking for a request.
@@ -23,14 +23,14 @@ use crate::{Broken, DATA_SIZE_MAX};
 pub enum Receiving {
     /// There is none, or nothing more of it yet.
     Waiting,
-    /// Some bytes were copied, or one too large was refused; there may be more to do.
+    /// Some bytes were copied, or a request was refused or withdrawn; there may be more to do.
     Progress,
     /// This request is taken: it must be executed, and answered with [`ServerEnd::reply`] or [`ServerEnd::fail`].
     Request(Message),
     /// The request taken before has not been answered yet.
     Busy,
-    /// The client withdrew its request, or wrote what no client writes: this channel is over.
-    Over(Option<Broken>),
+    /// The client wrote what no client writes: this channel is over.
+    Over(Broken),
 }
 
 /// What became of a step of a reply.
@@ -43,7 +43,7 @@ pub enum Sending {
     /// Nothing can be done before the client does something.
     Waiting,
     /// The client wrote what no client writes: this channel is over.
-    Over(Option<Broken>),
+    Over(Broken),
 }
 
 /// What a channel was introduced for. Its client has no say in it.
@@ -65,7 +65,7 @@ enum State {
         reply_size_max: usize,
     },
     Replying(Outgoing, Message),
-    Over(Option<Broken>),
+    Over(Broken),
 }
 
 /// The server's end of a channel.
@@ -91,7 +91,7 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
     /// Whether [`ServerEnd::receive`] would do anything. Cheap: one load; always false while a request is executed.
     pub fn has_request(&self) -> bool {
         match &self.state {
-            State::Idle => announced(&self.side.peer, self.sequence + 1) != Ok(false),
+            State::Idle => !is_about(&self.side.peer, self.sequence),
             State::Receiving(incoming) => incoming.is_ready(&self.side),
             State::Taken { .. } | State::Replying(..) => false,
             State::Over(_) => true,
@@ -102,9 +102,11 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
     pub fn receive(&mut self) -> Receiving {
         match self.advance() {
             Ok(receiving) => receiving,
+            // What was withdrawn may be in any state: its client is free to write over it.
+            Err(_) if self.skip_withdrawn() => Receiving::Progress,
             Err(broken) => {
-                self.state = State::Over(Some(broken));
-                Receiving::Over(Some(broken))
+                self.state = State::Over(broken);
+                Receiving::Over(broken)
             }
         }
     }
@@ -153,8 +155,8 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
             Ok(Moved::Some) => Sending::Progress,
             Ok(Moved::Nothing) => Sending::Waiting,
             Err(broken) => {
-                self.state = State::Over(Some(broken));
-                Sending::Over(Some(broken))
+                self.state = State::Over(broken);
+                Sending::Over(broken)
             }
         }
     }
@@ -200,17 +202,34 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
 
     fn advance(&mut self) -> Result<Receiving, Broken> {
         match self.state {
-            State::Idle if announced(&self.side.peer, self.sequence + 1)? => self.begin(),
-            State::Idle => Ok(Receiving::Waiting),
+            State::Idle if is_about(&self.side.peer, self.sequence) => Ok(Receiving::Waiting),
+            State::Idle if is_about(&self.side.peer, self.sequence + 1) => self.begin(),
+            State::Idle => Err(Broken::Sequence),
             State::Receiving(_) => self.go_on(),
             State::Taken { .. } | State::Replying(..) => Ok(Receiving::Busy),
             State::Over(why) => Ok(Receiving::Over(why)),
         }
     }
 
+    /// Forgets the requests that were withdrawn, up to the last one; false if none was since the last that was dealt
+    /// with.
+    fn skip_withdrawn(&mut self) -> bool {
+        self.side.own.fence(); // behind every byte that was read
+        let withdrawn = self.side.peer.load(Word::Withdrawn);
+        let dealt_with = match self.state {
+            State::Receiving(_) => self.sequence - 1,
+            _ => self.sequence,
+        };
+        if withdrawn <= dealt_with || withdrawn == u64::MAX {
+            return false;
+        }
+        self.sequence = withdrawn;
+        self.state = State::Idle;
+        true
+    }
+
     fn begin(&mut self) -> Result<Receiving, Broken> {
-        self.sequence += 1;
-        let incoming = Incoming::begin(&self.side, self.sequence)?;
+        let incoming = Incoming::begin(&self.side, self.sequence + 1)?;
         if incoming.head().kind != Kind::Request {
             return Err(Broken::Kind);
         }
@@ -218,6 +237,7 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
         if (command as i16) < 0 {
             return Err(Broken::Command);
         }
+        self.sequence += 1;
         if incoming.head().size as usize > self.service.request_size_max {
             self.send(Kind::Reply, Message::status(Status::STD_OVERFLOW));
             return Ok(Receiving::Progress);
@@ -227,13 +247,8 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
     }
 
     fn go_on(&mut self) -> Result<Receiving, Broken> {
-        let withdrawn = self.is_withdrawn();
         let State::Receiving(incoming) = &mut self.state else { return Ok(Receiving::Waiting) };
         match incoming.step(&mut self.side)? {
-            Moved::Nothing if withdrawn => {
-                self.state = State::Over(None);
-                Ok(Receiving::Over(None))
-            }
             Moved::Nothing => Ok(Receiving::Waiting),
             Moved::Some => Ok(Receiving::Progress),
             Moved::All => {
@@ -251,16 +266,13 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
         self.side.own.store(Word::Taken, self.sequence);
         // The client stores `Withdrawn`, then looks at `Taken`; this does the reverse. One of the two sees the other.
         self.side.own.fence();
-        if self.is_withdrawn() {
-            self.state = State::Over(None);
-            return Receiving::Over(None);
+        if self.side.peer.load(Word::Withdrawn) >= self.sequence {
+            // The client may have seen that it was taken, and wait for what becomes of it.
+            self.send(Kind::Withdrawn, Message::status(Status::RPC_NOTFOUND));
+            return Receiving::Progress;
         }
         self.state = State::Taken { reply_size_max };
         Receiving::Request(request)
-    }
-
-    fn is_withdrawn(&self) -> bool {
-        self.side.peer.load(Word::Withdrawn) == self.sequence
     }
 
     fn send(&mut self, kind: Kind, reply: Message) -> Sending {

@@ -121,16 +121,9 @@ impl Outgoing {
     }
 }
 
-/// Whether the peer has announced the message `sequence`; the one before is the last that was dealt with.
-pub(crate) fn announced<P: Peer>(peer: &P, sequence: u64) -> Result<bool, Broken> {
-    let word = peer.load(Word::Produced);
-    if counted(word, sequence).is_some() {
-        Ok(true)
-    } else if counted(word, sequence.wrapping_sub(1)).is_some() {
-        Ok(false)
-    } else {
-        Err(Broken::Sequence)
-    }
+/// Whether the last message that the peer announced is `sequence`.
+pub(crate) fn is_about<P: Peer>(peer: &P, sequence: u64) -> bool {
+    counted(peer.load(Word::Produced), sequence).is_some()
 }
 
 /// A message on its way in.

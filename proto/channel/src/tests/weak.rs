@@ -197,6 +197,45 @@ fn without_fences_it_might_be() {
     explore(4, || withdraw_while_taking(false));
 }
 
+/// A client that takes a request back and sends another, or waits for what became of it.
+#[test]
+fn what_replaces_what_was_withdrawn_is_not_mixed_with_it() {
+    explore(3, || {
+        let (mut client, mut server) = pair(true);
+        client.begin(message(1, RING_SIZE + 1), 1000).expect("idle");
+        let thread = loom::thread::spawn(move || {
+            let mut executed = Vec::new();
+            for _ in 0..4 {
+                match server.receive() {
+                    Receiving::Request(request) => {
+                        executed.push(request);
+                        server.reply(message(9, 0));
+                    }
+                    Receiving::Over(why) => panic!("{why}"),
+                    _ => {}
+                }
+            }
+            executed
+        });
+        client.step();
+        let fate = client.withdraw();
+        if fate == Fate::NotTaken {
+            client.begin(message(2, 3), 1000).expect("idle");
+        }
+        let early = client.step();
+        let executed = thread.join().expect("the server does not panic");
+        let end = if matches!(early, Step::Waiting | Step::Progress) { client.step() } else { early };
+        match (fate, end) {
+            (Fate::NotTaken, _) => assert!(executed.iter().all(|request| *request == message(2, 3))),
+            (Fate::MaybeTaken, Step::Idle) => assert_eq!(executed, []),
+            (Fate::MaybeTaken, end) => {
+                assert_eq!(executed, [message(1, RING_SIZE + 1)]);
+                assert_eq!(end, Step::Reply(message(9, 0)));
+            }
+        }
+    });
+}
+
 #[test]
 fn a_server_that_dies_has_taken_it_or_not() {
     explore(3, || {
