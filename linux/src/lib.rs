@@ -22,6 +22,7 @@ pub mod link;
 pub mod lock;
 pub mod memory;
 pub mod netns;
+mod packet;
 mod place;
 pub mod socket;
 pub mod terminal;

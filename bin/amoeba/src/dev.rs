@@ -18,11 +18,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use amoeba_cli::{DevOptions, Hint};
+use amoeba_linux::netns::Faults;
 use amoeba_linux::{family, host, terminal};
 use amoeba_world::random;
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use hosts::Place;
 
 /// What tells a program to end.
 const STOPPING: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
@@ -31,11 +34,12 @@ const STOPPING: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
 pub(crate) fn main(options: &DevOptions) -> Result<ExitCode> {
     family::adopt_orphans().context("this system cannot keep track of processes")?;
     let mut signals = Signals::new(STOPPING)?;
+    let place = place(options)?;
     let directory = directory()?;
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = Command::new(program);
     command.arg("dev-keeper").arg(&directory).arg(options.hosts.to_string());
-    command.arg(if options.loopback { "loopback" } else { "namespaces" }).args(&options.command);
+    command.arg(place.to_string()).args(&options.command);
     command.env("AMOEBA_SUPERVISOR", std::process::id().to_string());
     let mut keeper = command.spawn().context("cannot start the keeper of the hosts")?;
     let pid = keeper.id();
@@ -51,6 +55,23 @@ pub(crate) fn main(options: &DevOptions) -> Result<ExitCode> {
         Some(code) => Ok(ExitCode::from(code)),
         None => bail!("the keeper of the hosts was killed; they are gone"),
     }
+}
+
+/// Where the hosts are to be.
+fn place(options: &DevOptions) -> Result<Place> {
+    let Some(faults) = &options.faults else {
+        return Ok(if options.loopback { Place::Loopback } else { Place::Namespaces });
+    };
+    let mut faults: Faults = faults.parse()?;
+    if !host::is_root() {
+        let hint = "without faults, `amoeba dev` needs no privilege";
+        return Err(anyhow::anyhow!("a wire with faults is only for root: it needs network namespaces"))
+            .context(Hint(hint.to_owned()));
+    }
+    let drawn = || u32::from_ne_bytes(random(&*amoeba_linux::entropy())).into();
+    faults.seed = Some(faults.seed.unwrap_or_else(drawn));
+    eprintln!("faults of the wire: {faults}");
+    Ok(Place::Wire(faults))
 }
 
 /// Whether the terminal has sent this signal to the command as well, which may have its own idea of Ctrl-C.

@@ -63,12 +63,12 @@ pub(super) struct Plug<'a> {
     pub(super) name: &'a str,
 }
 
-/// Makes a pair of Ethernet interfaces: `here` a port of the bridge `master` and up, `there` in the network namespace
+/// Makes a pair of Ethernet interfaces: `here` a port of the bridge `master`, if there is one, and up, `there` in the network namespace
 /// that the descriptor `namespace` stands for and down, since it is made first and cannot be up without its other end.
 pub(super) fn new_cable(
     sequence: u32,
     here: Plug<'_>,
-    master: Index,
+    master: Option<Index>,
     there: Plug<'_>,
     namespace: i32,
 ) -> Message {
@@ -77,10 +77,11 @@ pub(super) fn new_cable(
             .text(IFLA_IFNAME, there.name)
             .attribute(IFLA_NET_NS_FD, &namespace.to_ne_bytes())
     };
-    Draft::new_link(sequence)
-        .interface(here.index, IFF_UP)
-        .text(IFLA_IFNAME, here.name)
-        .attribute(IFLA_MASTER, &master.to_ne_bytes())
+    let mut draft = Draft::new_link(sequence).interface(here.index, IFF_UP).text(IFLA_IFNAME, here.name);
+    if let Some(master) = master {
+        draft = draft.attribute(IFLA_MASTER, &master.to_ne_bytes());
+    }
+    draft
         .nested(IFLA_LINKINFO, |info| {
             info.text(IFLA_INFO_KIND, "veth").nested(IFLA_INFO_DATA, |data| data.nested(VETH_INFO_PEER, peer))
         })
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn a_cable_holds_its_other_end() {
         let (here, there) = (Plug { index: 101, name: "port1" }, Plug { index: 100, name: "eth0" });
-        let message = new_cable(1, here, 100, there, 9);
+        let message = new_cable(1, here, Some(100), there, 9);
         assert_eq!(message.bytes().len() % ALIGNMENT, 0);
         let outer = attributes(&message.bytes()[HEADER_SIZE + 16..]);
         assert_eq!(outer[0], (IFLA_IFNAME, b"port1\0".to_vec()));

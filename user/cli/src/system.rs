@@ -36,6 +36,8 @@ pub struct DevOptions {
     pub hosts: usize,
     /// On the loopback interface, also where network namespaces are possible.
     pub loopback: bool,
+    /// What the wire between the hosts does to frames, as text; `None`: a bridge instead of such a wire.
+    pub faults: Option<String>,
     /// The command and its arguments; empty for the user's shell.
     pub command: Vec<OsString>,
 }

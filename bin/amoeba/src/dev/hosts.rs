@@ -1,7 +1,9 @@
 //! Throw-away hosts: their state directories, their networks, and starting them.
 
 use std::ffi::OsString;
-use std::fs::DirBuilder;
+use std::fmt;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -9,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use amoeba_linux::family;
-use amoeba_linux::netns::{HostNamespaces, Network};
+use amoeba_linux::netns::{Faults, HostNamespaces, Network};
 use amoeba_name::{NameError, Names};
 use amoeba_stubs::standard;
 use amoeba_world::TransOptions;
@@ -38,12 +40,36 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Where hosts are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Place {
     /// In network namespaces of their own where that is possible, else on the loopback interface.
     Namespaces,
     /// On the machine's loopback interface, each with an address of its own.
     Loopback,
+    /// In network namespaces that are joined by a wire with faults.
+    Wire(Faults),
+}
+
+impl Place {
+    /// What [`Place`]'s text stands for.
+    pub(super) fn parse(text: &str) -> Option<Place> {
+        match text.split_once(':') {
+            None if text == "namespaces" => Some(Place::Namespaces),
+            None if text == "loopback" => Some(Place::Loopback),
+            Some(("wire", faults)) => faults.parse().ok().map(Place::Wire),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Namespaces => f.write_str("namespaces"),
+            Place::Loopback => f.write_str("loopback"),
+            Place::Wire(faults) => write!(f, "wire:{faults}"),
+        }
+    }
 }
 
 struct Host {
@@ -56,6 +82,8 @@ pub(super) struct Hosts {
     /// Holds this program under both its names.
     programs: PathBuf,
     hosts: Vec<Host>,
+    /// The pipe that takes orders for the wire between the hosts, if there is one.
+    control: Option<PathBuf>,
     /// The namespaces live at least as long as this.
     _network: Option<Network>,
 }
@@ -65,13 +93,15 @@ impl Hosts {
     ///
     /// # Errors
     /// The directory is there already, or there is no room for a system.
-    pub(super) fn make(directory: &Path, count: usize, place: Place) -> Result<Hosts> {
+    pub(super) fn make(directory: &Path, count: usize, place: &Place) -> Result<Hosts> {
         let made = DirBuilder::new().mode(0o700).create(directory);
         made.with_context(|| format!("cannot make {}", directory.display()))?;
         let names: Vec<String> = (0..count).map(name).collect();
-        let network = match place {
-            Place::Namespaces => network(&names),
-            Place::Loopback => None,
+        let control = matches!(place, Place::Wire(_)).then(|| directory.join("wire"));
+        let network = match (place, &control) {
+            (_, Some(control)) => Some(Network::on_wire(&names, control)?),
+            (Place::Loopback, None) => None,
+            (_, None) => network(&names),
         };
         let addresses = match network {
             Some(_) => (0..count).map(|host| SocketAddr::from((Network::address(host), PORT))).collect(),
@@ -87,7 +117,7 @@ impl Hosts {
             setup::ensure(&state)?;
             hosts.push(Host { name, state });
         }
-        Ok(Hosts { programs: programs(directory)?, hosts, _network: network })
+        Ok(Hosts { programs: programs(directory)?, hosts, control, _network: network })
     }
 
     /// Starts all hosts and returns when each of them runs, reaches the directory graph and has its name in it;
@@ -118,6 +148,19 @@ impl Hosts {
             }
         }
         Ok(true)
+    }
+
+    /// Lets the faults of the wire begin.
+    pub(super) fn begin_faults(&self, place: &Place) -> Result<()> {
+        let (Some(control), Place::Wire(faults)) = (&self.control, place) else { return Ok(()) };
+        let order = format!("faults {faults}\n");
+        let pipe = OpenOptions::new().write(true).open(control);
+        pipe.and_then(|mut pipe| pipe.write_all(order.as_bytes())).context("the wire takes no orders")
+    }
+
+    /// The pipe that takes orders for the wire.
+    pub(super) fn control(&self) -> Option<&Path> {
+        self.control.as_deref()
     }
 
     /// What is said when a host does not start: a certain one, or one that is not ready.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 use amoeba_linux::{family, host};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
@@ -53,11 +53,7 @@ impl Order {
         let mut next = || arguments.next().context("only `amoeba dev` starts this program");
         let directory = PathBuf::from(next()?);
         let hosts = next()?.to_str().and_then(|hosts| hosts.parse().ok()).context("how many hosts?")?;
-        let place = match next()?.to_str() {
-            Some("loopback") => Place::Loopback,
-            Some("namespaces") => Place::Namespaces,
-            _ => bail!("where are the hosts to be?"),
-        };
+        let place = next()?.to_str().and_then(Place::parse).context("where are the hosts to be?")?;
         Ok(Order { directory, hosts, place, command: arguments.collect() })
     }
 }
@@ -138,10 +134,11 @@ impl Watch {
 
 /// Makes the hosts and runs the command. Whatever it returns, there is something to clear up.
 fn keep(order: &Order, watch: &Arc<Watch>) -> Result<u8> {
-    let hosts = Hosts::make(&order.directory, order.hosts, order.place)?;
+    let hosts = Hosts::make(&order.directory, order.hosts, &order.place)?;
     if !hosts.start(|| watch.stopped().is_some())? {
         return Ok(watch.stopped().unwrap_or(OUR_FAULT));
     }
+    hosts.begin_faults(&order.place)?;
     let mut command = match order.command.split_first() {
         Some((program, arguments)) => {
             let mut command = Command::new(program);
@@ -154,6 +151,9 @@ fn keep(order: &Order, watch: &Arc<Watch>) -> Result<u8> {
         }
     };
     command.env("AMOEBA_STATE", hosts.first()).env("AMOEBA_DEV_HOSTS", hosts.list());
+    if let Some(control) = hosts.control() {
+        command.env("AMOEBA_DEV_WIRE", control);
+    }
     command.env_remove("AMOEBA_SUPERVISOR").env("PATH", hosts.search_path()?);
     watch.run(command)
 }

@@ -24,6 +24,14 @@ pub(crate) struct Arguments {
     /// On the loopback interface, also for root
     #[arg(long)]
     loopback: bool,
+    /// What the wire between the hosts does to frames, such as `loss=5%,duplicate=2%,reorder=10%,delay=1ms..20ms,corrupt=1%,
+    /// rate=100mbit,seed=7`; each part may be missing, `none` is a wire that can be told later
+    ///
+    /// It begins when the hosts are there. AMOEBA_DEV_WIRE leads to a pipe that takes orders, a line each: `cut HOST [HOST]`,
+    /// `heal [HOST [HOST]]`, `faults LIST`, `status`; the file beside it that ends in `.state` tells what has happened. Only
+    /// for root.
+    #[arg(long, value_name = "LIST", conflicts_with = "loopback")]
+    faults: Option<String>,
     /// How many hosts
     #[arg(value_name = "N", value_parser = clap::value_parser!(u8).range(1..=HOSTS_MAX))]
     hosts: u8,
@@ -34,8 +42,8 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
-        let Arguments { loopback, hosts, command } = self;
-        context.system.dev(&DevOptions { hosts: hosts.into(), loopback, command })
+        let Arguments { loopback, faults, hosts, command } = self;
+        context.system.dev(&DevOptions { hosts: hosts.into(), loopback, faults, command })
     }
 }
 
