@@ -30,6 +30,12 @@ pub mod flip_flag {
     pub const UNREACHABLE: u8 = 0x10;
     /// Passed over at least one untrusted network; set by switches.
     pub const UNSAFE: u8 = 0x20;
+    /// NOTHERE from a host where the message was not to end yet: the way is lost, the address may still be somewhere.
+    /// Ours; the original has no use for the bit.
+    pub const NO_ROUTE: u8 = 0x40;
+    /// The sender keeps this message until it has arrived, and takes REPORTs about it. Ours; set only towards who has
+    /// announced that it sends them.
+    pub const KEPT: u8 = 0x80;
 }
 
 /// A FLIP address: 7 random bytes and the space byte. Location independent; the null address means everybody.
@@ -204,12 +210,14 @@ pub enum RpcKind {
     Forward = 10,
     /// It was started and will never be answered.
     Fail = 11,
+    /// Of a large message this has arrived. Ours, and sent only to who has announced [`rpc_flag::REPORTS`].
+    Report = 12,
 }
 
 impl RpcKind {
     fn from_byte(byte: u8) -> Option<RpcKind> {
         use RpcKind::*;
-        [Locate, Hereis, Request, Reply, Ack, Nak, Enquire, Alive, Received, Forward, Fail]
+        [Locate, Hereis, Request, Reply, Ack, Nak, Enquire, Alive, Received, Forward, Fail, Report]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -225,6 +233,9 @@ pub mod rpc_flag {
     pub const REPLY: u8 = 0x8;
     /// ENQUIRE: the client was signalled.
     pub const SIGTRANS: u8 = 0x10;
+    /// LOCATE, HEREIS, REQUEST: whoever sent this understands [`RpcKind::Report`](super::RpcKind::Report). Ours; the
+    /// original ignores it.
+    pub const REPORTS: u8 = 0x20;
 }
 
 /// The protocol header of RPC over FLIP, as it means.
@@ -295,6 +306,54 @@ impl RpcHeader {
     }
 }
 
+/// Ranges that one report may name.
+pub const REPORT_RANGES_MAX: usize = 32;
+
+/// What a REPORT says, behind its protocol header: what of a FLIP message has arrived. All integers have four bytes.
+///
+/// ```text
+///  0            4       8       12        16      20
+///  +------------+-------+-------+---------+-------+-----+----
+///  | message id | total | front | arrived | start | end | …
+///  +------------+-------+-------+---------+-------+-----+----
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RpcReport {
+    /// Which message, by its identifier in the FLIP header.
+    pub message_id: u32,
+    /// Bytes of the whole message.
+    pub total: u32,
+    /// Everything below has arrived.
+    pub front: u32,
+    /// Bytes that have arrived.
+    pub arrived: u32,
+    /// What is missing and should be sent again: where it begins and ends, at most [`REPORT_RANGES_MAX`].
+    pub missing: Vec<(u32, u32)>,
+}
+
+impl RpcReport {
+    /// The bytes behind the protocol header, big-endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let ranges = self.missing.iter().take(REPORT_RANGES_MAX).flat_map(|&(start, end)| [start, end]);
+        let head = [self.message_id, self.total, self.front, self.arrived];
+        head.into_iter().chain(ranges).flat_map(u32::to_be_bytes).collect()
+    }
+
+    /// The report in these bytes; `None` when it is none.
+    pub fn parse(bytes: &[u8], big_endian: bool) -> Option<RpcReport> {
+        let (_, four) = integers(big_endian);
+        let (words, rest) = bytes.as_chunks::<4>();
+        let &[message_id, total, front, arrived, ref ranges @ ..] = words else { return None };
+        let (ranges, odd) = ranges.as_chunks::<2>();
+        if !rest.is_empty() || !odd.is_empty() || ranges.len() > REPORT_RANGES_MAX {
+            return None;
+        }
+        let missing = ranges.iter().map(|&[start, end]| (four.1(start), four.1(end))).collect();
+        let [message_id, total, front, arrived] = [message_id, total, front, arrived].map(four.1);
+        Some(RpcReport { message_id, total, front, arrived, missing })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +371,11 @@ mod tests {
             if let Some((header, _, _)) = RpcHeader::parse(packet) {
                 assert_eq!(RpcHeader::parse(&header.to_bytes()).map(|parsed| parsed.0), Some(header));
             }
+            if let Some(report) = RpcReport::parse(packet, true) {
+                assert_eq!(report.to_bytes(), packet);
+            }
+            let swapped: Vec<u8> = packet.chunks(4).flat_map(|word| word.iter().rev().copied()).collect();
+            assert_eq!(RpcReport::parse(packet, true), RpcReport::parse(&swapped, false));
         });
     }
 }

@@ -17,6 +17,7 @@
 
 mod locate;
 mod location;
+mod paced;
 mod payload;
 mod reassembly;
 mod routes;
@@ -29,11 +30,12 @@ use std::time::Duration;
 
 use amoeba_threads::Instant;
 use amoeba_wire::packet::{
-    Address, ETHERNET_PAYLOAD_MAX, FLIP_HEADER_SIZE, FlipHeader, PacketKind, flip_flag,
+    Address, ETHERNET_PAYLOAD_MAX, FLIP_HEADER_SIZE, FlipHeader, PacketKind, RpcReport, flip_flag,
 };
 
 use locate::Searches;
 pub use location::{LOCATION_SIZE_MAX, Location};
+use paced::Pacer;
 pub use payload::{HEAD_SIZE_MAX, Head, Packet, Payload};
 use reassembly::Reassembly;
 pub use routes::{ROUTE_LIFE, ROUTES_MAX, ROUTES_PER_ADDRESS_MAX, Route, RouteTable, Wanted};
@@ -63,10 +65,6 @@ pub const LOCATE_QUEUE_SIZE_MAX: usize = if cfg!(test) { 1 << 20 } else { 1280 <
 pub const LOCATES_MAX: usize = 1024;
 /// The smallest packet a link must carry: a header and the first fragment of a transaction (24 + 32 bytes).
 pub const PACKET_SIZE_MIN: usize = FLIP_HEADER_SIZE + 56;
-/// Flag of a NOTHERE from a host where the message was not to end yet: the way is lost, the address may still be
-/// somewhere. Ours; the original has no use for the bit and passes it on.
-pub const NO_ROUTE: u8 = 0x40;
-
 const SECURITY: u8 = flip_flag::SECURITY;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -145,6 +143,15 @@ pub enum Event {
         /// The message.
         payload: Vec<u8>,
     },
+    /// What an address of this host has of a message that another sends it, to be told to that one.
+    Report {
+        /// Whose message arrives.
+        from: Address,
+        /// Who sends it.
+        to: Address,
+        /// What has arrived.
+        report: RpcReport,
+    },
     /// The beginning of a message that an address of this host sent came back.
     Undelivered {
         /// Who sent it.
@@ -158,13 +165,22 @@ pub enum Event {
     },
 }
 
+/// How a message is to travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Not over untrusted networks.
+    pub secure: bool,
+    /// Its receiver sends reports, so that of a large message only what is missing needs to be sent again.
+    pub reported: bool,
+}
+
 /// A message that leaves.
 #[derive(Clone, Debug)]
 struct Outgoing {
     from: Address,
     to: Address,
     payload: Payload,
-    secure: bool,
+    manner: Manner,
 }
 
 /// A link, and how many broadcasts it brought in this second.
@@ -187,6 +203,9 @@ pub struct FlipBox {
     told: Seen,
     reassembly: Reassembly,
     outbox: Outbox,
+    pacer: Pacer,
+    /// Whether the outbox had the last turn, so that the pacer is next.
+    outbox_last: bool,
     silent_until: Instant,
     message_id: u32,
     events: VecDeque<Event>,
@@ -211,6 +230,8 @@ pub struct Counters {
     pub forwarded: u64,
     /// Packets sent back, because there was no way on.
     pub returned: u64,
+    /// Packets that were missing and sent again.
+    pub sent_again: u64,
 }
 
 impl FlipBox {
@@ -226,6 +247,8 @@ impl FlipBox {
             told: Seen::default(),
             reassembly: Reassembly::default(),
             outbox: Outbox::default(),
+            pacer: Pacer::default(),
+            outbox_last: false,
             silent_until: now + PACKET_LIFE_MAX,
             message_id,
             events: VecDeque::new(),
@@ -288,7 +311,7 @@ impl FlipBox {
 
     /// What was done so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters { sent_again: self.pacer.sent_again, ..self.counters }
     }
 
     /// Nothing is heard from an address: forgets the way there, so that another is taken, or searched for.
@@ -298,18 +321,17 @@ impl FlipBox {
         }
     }
 
-    /// Sends a message, after a search of at most `locate_timeout` if the address is not known. `secure` keeps it off
-    /// untrusted networks.
+    /// Sends a message, after a search of at most `locate_timeout` if the address is not known.
     pub fn unicast(
         &mut self,
         now: Instant,
         from: Address,
         to: Address,
         payload: impl Into<Payload>,
-        secure: bool,
+        manner: Manner,
         locate_timeout: Duration,
     ) {
-        self.send_to(now, Outgoing { from, to, payload: payload.into(), secure }, locate_timeout);
+        self.send_to(now, Outgoing { from, to, payload: payload.into(), manner }, locate_timeout);
     }
 
     fn send_to(&mut self, now: Instant, message: Outgoing, locate_timeout: Duration) {
@@ -317,11 +339,16 @@ impl FlipBox {
         if self.is_local(to) {
             return self.deliver_here(message);
         }
-        match self.routes.choose(to, Wanted::from_here(message.secure)).copied() {
+        match self.routes.choose(to, Wanted::from_here(message.manner.secure)).copied() {
             Some(route) => self.send_message(now, &route, message),
             None if self.routes.knows(to) => self.undelivered(message, Undelivered::Untrusted),
             None => self.locate(now, message, locate_timeout),
         }
+    }
+
+    /// `from` reports what it has of a message that `to`, an address of this host, sends it.
+    pub fn handle_report(&mut self, now: Instant, from: Address, to: Address, report: &RpcReport) {
+        self.pacer.handle_report(now, from, to, report);
     }
 
     /// Sends a message of one packet to everybody within `hops_max`. Returns whether any link is that near.
@@ -372,14 +399,21 @@ impl FlipBox {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.reassembly.expire(now);
+        self.reassembly.handle_timeout(now);
+        self.report();
+        self.pacer.handle_timeout(now);
         self.routes.expire(now);
         self.searches_timeout(now);
     }
 
     /// When [`FlipBox::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let next = [self.searches.next_timeout(), self.reassembly.next_timeout(), self.routes.next_timeout()];
+        let next = [
+            self.searches.next_timeout(),
+            self.reassembly.next_timeout(),
+            self.pacer.next_timeout(),
+            self.routes.next_timeout(),
+        ];
         next.into_iter().flatten().min()
     }
 
@@ -394,19 +428,36 @@ impl FlipBox {
     pub fn poll_transmit_where(
         &mut self,
         now: Instant,
-        ready: impl FnMut(LinkId, &Location) -> Option<usize>,
+        mut ready: impl FnMut(LinkId, &Location) -> Option<usize>,
     ) -> Option<Transmit> {
-        let transmit = self.transmits.pop_front().or_else(|| self.outbox.next(now, ready))?;
+        let transmit = match self.transmits.pop_front() {
+            Some(transmit) => transmit,
+            None => {
+                self.outbox_last = !self.outbox_last;
+                let (outbox, pacer) = (&mut self.outbox, &mut self.pacer);
+                match self.outbox_last {
+                    true => outbox.next(now, &mut ready).or_else(|| pacer.next(now, ready)),
+                    false => pacer.next(now, &mut ready).or_else(|| outbox.next(now, ready)),
+                }?
+            }
+        };
         self.counters.packets_out += 1;
         Some(transmit)
     }
 
     /// Whether a message between these addresses is still leaving, or waits until its address is found: `matches` is
     /// given what it begins with.
-    pub fn leaving(&self, from: Address, to: Address, mut matches: impl FnMut(&[u8]) -> bool) -> bool {
+    pub fn leaving(
+        &self,
+        now: Instant,
+        from: Address,
+        to: Address,
+        mut matches: impl FnMut(&[u8]) -> bool,
+    ) -> bool {
         let mut waiting = self.searches.waiting(to);
         waiting.any(|message| message.from == from && matches(message.payload.head()))
-            || self.outbox.has(from, to, matches)
+            || self.outbox.has(from, to, &mut matches)
+            || self.pacer.has(now, from, to, matches)
     }
 
     /// Whether a message between these addresses is arriving, fragment by fragment: `matches` is given what it begins
@@ -424,7 +475,8 @@ impl FlipBox {
     /// Nobody is at this location any more: drops what was to be sent there, and forgets every way through it.
     /// Returns, in order, the addresses that were there and to which no way is left. What lies behind that host is
     /// searched for again when it is needed.
-    pub fn location_lost(&mut self, link: LinkId, location: &Location) -> Vec<Address> {
+    pub fn location_lost(&mut self, now: Instant, link: LinkId, location: &Location) -> Vec<Address> {
+        self.counters.dropped += self.pacer.forget(now, link, location) as u64;
         self.counters.dropped += self.outbox.forget(link, location) as u64;
         let weight = self.links.get(usize::from(link.0)).map_or(0, |link| link.config.weight);
         self.routes.forget_location(link, location, weight)
@@ -449,7 +501,7 @@ impl FlipBox {
         let total = u32::try_from(size).expect("a message is at most 1 GiB and its headers");
         let header = FlipHeader {
             kind: PacketKind::Unidata,
-            flags: if message.secure { SECURITY } else { 0 },
+            flags: if message.manner.secure { SECURITY } else { 0 },
             hops: config.weight,
             hops_max: route.hops.max(config.weight),
             to: message.to,
@@ -464,8 +516,14 @@ impl FlipBox {
             let (link, to) = (route.link, Some(route.location));
             return self.transmits.push_back(Transmit { link, to, packet, bulk: false });
         }
-        let sending = Sending { header, payload: message.payload, sent: 0, since: now };
-        if !self.outbox.push(route.link, &route.location, sending) {
+        let mut sending = Sending { header, payload: message.payload, sent: 0, since: now };
+        let repaired = config.repairs && route.hops <= config.weight;
+        if message.manner.reported && !repaired {
+            sending.header.flags |= flip_flag::KEPT;
+            if !self.pacer.push(now, route.link, &route.location, sending) {
+                self.drop_packet();
+            }
+        } else if !self.outbox.push(route.link, &route.location, sending) {
             self.drop_packet();
         }
     }
@@ -479,6 +537,13 @@ impl FlipBox {
     fn transmit(&mut self, link: LinkId, to: Option<Location>, header: &FlipHeader, payload: &[u8]) {
         let packet = Packet::copied(header, payload);
         self.transmits.push_back(Transmit { link, to, packet, bulk: false });
+    }
+
+    /// Tells what the senders of messages that arrive are to know.
+    fn report(&mut self) {
+        while let Some(((to, from, _), report)) = self.reassembly.poll_report() {
+            self.events.push_back(Event::Report { from, to, report });
+        }
     }
 
     fn next_message_id(&mut self) -> u32 {

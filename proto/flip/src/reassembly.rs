@@ -1,11 +1,11 @@
 //! Fragments to messages, in any order: each is put where it belongs as it comes, with memory bounded by what has
-//! arrived and a little ahead of it.
+//! arrived and a little ahead of it. Of a message that its sender keeps, reports say what has arrived and what is missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use amoeba_threads::Instant;
-use amoeba_wire::packet::{Address, FlipHeader};
+use amoeba_wire::packet::{Address, FlipHeader, REPORT_RANGES_MAX, RpcReport, flip_flag};
 
 use crate::payload::{HEAD_SIZE_MAX, Head};
 
@@ -23,6 +23,18 @@ pub(crate) const PIECES_MAX: usize = 1024;
 pub(crate) const REASSEMBLY_SIZE_MAX: usize = 1280 << 20;
 /// Bytes that a message of which little has arrived may be given at once.
 const RESERVE_SIZE_MIN: usize = 64 << 10;
+
+/// Bytes that arrive between two reports.
+const REPORT_SIZE: usize = 16 << 10;
+/// A gap that is older is reported as missing: packets overtake each other by less, mostly.
+const GAP_TIME: Duration = Duration::from_millis(10);
+/// The longest wait before what is missing is reported again.
+const GAP_TIME_MAX: Duration = Duration::from_millis(320);
+/// When nothing has arrived for so long, everything that has not is missing.
+const TAIL_TIME: Duration = Duration::from_millis(30);
+/// Messages that have arrived and are remembered, so that a fragment that is sent again begins no new one; past it the
+/// oldest is forgotten.
+const FINISHED_MAX: usize = 1024;
 
 /// Sender, receiver, message identifier.
 pub(crate) type Key = (Address, Address, u32);
@@ -47,6 +59,19 @@ pub(crate) struct Partial {
     /// What else has arrived: sorted, apart from each other and from the front.
     pieces: Vec<(usize, usize)>,
     touched: Instant,
+    watch: Option<Watch>,
+}
+
+/// What is to be reported of a message that its sender keeps.
+struct Watch {
+    /// Bytes that have come since the last report.
+    fresh: usize,
+    /// Gaps below this are old.
+    limit: usize,
+    /// The front when gaps were looked at last.
+    front: usize,
+    wait: Duration,
+    due: Instant,
 }
 
 /// All unfinished messages.
@@ -56,6 +81,10 @@ pub(crate) struct Reassembly {
     /// When each is to be looked at; some later than they would have to be.
     due: BTreeSet<(Instant, Key)>,
     size: usize,
+    /// Messages that their senders kept until they were here, and when that was reported.
+    finished: BTreeMap<Key, Instant>,
+    finished_order: VecDeque<Key>,
+    reports: VecDeque<(Key, RpcReport)>,
 }
 
 impl Reassembly {
@@ -74,10 +103,15 @@ impl Reassembly {
             return Progress::Dropped;
         }
         let key = (header.from, header.to, header.message_id);
+        if self.is_finished(now, &key, total) {
+            return Progress::Dropped;
+        }
         if !self.partials.contains_key(&key) {
             self.make_room();
-            self.due.insert((now + REASSEMBLY_LIFE, key));
-            self.partials.insert(key, Partial::new(now, total));
+            let kept = header.flags & flip_flag::KEPT != 0;
+            let partial = Partial::new(now, total, kept);
+            self.due.insert((partial.due(), key));
+            self.partials.insert(key, partial);
         }
         let partial = self.partials.get_mut(&key).expect("it is there now");
         let before = partial.size();
@@ -89,10 +123,43 @@ impl Reassembly {
         partial.touched = now;
         self.size = self.size + partial.size() - before;
         if partial.front < total {
+            if partial.is_report_due(payload.len()) {
+                self.reports.push_back((key, partial.report(key.2, 0)));
+            }
             return Progress::Waiting;
         }
         let partial = self.remove(&key).expect("found above");
+        if partial.watch.is_some() {
+            self.finish(now, key, total);
+        }
         Progress::Complete(partial.head, partial.data)
+    }
+
+    /// The next report: from whom the message is, for whom, and what of it has arrived.
+    pub(crate) fn poll_report(&mut self) -> Option<(Key, RpcReport)> {
+        self.reports.pop_front()
+    }
+
+    /// Whether the message has arrived already; then its sender is told again.
+    fn is_finished(&mut self, now: Instant, key: &Key, total: usize) -> bool {
+        let Some(reported) = self.finished.get_mut(key) else { return false };
+        if now.since(*reported) >= GAP_TIME {
+            *reported = now;
+            self.reports.push_back((*key, whole_report(key.2, total)));
+        }
+        true
+    }
+
+    fn finish(&mut self, now: Instant, key: Key, total: usize) {
+        self.reports.push_back((key, whole_report(key.2, total)));
+        if self.finished.insert(key, now).is_none() {
+            self.finished_order.push_back(key);
+        }
+        if self.finished_order.len() > FINISHED_MAX
+            && let Some(oldest) = self.finished_order.pop_front()
+        {
+            self.finished.remove(&oldest);
+        }
     }
 
     /// Whether a message of which `matches` accepts the beginning is arriving.
@@ -116,18 +183,21 @@ impl Reassembly {
         }
     }
 
-    pub(crate) fn expire(&mut self, now: Instant) {
+    /// Reports what is missing; gives up what nothing came of for too long.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some(&(due, key)) = self.due.first()
             && due <= now
         {
             self.due.pop_first();
-            let Some(partial) = self.partials.get(&key) else { continue };
-            let again = partial.touched + REASSEMBLY_LIFE;
-            if again <= now {
+            let Some(partial) = self.partials.get_mut(&key) else { continue };
+            if partial.touched + REASSEMBLY_LIFE <= now {
                 self.remove(&key);
-            } else {
-                self.due.insert((again, key));
+                continue;
             }
+            if let Some(limit) = partial.look(now) {
+                self.reports.push_back((key, partial.report(key.2, limit)));
+            }
+            self.due.insert((partial.due(), key));
         }
     }
 
@@ -157,8 +227,57 @@ impl Reassembly {
 }
 
 impl Partial {
-    fn new(now: Instant, total: usize) -> Partial {
-        Partial { total, head: Head::EMPTY, data: Vec::new(), front: 0, pieces: Vec::new(), touched: now }
+    fn new(now: Instant, total: usize, kept: bool) -> Partial {
+        let watch = Watch { fresh: 0, limit: 0, front: 0, wait: GAP_TIME, due: now + GAP_TIME };
+        let watch = kept.then_some(watch);
+        let (head, data, pieces) = (Head::EMPTY, Vec::new(), Vec::new());
+        Partial { total, head, data, front: 0, pieces, touched: now, watch }
+    }
+
+    /// When it is to be looked at; that may turn out to be too early.
+    fn due(&self) -> Instant {
+        let end = self.touched + REASSEMBLY_LIFE;
+        self.watch.as_ref().map_or(end, |watch| watch.due.min(end))
+    }
+
+    /// Whether enough has come for another report, with this fragment.
+    fn is_report_due(&mut self, size: usize) -> bool {
+        let Some(watch) = &mut self.watch else { return false };
+        watch.fresh += size;
+        watch.fresh >= REPORT_SIZE
+    }
+
+    /// Time has passed: up to where what has not arrived is to be reported as missing, if anything is.
+    fn look(&mut self, now: Instant) -> Option<usize> {
+        let last = self.pieces.last().map_or(self.front, |&(_, end)| end);
+        let watch = self.watch.as_mut().filter(|watch| watch.due <= now)?;
+        let quiet = now.since(self.touched) >= TAIL_TIME;
+        let missing =
+            if quiet { Some(self.total) } else { Some(watch.limit).filter(|limit| *limit > self.front) };
+        let moved = self.front > watch.front;
+        watch.wait = if moved || missing.is_none() { GAP_TIME } else { (watch.wait * 2).min(GAP_TIME_MAX) };
+        (watch.limit, watch.front, watch.due) = (last, self.front, now + watch.wait);
+        missing
+    }
+
+    /// What has arrived, and what is missing below `limit`.
+    fn report(&mut self, message_id: u32, limit: usize) -> RpcReport {
+        if let Some(watch) = &mut self.watch {
+            watch.fresh = 0;
+        }
+        let mut missing = Vec::new();
+        let mut start = self.front;
+        for (piece, end) in self.pieces.iter().copied().chain([(self.total, self.total)]) {
+            if start >= limit || missing.len() == REPORT_RANGES_MAX {
+                break;
+            }
+            missing.push((start as u32, piece.min(limit) as u32));
+            start = end;
+        }
+        missing.retain(|(start, end)| start < end);
+        let ahead: usize = self.pieces.iter().map(|(start, end)| end - start).sum();
+        let (total, front, arrived) = (self.total as u32, self.front as u32, (self.front + ahead) as u32);
+        RpcReport { message_id, total, front, arrived, missing }
     }
 
     /// Bytes it takes; the same bound holds for what it has reserved, within a factor of two.
@@ -231,6 +350,11 @@ impl Partial {
     }
 }
 
+fn whole_report(message_id: u32, total: usize) -> RpcReport {
+    let total = total as u32;
+    RpcReport { message_id, total, front: total, arrived: total, missing: Vec::new() }
+}
+
 /// A message, or the beginning of one, in one fragment.
 fn whole(payload: &[u8]) -> Progress {
     let (head, data) = payload.split_at(payload.len().min(HEAD_SIZE_MAX));
@@ -289,7 +413,7 @@ mod tests {
         assert!(!reassembly.partials.contains_key(&(Address([2; 8]), Address([1; 8]), 9)));
         let mut steps = 0;
         while let Some(next) = reassembly.next_timeout() {
-            reassembly.expire(next);
+            reassembly.handle_timeout(next);
             steps += 1;
         }
         assert!(reassembly.partials.is_empty() && reassembly.size == 0 && steps <= REASSEMBLIES_MAX);

@@ -192,19 +192,25 @@ impl Queue {
 }
 
 impl Sending {
-    fn is_sent(&self) -> bool {
+    pub(crate) fn is_sent(&self) -> bool {
         self.sent >= self.payload.len()
     }
 
-    fn fragment(&mut self, size_max: usize) -> Packet {
-        let end = (self.sent + size_max - FLIP_HEADER_SIZE).min(self.payload.len());
-        let header = FlipHeader {
-            length: (end - self.sent) as u32,
-            offset: self.header.offset + self.sent as u32,
-            ..self.header
-        };
-        let packet = self.payload.packet(&header, self.sent..end);
+    /// The next fragment.
+    pub(crate) fn fragment(&mut self, size_max: usize) -> Packet {
+        let (packet, end) = self.part(self.sent, self.payload.len(), size_max);
         self.sent = end;
         packet
+    }
+
+    /// As much of a part as one packet carries, and where that ends.
+    pub(crate) fn part(&self, start: usize, end: usize, size_max: usize) -> (Packet, usize) {
+        let end = end.min(start + size_max - FLIP_HEADER_SIZE);
+        let header = FlipHeader {
+            length: (end - start) as u32,
+            offset: self.header.offset + start as u32,
+            ..self.header
+        };
+        (self.payload.packet(&header, start..end), end)
     }
 }

@@ -15,8 +15,9 @@
 //!
 //! # Source
 //! Amoeba 5.3. Ours: of a message without a way at most two fragments come back; and a NOTHERE from a host where the
-//! message was not to end yet says so ([`NO_ROUTE`]), because then a copy of it may have gone another way.
+//! message was not to end yet says so ([`flip_flag::NO_ROUTE`]), because then a copy of it may have gone another way.
 
+use amoeba_threads::Instant;
 use amoeba_wire::packet::{
     Address, ETHERNET_PAYLOAD_MAX, FLIP_HEADER_SIZE, FlipHeader, PacketKind, flip_flag,
 };
@@ -25,8 +26,8 @@ use crate::payload::{Head, Packet, Payload};
 use crate::reassembly::Progress;
 use crate::sending::Sending;
 use crate::{
-    Arrival, BROADCASTS_PER_SECOND_MAX, Event, FlipBox, HEAD_SIZE_MAX, HOPS_MAX, NO_ROUTE, Route, SECOND,
-    SECURITY, TRANSMITS_MAX, Transmit, Undelivered, Wanted,
+    Arrival, BROADCASTS_PER_SECOND_MAX, Event, FlipBox, HEAD_SIZE_MAX, HOPS_MAX, Route, SECOND, SECURITY,
+    TRANSMITS_MAX, Transmit, Undelivered, Wanted,
 };
 
 impl FlipBox {
@@ -141,7 +142,7 @@ impl FlipBox {
         let (kind, flag) = match (unsafe_way, ends_here) {
             (true, _) => (PacketKind::Untrusted, flip_flag::UNREACHABLE),
             (false, true) => (PacketKind::Nothere, 0),
-            (false, false) => (PacketKind::Nothere, NO_ROUTE),
+            (false, false) => (PacketKind::Nothere, flip_flag::NO_ROUTE),
         };
         // No more of a large fragment than every link carries.
         let length =
@@ -190,7 +191,7 @@ impl FlipBox {
             self.routes.remove(header.to, arrival.link, arrival.location);
         }
         if self.is_local(header.from) {
-            return self.came_back(header, payload);
+            return self.came_back(arrival.now, header, payload);
         }
         let secure = untrusted || header.flags & SECURITY != 0;
         let anywhere = Wanted { secure, not_over: None, hops_max: HOPS_MAX };
@@ -200,7 +201,7 @@ impl FlipBox {
         let room = header.hops_max - header.hops;
         let elsewhere = Wanted { secure, not_over: Some(back.link), hops_max: room };
         if let Some(route) = self.routes.choose(header.to, elsewhere).copied() {
-            let flags = header.flags & !(NO_ROUTE | flip_flag::UNREACHABLE);
+            let flags = header.flags & !(flip_flag::NO_ROUTE | flip_flag::UNREACHABLE);
             let header = FlipHeader { kind: PacketKind::Unidata, flags, ..*header };
             return self.pass_on(arrival, &route, &header, payload);
         }
@@ -208,13 +209,14 @@ impl FlipBox {
     }
 
     /// A fragment of this host came back.
-    fn came_back(&mut self, header: &FlipHeader, payload: &[u8]) {
+    fn came_back(&mut self, now: Instant, header: &FlipHeader, payload: &[u8]) {
+        self.pacer.end(now, header.message_id);
         if header.offset != 0 {
             return; // the way is forgotten; the layer above will miss an answer
         }
         let reason = match header.kind {
             PacketKind::Untrusted => Undelivered::Untrusted,
-            _ if header.flags & NO_ROUTE != 0 => Undelivered::NoRoute,
+            _ if header.flags & flip_flag::NO_ROUTE != 0 => Undelivered::NoRoute,
             _ => Undelivered::NotHere,
         };
         self.counters.undelivered += 1;
@@ -236,6 +238,7 @@ impl FlipBox {
             Progress::Waiting => {}
             Progress::Dropped => self.drop_packet(),
         }
+        self.report();
     }
 
     fn learn_source(&mut self, arrival: &Arrival<'_>, header: &FlipHeader) {

@@ -6,6 +6,9 @@ const A: Address = Address([1, 0, 0, 0, 0, 0, 0, 0]);
 const B: Address = Address([2, 0, 0, 0, 0, 0, 0, 0]);
 const LINK: LinkConfig = LinkConfig { packet_size_max: 1498, weight: 3, trusted: true, repairs: false };
 
+const PLAIN: Manner = Manner { secure: false, reported: false };
+const SECURE: Manner = Manner { secure: true, reported: false };
+
 fn at(millis: u64) -> Instant {
     Instant::from_epoch(Duration::from_millis(millis))
 }
@@ -58,7 +61,7 @@ fn pair() -> Wire {
 fn a_message_to_an_unknown_address_is_located_and_arrives_whole() {
     let mut wire = pair();
     let payload: Vec<u8> = (0..100_000u32).map(|byte| byte as u8).collect();
-    wire.boxes[0].unicast(at(1), A, B, payload.clone(), true, Duration::from_secs(1));
+    wire.boxes[0].unicast(at(1), A, B, payload.clone(), SECURE, Duration::from_secs(1));
     wire.settle(at(1));
     let event = wire.boxes[1].poll_event();
     let total = payload.len();
@@ -72,7 +75,7 @@ fn a_message_to_an_unknown_address_is_located_and_arrives_whole() {
 fn nobody_answers_and_the_message_comes_back() {
     let mut wire = pair();
     let unknown = Address([9; 8]);
-    wire.boxes[0].unicast(at(1), A, unknown, b"hello".to_vec(), false, Duration::from_millis(350));
+    wire.boxes[0].unicast(at(1), A, unknown, b"hello".to_vec(), PLAIN, Duration::from_millis(350));
     while let Some(next) = wire.boxes[0].poll_timeout().filter(|next| *next < at(1000)) {
         wire.settle(next);
         wire.boxes[0].handle_timeout(next);
@@ -85,14 +88,14 @@ fn nobody_answers_and_the_message_comes_back() {
 #[test]
 fn an_address_that_has_left_is_not_here_once_the_box_may_say_so() {
     let mut wire = pair();
-    wire.boxes[0].unicast(at(1), A, B, b"one".to_vec(), false, Duration::from_secs(1));
+    wire.boxes[0].unicast(at(1), A, B, b"one".to_vec(), PLAIN, Duration::from_secs(1));
     wire.settle(at(1));
     wire.boxes[1].poll_event();
     wire.boxes[1].unregister(B);
-    wire.boxes[0].unicast(at(2), A, B, b"two".to_vec(), false, Duration::from_secs(1));
+    wire.boxes[0].unicast(at(2), A, B, b"two".to_vec(), PLAIN, Duration::from_secs(1));
     wire.settle(at(2));
     assert_eq!(wire.boxes[0].poll_event(), None, "a box that has just started is silent");
-    wire.boxes[0].unicast(at(600), A, B, b"three".to_vec(), false, Duration::from_secs(1));
+    wire.boxes[0].unicast(at(600), A, B, b"three".to_vec(), PLAIN, Duration::from_secs(1));
     wire.settle(at(600));
     let (head, reason) = (Head::new(b"three"), Undelivered::NotHere);
     assert_eq!(wire.boxes[0].poll_event(), Some(Event::Undelivered { from: A, to: B, head, reason }));
@@ -103,7 +106,7 @@ fn an_address_that_has_left_is_not_here_once_the_box_may_say_so() {
 fn a_message_over_the_bound_shows_its_beginning_only() {
     let mut wire = pair();
     wire.boxes[1].register(B, 2000);
-    wire.boxes[0].unicast(at(1), A, B, vec![7; 5000], false, Duration::from_secs(1));
+    wire.boxes[0].unicast(at(1), A, B, vec![7; 5000], PLAIN, Duration::from_secs(1));
     wire.settle(at(1));
     let Some(Event::Message { head, data, total, .. }) = wire.boxes[1].poll_event() else {
         panic!("no message")
@@ -118,14 +121,14 @@ fn a_secure_message_does_not_leave_over_an_untrusted_link() {
     flip.register(A, 1000);
     let mut other = FlipBox::new(vec![LinkConfig { trusted: false, ..LINK }], 0, at(0));
     other.register(B, 1000);
-    other.unicast(at(1), B, A, b"x".to_vec(), false, Duration::from_secs(1));
+    other.unicast(at(1), B, A, b"x".to_vec(), PLAIN, Duration::from_secs(1));
     let locate = other.poll_transmit(at(1)).expect("a search begins");
     flip.handle_packet(at(1), LinkId(0), &Location::new(&[1]), &locate.packet.to_vec());
     flip.poll_transmit(at(2));
-    flip.unicast(at(2), A, B, b"secret".to_vec(), true, Duration::from_secs(1));
+    flip.unicast(at(2), A, B, b"secret".to_vec(), SECURE, Duration::from_secs(1));
     let event = flip.poll_event();
     assert!(matches!(event, Some(Event::Undelivered { reason: Undelivered::Untrusted, .. })), "{event:?}");
-    flip.unicast(at(2), A, B, b"public".to_vec(), false, Duration::from_secs(1));
+    flip.unicast(at(2), A, B, b"public".to_vec(), PLAIN, Duration::from_secs(1));
     assert!(flip.poll_transmit(at(2)).is_some());
 }
 
@@ -139,7 +142,7 @@ fn fragments_in_any_order_with_copies_make_the_message() {
         B,
         Route { link: LinkId(0), location: Location::new(&[1]), hops: 3, trusted: true, count: 1 },
     );
-    sender.unicast(at(0), A, B, message.clone(), false, Duration::ZERO);
+    sender.unicast(at(0), A, B, message.clone(), PLAIN, Duration::ZERO);
     let mut packets: Vec<_> = std::iter::from_fn(|| sender.poll_transmit(at(0))).collect();
     packets.reverse();
     let copies = packets.clone();
@@ -183,7 +186,7 @@ fn what_waits_for_addresses_is_bounded_in_bytes_over_all_of_them() {
     one.register(A, 100);
     let large = vec![0; LOCATE_QUEUE_SIZE_MAX / 4];
     for number in 0..10 {
-        one.unicast(at(1), A, Address([100 + number; 8]), large.clone(), false, Duration::from_secs(1));
+        one.unicast(at(1), A, Address([100 + number; 8]), large.clone(), PLAIN, Duration::from_secs(1));
         let back = one.poll_event().is_some();
         assert_eq!(back, number >= 4, "message {number}");
     }
@@ -193,6 +196,6 @@ fn what_waits_for_addresses_is_bounded_in_bytes_over_all_of_them() {
         back += std::iter::from_fn(|| one.poll_event()).count();
     }
     assert_eq!((back, one.searches.size), (4, 0));
-    one.unicast(at(5000), A, B, vec![0; 2 * LOCATE_QUEUE_SIZE_MAX], false, Duration::from_secs(1));
+    one.unicast(at(5000), A, B, vec![0; 2 * LOCATE_QUEUE_SIZE_MAX], PLAIN, Duration::from_secs(1));
     assert_eq!(one.poll_event(), None, "a single one may be of any size");
 }

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use amoeba_cap::{GetPort, PutPort};
-use amoeba_flip::{HOPS_MAX, Head};
+use amoeba_flip::{HOPS_MAX, Head, Manner};
 use amoeba_rpc::{PortCache, Server};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
@@ -283,7 +283,8 @@ impl Kernel {
     }
 
     fn send_data(&mut self, now: Instant, from: Address, to: Address, payload: Vec<u8>) {
-        self.flip.unicast(now, from, to, payload, true, ANSWER_LOCATE_TIMEOUT);
+        let manner = Manner { secure: true, reported: false };
+        self.flip.unicast(now, from, to, payload, manner, ANSWER_LOCATE_TIMEOUT);
     }
 
     fn send_to_port(&mut self, now: Instant, from: Address, port: PutPort, data: &[u8]) {

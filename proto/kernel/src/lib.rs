@@ -19,6 +19,7 @@ mod introduce;
 mod network;
 mod peers;
 mod ports;
+mod reports;
 mod serve;
 mod transact;
 
@@ -192,6 +193,8 @@ pub struct Kernel {
     /// Client threads whose transactions wait for their port to be found.
     searching: BTreeSet<(PutPort, ProcessId, Slot)>,
     endpoints: datagram::Endpoints,
+    /// Processes elsewhere whose kernels send reports of what has arrived.
+    reporting: BTreeSet<Address>,
     timers: BTreeSet<(Instant, Timer)>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -221,6 +224,7 @@ impl Kernel {
             locates: BTreeMap::new(),
             searching: BTreeSet::new(),
             endpoints: datagram::Endpoints::new(searcher),
+            reporting: BTreeSet::new(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -350,7 +354,7 @@ impl Kernel {
     /// Counters and tables, a line each, for `std_status`.
     pub fn status(&self) -> String {
         let flip = self.flip.counters();
-        let rows: [(&str, u64); 21] = [
+        let rows: [(&str, u64); 22] = [
             ("processes", self.processes.len() as u64),
             ("ports", self.ports.len() as u64),
             ("requests under way", self.requests.len() as u64),
@@ -370,6 +374,7 @@ impl Kernel {
             ("packets dropped", flip.dropped),
             ("packets passed on", flip.forwarded),
             ("packets sent back", flip.returned),
+            ("packets sent again", flip.sent_again),
             ("address searches", flip.locates),
             ("messages undelivered", flip.undelivered),
         ];

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amoeba_cap::PutPort;
-use amoeba_flip::{self as flip, HOPS_MAX, LOCATE_INTERVAL, LOCATE_INTERVAL_MAX, Undelivered};
+use amoeba_flip::{self as flip, HOPS_MAX, LOCATE_INTERVAL, LOCATE_INTERVAL_MAX, Manner, Undelivered};
 use amoeba_rpc::{ClientKey, LOCATE_HEADER, Packet, Server, Verdict, emit, locate};
 use amoeba_threads::Instant;
 use amoeba_wire::packet::{Address, RpcHeader, RpcKind, rpc_flag};
@@ -41,10 +41,14 @@ impl Kernel {
                 }
                 flip::Event::Message { to, from, head, data, total, whole } => {
                     let complete = head.len() + data.len() == total;
+                    if complete && self.handle_report(now, to, from, &head, &data) {
+                        continue;
+                    }
                     if let Some(packet) = Packet::parse(&head, data) {
                         self.handle_message(now, to, from, packet, Arrived { complete, whole });
                     }
                 }
+                flip::Event::Report { from, to, report } => self.send_report(now, from, to, &report),
                 flip::Event::Broadcast { from, payload } => self.handle_broadcast(now, from, &payload),
                 flip::Event::Undelivered { from, to, head, reason } => {
                     self.handle_undelivered(now, from, to, &head, reason);
@@ -55,7 +59,8 @@ impl Kernel {
 
     /// Begins a search for a port, unless one is going on or there is nowhere to search.
     pub(crate) fn search(&mut self, now: Instant, port: PutPort) {
-        if self.flip.has_links() && !self.locates.contains_key(&port) && self.searchers(port).next().is_some() {
+        if self.flip.has_links() && !self.locates.contains_key(&port) && self.searchers(port).next().is_some()
+        {
             self.counters.locates += 1;
             self.locates.insert(port, PortLocate { ring: 0, interval: LOCATE_INTERVAL, next: now });
             self.locate_again(now, port);
@@ -135,6 +140,9 @@ impl Kernel {
             return self.answer_for_departed(now, to, from, &header);
         };
         let about_reply = header.flags & rpc_flag::REPLY != 0;
+        if header.flags & rpc_flag::REPORTS != 0 {
+            self.takes_reports(from);
+        }
         match header.kind {
             RpcKind::Hereis => self.handle_hereis(now, from, &header),
             RpcKind::Request => self.handle_request(now, id, from, &header, message, how),
@@ -153,7 +161,7 @@ impl Kernel {
                 }
                 self.rearm_clients(id);
             }
-            RpcKind::Locate | RpcKind::Forward => {}
+            RpcKind::Locate | RpcKind::Forward | RpcKind::Report => {}
         }
     }
 
@@ -293,7 +301,11 @@ impl Kernel {
         }
         let server = self.ports.get(&header.port).and_then(|port| port.answerer());
         let Some(id) = server else { return };
-        let answer = RpcHeader { kind: RpcKind::Hereis, flags: 0, dest: header.from, from: 0, ..header };
+        if header.flags & rpc_flag::REPORTS != 0 {
+            self.takes_reports(from);
+        }
+        let flags = rpc_flag::REPORTS;
+        let answer = RpcHeader { kind: RpcKind::Hereis, flags, dest: header.from, from: 0, ..header };
         self.send(now, id, from, emit(&answer, None));
     }
 
@@ -349,7 +361,7 @@ impl Kernel {
             (from, emit(&header, None))
         };
         let (client, packet) = departed.clients.after_death(from, header).unwrap_or_else(not_executed);
-        self.flip.unicast(now, to, client, packet, false, ANSWER_LOCATE_TIMEOUT);
+        self.flip.unicast(now, to, client, packet, Manner::default(), ANSWER_LOCATE_TIMEOUT);
     }
 }
 

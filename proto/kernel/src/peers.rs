@@ -17,9 +17,10 @@ impl Kernel {
     /// ends the transactions under way with its processes, which may have been executed. Transactions that still look
     /// for a server go on. What executes here for clients there goes on too, but their replies are not kept.
     pub fn peer_lost(&mut self, now: Instant, link: LinkId, location: &Location) {
-        let lost = self.flip.location_lost(link, location);
+        let lost = self.flip.location_lost(now, link, location);
         for &address in &lost {
             self.cache.forget(address);
+            self.reporting.remove(&address);
             self.endpoints.forget(address);
             for process in self.processes.values_mut() {
                 process.clients.host_lost(address);
@@ -77,7 +78,7 @@ impl Kernel {
             return self.is_arriving(now, id, from, RpcKind::Request, header);
         }
         let reply = |front: &[u8]| is_of(front, RpcKind::Reply, header.tid, 0, header.from);
-        self.flip.leaving(process.address, from, reply)
+        self.flip.leaving(now, process.address, from, reply)
     }
 
     /// Whether this question of a server, whether its reply arrived, is about a reply that has not left yet: then the
@@ -92,7 +93,7 @@ impl Kernel {
         let Some((asked, _, _)) = RpcHeader::parse(question.head()) else { return false };
         let Some(process) = self.processes.get_mut(&id) else { return false };
         let reply = |front: &[u8]| is_of(front, RpcKind::Reply, asked.tid, 0, asked.dest);
-        let leaving = self.flip.leaving(process.address, to, reply);
+        let leaving = self.flip.leaving(now, process.address, to, reply);
         if leaving {
             process.clients.still_leaving(now, (to, asked.dest), asked.tid);
         }
@@ -106,7 +107,7 @@ impl Kernel {
         let Some((server, tid)) = trans.server() else { return false };
         let request = |front: &[u8]| is_of(front, RpcKind::Request, tid, slot.0, 0);
         let reply = |front: &[u8]| is_of(front, RpcKind::Reply, tid, 0, slot.0);
-        self.flip.leaving(process.address, server, request)
+        self.flip.leaving(now, process.address, server, request)
             || self.flip.arriving(now, server, process.address, reply)
     }
 

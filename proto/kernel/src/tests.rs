@@ -77,10 +77,16 @@ impl Net {
                         continue;
                     }
                     for to in 0..self.kernels.len() {
-                        let wanted = transmit.to.as_ref().is_none_or(|location| location.as_bytes() == [to as u8]);
+                        let wanted =
+                            transmit.to.as_ref().is_none_or(|location| location.as_bytes() == [to as u8]);
                         if to != from && wanted {
                             let source = Location::new(&[from as u8]);
-                            self.kernels[to].handle_packet(self.now, LinkId(0), &source, &transmit.packet.to_vec());
+                            self.kernels[to].handle_packet(
+                                self.now,
+                                LinkId(0),
+                                &source,
+                                &transmit.packet.to_vec(),
+                            );
                         }
                     }
                 }
@@ -108,7 +114,9 @@ impl Net {
                 idle = true;
                 for (from, left) in left.iter_mut().enumerate() {
                     let now = self.now;
-                    while let Some(transmit) = self.kernels[from].poll_transmit_where(now, |_, _| (*left > 0).then_some(1498)) {
+                    while let Some(transmit) =
+                        self.kernels[from].poll_transmit_where(now, |_, _| (*left > 0).then_some(1498))
+                    {
                         idle = false;
                         *left -= usize::from(transmit.bulk);
                         bulk += usize::from(transmit.bulk);

@@ -1,7 +1,7 @@
 //! The client side: starting transactions, finding servers, ending.
 
 use amoeba_cap::PutPort;
-use amoeba_flip::Payload;
+use amoeba_flip::{Manner, Payload};
 use amoeba_rpc::{Action, RemoteTrans};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
@@ -229,7 +229,8 @@ impl Kernel {
     pub(crate) fn send(&mut self, now: Instant, process: ProcessId, to: Address, packet: Payload) {
         let Some(from) = self.address(process) else { return };
         let secure = packet.len() >= amoeba_rpc::HEADERS_SIZE;
-        self.flip.unicast(now, from, to, packet, secure, ANSWER_LOCATE_TIMEOUT);
+        let manner = Manner { secure, reported: self.reporting.contains(&to) };
+        self.flip.unicast(now, from, to, packet, manner, ANSWER_LOCATE_TIMEOUT);
     }
 }
 

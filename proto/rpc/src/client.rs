@@ -148,7 +148,7 @@ impl RemoteTrans {
         let header = RpcHeader {
             port: self.port(),
             dest: server.round_trip,
-            ..self.control(RpcKind::Request, 0, tid)
+            ..self.control(RpcKind::Request, rpc_flag::REPORTS, tid)
         };
         Action::Send(server.address, emit(&header, Some((&self.request, &self.data))))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amoeba_cap::PutPort;
 use amoeba_flip::{Head, Payload};
 use amoeba_wire::Header;
-use amoeba_wire::packet::{RPC_HEADER_SIZE, RpcHeader, RpcKind};
+use amoeba_wire::packet::{RPC_HEADER_SIZE, RpcHeader, RpcKind, rpc_flag};
 use amoeba_world::Message;
 
 /// What a FLIP broadcast of RPC begins with: its protocol number, big-endian.
@@ -47,8 +47,15 @@ pub fn emit(header: &RpcHeader, message: Option<(&Header, &Arc<Vec<u8>>)>) -> Pa
 
 /// A LOCATE for `port`, with the time it was sent in milliseconds, as the payload of a FLIP broadcast.
 pub fn locate(port: PutPort, sent: u32) -> Vec<u8> {
-    let header =
-        RpcHeader { kid: [0; 8], port, kind: RpcKind::Locate, flags: 0, tid: sent, dest: 0, from: 0 };
+    let header = RpcHeader {
+        kid: [0; 8],
+        port,
+        kind: RpcKind::Locate,
+        flags: rpc_flag::REPORTS,
+        tid: sent,
+        dest: 0,
+        from: 0,
+    };
     let mut bytes = Vec::with_capacity(LOCATE_HEADER.len() + RPC_HEADER_SIZE);
     bytes.extend_from_slice(&LOCATE_HEADER);
     bytes.extend_from_slice(&header.to_bytes());
