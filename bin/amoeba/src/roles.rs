@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use amoeba_cap::ObjectNumber;
-use amoeba_host::{HostDirectory, HostSeed, PERMANENT, Processes, Random, System, Tod};
+use amoeba_cap::PutPort;
+use amoeba_host::{About, HostDirectory, HostSeed, Kernel, PERMANENT, Processes, Random, System, Tod};
 use amoeba_linux::client::Client;
 use amoeba_linux::guest::{GuestConfig, LinuxGuests};
 use amoeba_linux::kernel::{Config as KernelConfig, Daemon};
@@ -11,7 +12,9 @@ use amoeba_linux::link::{UdpConfig, UdpLink};
 use amoeba_linux::{FileDisk, connect};
 use amoeba_name::Names;
 use amoeba_process::ProcessServer;
+use amoeba_stubs::system::{Network, Way};
 use amoeba_stubs::{hostdir, process, random, system, tod};
+use amoeba_wire::Status;
 use amoeba_world::{Listener, World};
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -50,9 +53,10 @@ pub(crate) fn kernel(state: &State) -> Result<()> {
     let guests = LinuxGuests::new(GuestConfig::new(&socket, &state.path("guests")), amoeba_linux::threads())?;
     let world = connect(&socket);
     let statistics = Client::new(&socket);
+    let name = state.host_name()?;
     let failed = daemon.stopper();
     std::thread::Builder::new().name("host servers".to_owned()).spawn(move || {
-        if let Err(error) = serve_host(&world, &seed, Arc::new(guests), statistics) {
+        if let Err(error) = serve_host(&world, &seed, Arc::new(guests), statistics, name) {
             tracing::error!("the host's servers do not start: {error:#}");
             failed.stop();
         }
@@ -76,7 +80,13 @@ fn bind_link(state: &State, link: &Link) -> Result<UdpLink> {
 }
 
 /// Starts the servers of the host; they run until the process ends.
-fn serve_host(world: &World, seed: &HostSeed, guests: Arc<LinuxGuests>, kernel: Client) -> Result<()> {
+fn serve_host(
+    world: &World,
+    seed: &HostSeed,
+    guests: Arc<LinuxGuests>,
+    kernel: Client,
+    name: String,
+) -> Result<()> {
     let listen = |name: &str, size_max: usize| -> Result<Listener> {
         world
             .transactions
@@ -102,14 +112,32 @@ fn serve_host(world: &World, seed: &HostSeed, guests: Arc<LinuxGuests>, kernel: 
     ];
     let processes = Arc::new(Running(server.clone()));
     let directory = HostDirectory::new(seed.keys("host"), host.put_port(), rows, processes);
-    let statistics = move || kernel.kernel_status().unwrap_or_else(|error| format!("{error}\n"));
+    let about = About { version: env!("CARGO_PKG_VERSION").to_owned(), host: name };
 
     process::start(world, proc, server, PROCESS_THREADS)?;
     tod::start(world, clock, Tod::server(secret("tod"), world.clock.clone()), SMALL_THREADS)?;
     random::start(world, entropy, Random::server(secret("random"), world.entropy.clone()), SMALL_THREADS)?;
-    system::start(world, sys, System::server(secret("sys"), statistics), SMALL_THREADS)?;
+    let server = System::server(secret("sys"), about, world.threads.clone(), OurKernel(kernel));
+    system::start(world, sys, server, SMALL_THREADS)?;
     hostdir::start(world, host, Arc::new(directory), SMALL_THREADS)?;
     Ok(())
+}
+
+/// The kernel of this host, as its own server asks it.
+struct OurKernel(Client);
+
+impl Kernel for OurKernel {
+    fn statistics(&self) -> Result<String, Status> {
+        self.0.kernel_status().map_err(|error| error.status())
+    }
+
+    fn network(&self) -> Result<Network, Status> {
+        self.0.network().map_err(|error| error.status())
+    }
+
+    fn way(&self, port: PutPort) -> Result<Way, Status> {
+        self.0.way(port).map_err(|error| error.status())
+    }
 }
 
 /// The process server's processes, as the host's directory shows them.

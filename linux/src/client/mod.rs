@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod listener;
+mod look;
 mod session;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use amoeba_world::{Destination, Endpoint, Error, Listener, Message, TransOptions
 
 use crate::socket::{Lost, ToKernel, ToProcess};
 use crate::threads::now;
+pub use look::{Passed, Trace};
 use session::{Refused, Session};
 
 /// How long a transaction waits for a kernel daemon that is not there (it may be restarting), at most.

@@ -170,6 +170,9 @@ impl Daemon {
             }
             self.tick(now);
             self.transmit(now);
+            if self.switch.is_traced() {
+                self.settle(now); // what was sent is shown at once
+            }
         }
     }
 

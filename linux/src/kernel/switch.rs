@@ -2,6 +2,8 @@
 //! is made here.
 
 mod datagram;
+mod look;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -47,6 +49,7 @@ pub(super) struct Switch {
     pub(super) to_flush: Vec<Token>,
     /// Connections to be closed.
     pub(super) doomed: Vec<Token>,
+    viewers: trace::Viewers,
 }
 
 impl Switch {
@@ -69,6 +72,7 @@ impl Switch {
             buffered: 0,
             to_flush: Vec::new(),
             doomed: Vec::new(),
+            viewers: trace::Viewers::default(),
         }
     }
 
@@ -102,6 +106,7 @@ impl Switch {
     pub(super) fn disconnected(&mut self, now: Instant, token: Token) {
         let Some(connection) = self.table.remove(token) else { return };
         self.buffered -= connection.counted;
+        self.trace_ended(token);
         let Some(Member { process, slot }) = connection.member else { return };
         if connection.trans.is_some() {
             self.kernel.abort(process, slot);
@@ -216,6 +221,9 @@ impl Switch {
         frame: ToKernel,
     ) -> Result<(), Bad> {
         let process = member.process;
+        if self.is_viewer(token) && frame != ToKernel::TraceNext {
+            return Err(Bad::OutOfTurn);
+        }
         match frame {
             ToKernel::Attach { .. } | ToKernel::Join { .. } => return Err(Bad::OutOfTurn),
             ToKernel::Trans { options, message } => {
@@ -247,6 +255,9 @@ impl Switch {
                 let text = self.status(now).into_bytes();
                 self.send(token, ToProcess::Text { text });
             }
+            ToKernel::Look { port } => self.look(now, token, port),
+            ToKernel::Trace { filter } => return self.trace(now, token, filter),
+            ToKernel::TraceNext => return self.trace_next(token),
             ToKernel::Open { port } => return self.open(token, member, port.as_ref()),
             ToKernel::Receive => return self.receive(token, member),
             ToKernel::Send { from, to, data } => {
@@ -274,6 +285,7 @@ impl Switch {
             return Ok(());
         }
         connection.trans = Some(message.data.len());
+        self.trace_trans(now, token, member, &message);
         self.kernel.trans(now, member.process, member.slot, message, options);
         Ok(())
     }
@@ -308,6 +320,7 @@ impl Switch {
         if !connection.executing.remove(&request) {
             return tracing::debug!(pid = connection.pid, "an answer to a request that is not executing");
         }
+        self.trace_answered(now, member.process, request, reply.as_ref());
         match reply {
             Some(reply) => self.kernel.putrep(now, member.process, request, reply),
             None => self.kernel.fail(now, member.process, request),
@@ -330,9 +343,13 @@ impl Switch {
 
     /// Hands the kernel's events to their connections.
     pub(super) fn dispatch(&mut self, now: Instant) {
+        self.show_traces();
         while let Some(event) = self.kernel.poll_event() {
             match event {
-                Event::Reply { process, slot, result } => self.reply(process, slot, result),
+                Event::Reply { process, slot, result } => {
+                    self.trace_ended_trans(now, process, slot, &result);
+                    self.reply(process, slot, result);
+                }
                 Event::Datagram { process, endpoint } => self.datagram(process, endpoint),
                 Event::Request { process, getreq, request, caller, message } => {
                     let token = Token::from_u64(getreq.0);
@@ -342,6 +359,7 @@ impl Switch {
                     };
                     connection.getreq = None;
                     connection.executing.insert(request);
+                    self.trace_delivered(now, process, request, &caller, &message);
                     self.send(token, ToProcess::Request { request: request.0, caller, message });
                 }
             }
@@ -356,10 +374,15 @@ impl Switch {
         work: impl FnOnce(&mut dyn Link, &mut dyn FnMut(LinkEvent<'_>)),
     ) {
         let (kernel, id) = (&mut self.kernel, LinkId(index as u16));
+        let viewers = &mut self.viewers;
         work(&mut *self.links[index], &mut |event| match event {
-            LinkEvent::Packet { from, packet } => kernel.handle_packet(now, id, from, packet),
+            LinkEvent::Packet { from, packet } => {
+                viewers.keep_packet(from, packet);
+                kernel.handle_packet(now, id, from, packet);
+            }
             LinkEvent::Lost { peer } => kernel.peer_lost(now, id, peer),
         });
+        self.trace_kept_packets(now, id);
     }
 
     /// Hands the kernel's packets to the links, as far as they take them.
@@ -373,7 +396,11 @@ impl Switch {
                 link.is_ready(peer).then(|| link.packet_size(peer))
             };
             let Some(transmit) = self.kernel.poll_transmit_where(now, ready) else { return };
-            if let Some(link) = links.get_mut(link_of(transmit.link)) {
+            if self.is_traced() {
+                let packet = transmit.packet.to_vec();
+                self.trace_packet(now, false, transmit.link, transmit.to.as_ref(), &packet);
+            }
+            if let Some(link) = self.links.get_mut(link_of(transmit.link)) {
                 link.send(now, transmit.to.as_ref(), transmit.packet, transmit.bulk);
             }
         }

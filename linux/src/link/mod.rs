@@ -9,6 +9,7 @@
 
 pub(crate) mod bulk;
 pub mod datagram;
+mod describe;
 mod join;
 mod owner;
 mod peers;
@@ -20,6 +21,7 @@ use std::os::fd::BorrowedFd;
 use amoeba_kernel::{LinkConfig, Location, Packet};
 use amoeba_threads::Instant;
 
+pub use describe::{LinkDescription, PeerDescription};
 pub use join::{JOIN_TIME, JoinError, Joined, join};
 pub use udp::{BindError, UdpConfig, UdpLink};
 
@@ -64,6 +66,10 @@ pub trait Link: Send {
     fn handle_timeout(&mut self, now: Instant, events: &mut dyn FnMut(LinkEvent<'_>));
     /// When [`Link::handle_timeout`] is to be called next.
     fn poll_timeout(&self) -> Option<Instant>;
+    /// What people are told of the link.
+    fn describe(&self) -> LinkDescription;
+    /// What people are told of those on it.
+    fn describe_peers(&self, now: Instant) -> Vec<PeerDescription>;
     /// Counters and peers, a line each.
     fn status(&self, now: Instant, text: &mut dyn Write);
 }

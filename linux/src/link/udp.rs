@@ -25,8 +25,8 @@ use super::datagram::{
     BULK_HEAD_SIZE, Datagram, Hello, Join, NAME_SIZE_MAX, Welcome, address_of, bulk_head, is_name,
     location_of, packet_head, refused,
 };
-use super::peers::{Change, Peers, State};
-use super::{Link, LinkEvent, owner};
+use super::peers::{Change, Peer, Peers, State};
+use super::{Link, LinkDescription, LinkEvent, PeerDescription, owner};
 use crate::threads::now;
 
 /// The largest datagram.
@@ -464,6 +464,31 @@ impl Link for UdpLink {
     fn poll_timeout(&self) -> Option<Instant> {
         let flights = self.peers.iter().filter_map(|(_, peer)| peer.outward.poll_timeout());
         flights.chain([self.peers.poll_timeout()]).min()
+    }
+
+    fn describe(&self) -> LinkDescription {
+        LinkDescription {
+            kind: "udp",
+            address: self.local.to_string(),
+            packet_size: self.config().packet_size_max,
+            sealing: None,
+            trusted: true,
+        }
+    }
+
+    fn describe_peers(&self, now: Instant) -> Vec<PeerDescription> {
+        let peer = |(address, peer): (&SocketAddr, &Peer)| PeerDescription {
+            location: location_of(*address),
+            name: peer.name.clone(),
+            address: address.to_string(),
+            up: peer.state == State::Up,
+            heard: peer.heard.map(|heard| now.since(heard)),
+            packet_size: self.config().packet_size_max,
+            round_trip: None,
+            sealing: None,
+            trouble: None,
+        };
+        self.peers.iter().map(peer).collect()
     }
 
     fn status(&self, now: Instant, text: &mut dyn Write) {

@@ -94,6 +94,9 @@ kinds! {
     Open = 11, 8, 0;
     Receive = 12, 0, 0;
     Send = 13, 24, DATAGRAM_SIZE_MAX;
+    Look = 40, 8, 0;
+    Trace = 41, 16, 0;
+    TraceNext = 42, 0, 0;
     Attached = 65, 24, 0;
     Done = 66, 0, 0;
     Reply = 67, HEADER_SIZE, DATA_SIZE_MAX;
@@ -103,6 +106,8 @@ kinds! {
     Text = 71, 0, TEXT_SIZE_MAX;
     Opened = 72, 16, 0;
     Datagram = 73, 8, DATAGRAM_SIZE_MAX;
+    Facts = 90, 0, TEXT_SIZE_MAX;
+    Traced = 91, 8, TEXT_SIZE_MAX;
 }
 
 /// The first eight bytes of a frame, checked: what is to come, and no more than may come.
@@ -153,6 +158,34 @@ impl FrameHead {
     }
 }
 
+/// What whoever traces wants to see; nothing said: everything, without data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TraceFilter {
+    /// Only what this process does, by its number in the operating system.
+    pub pid: Option<u32>,
+    /// Only transactions with this port.
+    pub port: Option<PutPort>,
+    /// The beginning of data too, in which there may be secrets.
+    pub data: bool,
+}
+
+impl TraceFilter {
+    fn get(fixed: &mut Reader) -> Result<TraceFilter, Bad> {
+        let pid = Some(fixed.get_u32()?).filter(|pid| *pid != 0);
+        let data = fixed.get_bool()?;
+        zeros::<3>(fixed)?;
+        Ok(TraceFilter { pid, port: flagged(fixed)?.map(PutPort::from_bytes), data })
+    }
+
+    fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&self.pid.unwrap_or(0).to_le_bytes());
+        bytes[4] = u8::from(self.data);
+        bytes[8..].copy_from_slice(&flag(self.port.map(PutPort::to_bytes)));
+        bytes
+    }
+}
+
 /// What a process says to its kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the table of the module says what each field is
@@ -170,6 +203,9 @@ pub enum ToKernel {
     Open { port: Option<GetPort> },
     Receive,
     Send { from: Option<Address>, to: Destination, data: Vec<u8> },
+    Look { port: Option<PutPort> },
+    Trace { filter: TraceFilter },
+    TraceNext,
 }
 
 impl ToKernel {
@@ -210,6 +246,9 @@ impl ToKernel {
                 let to = destination(&mut fixed)?;
                 ToKernel::Send { from, to, data: parts.data }
             }
+            Kind::Look => ToKernel::Look { port: flagged(&mut fixed)?.map(PutPort::from_bytes) },
+            Kind::Trace => ToKernel::Trace { filter: TraceFilter::get(&mut fixed)? },
+            Kind::TraceNext => ToKernel::TraceNext,
             _ => return Err(Bad::OutOfTurn),
         })
     }
@@ -261,6 +300,9 @@ impl ToKernel {
                 let from = from.unwrap_or(Address::NULL);
                 FrameHead::new(Kind::Send, &[&from.0, &port, &address.0], data.len())
             }
+            ToKernel::Look { port } => FrameHead::new(Kind::Look, &[&flag(port.map(PutPort::to_bytes))], 0),
+            ToKernel::Trace { filter } => FrameHead::new(Kind::Trace, &[&filter.to_bytes()], 0),
+            ToKernel::TraceNext => FrameHead::new(Kind::TraceNext, &[], 0),
         }
     }
 
@@ -287,6 +329,8 @@ pub enum ToProcess {
     Text { text: Vec<u8> },
     Opened { address: Address, port: Option<PutPort> },
     Datagram { datagram: Datagram },
+    Facts { facts: Vec<u8> },
+    Traced { dropped: u64, records: Vec<u8> },
 }
 
 impl ToProcess {
@@ -317,6 +361,8 @@ impl ToProcess {
             Kind::Datagram => {
                 ToProcess::Datagram { datagram: Datagram { from: Address(fixed.array()?), data: parts.data } }
             }
+            Kind::Facts => ToProcess::Facts { facts: parts.data },
+            Kind::Traced => ToProcess::Traced { dropped: fixed.get_u64()?, records: parts.data },
             _ => return Err(Bad::OutOfTurn),
         })
     }
@@ -352,6 +398,10 @@ impl ToProcess {
             }
             ToProcess::Datagram { datagram: Datagram { from, data } } => {
                 (FrameHead::new(Kind::Datagram, &[&from.0], data.len()), data)
+            }
+            ToProcess::Facts { facts } => (FrameHead::new(Kind::Facts, &[], facts.len()), facts),
+            ToProcess::Traced { dropped, records } => {
+                (FrameHead::new(Kind::Traced, &[&dropped.to_le_bytes()], records.len()), records)
             }
         }
     }

@@ -33,6 +33,9 @@
 //! | 11 | OPEN | has port 1, get-port 6, reserved 1 | | OPENED, ERROR |
 //! | 12 | RECEIVE | | | DATAGRAM |
 //! | 13 | SEND | source address 8 (null: the process), has port 1, put-port 6, reserved 1, address 8 | datagram | DONE, ERROR |
+//! | 40 | LOOK | has port 1, put-port 6, reserved 1 | | FACTS |
+//! | 41 | TRACE | process number 4 (0: all), with data 1, reserved 3, has port 1, put-port 6, reserved 1 | | DONE, ERROR |
+//! | 42 | TRACE-NEXT | | | TRACED, when there is something |
 //!
 //! | kind | to the process | fixed part | data |
 //! |---|---|---|---|
@@ -45,8 +48,12 @@
 //! | 71 | TEXT | | text |
 //! | 72 | OPENED | address 8, has port 1, put-port 6, reserved 1 | |
 //! | 73 | DATAGRAM | source address 8 | datagram |
+//! | 90 | FACTS | | record `way` (with a port) or `network` of class system |
+//! | 91 | TRACED | records dropped since the last 8 | records ([`amoeba_wire::trace`]) |
 //!
 //! OPEN makes a connection the one of an endpoint of datagrams, which ends with it; RECEIVE goes over that alone.
+//!
+//! TRACE makes a connection one that sees what passes, for as long as it is open; TRACE-NEXT goes over that alone.
 //!
 //! PUTREP and FAIL go over the connection that delivered the request, at any time, also while that connection waits
 //! for its next request. A connection that closes with requests unanswered fails them; one that says anything else
@@ -62,7 +69,7 @@ mod path;
 mod stream;
 
 pub(crate) use assemble::{Assembled, Assembler};
-pub use frame::{Bad, Cookie, Parts, ToKernel, ToProcess};
+pub use frame::{Bad, Cookie, Parts, ToKernel, ToProcess, TraceFilter};
 pub(crate) use frame::{FrameHead, TEXT_SIZE_MAX, VERSION};
 pub(crate) use path::{bind, connect};
 pub(crate) use stream::{Lost, Stream, prepare, send_some};

@@ -17,6 +17,7 @@
 mod datagram;
 mod introduce;
 mod network;
+mod path;
 mod peers;
 mod ports;
 mod reports;
@@ -42,6 +43,7 @@ pub use datagram::{
 
 pub use introduce::Introduction;
 use network::PortLocate;
+pub use path::{Hop, Path};
 use ports::Port;
 use serve::Request;
 use transact::ClientSlot;

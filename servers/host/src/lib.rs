@@ -7,7 +7,9 @@
 mod directory;
 mod seed;
 mod small;
+mod system;
 
 pub use directory::{HOST, HostDirectory, PS, Processes};
 pub use seed::{HostSeed, Keys, PERMANENT, SEED_SIZE};
-pub use small::{Random, Single, System, Tod};
+pub use small::{Random, Single, Tod};
+pub use system::{About, Kernel, System};

@@ -1,10 +1,10 @@
-//! The servers of one operation or two: time of day, random bytes, the kernel's statistics.
+//! The servers of one operation or two: time of day, random bytes.
 
 use std::sync::Arc;
 
 use amoeba_cap::{CheckField, ObjectNumber, ServerSecret};
 use amoeba_server::{AnyObject, Call, Object, Objects};
-use amoeba_stubs::{random, system, tod};
+use amoeba_stubs::{random, tod};
 use amoeba_wire::Status;
 use amoeba_world::{Clock, Entropy};
 
@@ -78,26 +78,5 @@ impl random::Serve for Single<Random> {
         let mut bytes = vec![0; usize::from(count)];
         self.inner.0.fill(&mut bytes);
         Ok(bytes)
-    }
-}
-
-/// The kernel.
-pub struct System(Box<dyn Fn() -> String + Send + Sync>);
-
-impl System {
-    /// The server that answers with what `statistics` says.
-    pub fn server(
-        secret: ServerSecret,
-        statistics: impl Fn() -> String + Send + Sync + 'static,
-    ) -> Arc<Single<System>> {
-        Single::new(secret, "System Server", System(Box::new(statistics)))
-    }
-}
-
-impl system::Serve for Single<System> {
-    fn statistics(&self, _: &Call, _: Object<{ system::READ.bits() }>) -> Result<Vec<u8>, Status> {
-        let mut text = (self.inner.0)().into_bytes();
-        text.truncate(system::STATISTICS_SIZE_MAX);
-        Ok(text)
     }
 }

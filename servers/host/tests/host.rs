@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use amoeba_cap::{Capability, ObjectNumber, Rights, SystemSecret};
-use amoeba_host::{HOST, HostDirectory, HostSeed, Processes, Random, System, Tod};
+use amoeba_cap::{Capability, ObjectNumber, PutPort, Rights, SystemSecret};
+use amoeba_host::{About, HOST, HostDirectory, HostSeed, Kernel, Processes, Random, System, Tod};
+use amoeba_stubs::system::{Network, Way};
 use amoeba_stubs::{directory, hostdir, random, standard, system, tod};
 use amoeba_wire::Status;
 use amoeba_world::{Error, World};
@@ -81,16 +82,47 @@ fn random_bytes_are_counted_and_statistics_need_their_right() {
     let seed = HostSeed::from_bytes([4; 32]);
     let secret = SystemSecret::from_bytes([5; 32]);
     assert_ne!(seed.capability(&secret, "random"), seed.capability(&secret, "sys"));
-    let listen = |name: &str| world.transactions.listen(&seed.keys(name).get_port, 1 << 16).unwrap();
+    let listen =
+        |name: &str| world.transactions.listen(&seed.keys(name).get_port, system::REQUEST_SIZE_MAX).unwrap();
     let (entropy, sys) = (listen("random"), listen("sys"));
     let whole = |name: &str, port| seed.keys(name).capability(port, ObjectNumber::SUPER);
     let (random, statistics) = (whole("random", entropy.put_port()), whole("sys", sys.put_port()));
     random::start(&world, entropy, Random::server(seed.keys("random").secret, world.entropy.clone()), 2)
         .unwrap();
-    system::start(&world, sys, System::server(seed.keys("sys").secret, || "packets 3\n".into()), 2).unwrap();
+    let about = About { version: "1.2.3".into(), host: "anvil".into() };
+    let server = System::server(seed.keys("sys").secret, about, world.threads.clone(), Counting);
+    system::start(&world, sys, server, 2).unwrap();
     assert_eq!(random::get_random(&world, &random, 1024).unwrap().len(), 1024);
     assert_eq!(random::get_random(&world, &random, 1025), Err(Error::Refused(Status::STD_ARGBAD)));
     assert_eq!(system::statistics(&world, &statistics).unwrap(), b"packets 3\n");
     let less = standard::restrict(&world, &statistics, Rights::NONE.bits().into()).unwrap();
-    assert_eq!(system::statistics(&world, &less), Err(Error::Refused(Status::STD_DENIED)));
+    let denied = Error::Refused(Status::STD_DENIED);
+    assert_eq!(system::statistics(&world, &less), Err(denied));
+    assert_eq!(system::network(&world, &less), Err(denied));
+    assert_eq!(system::way(&world, &less, less.port), Err(denied));
+    assert!(standard::status_text(&world, &statistics).unwrap().starts_with("packets 3\n"));
+    let said = system::about(&world, &less).unwrap();
+    assert_eq!((&said.version[..], &said.host[..]), (&b"1.2.3"[..], &b"anvil"[..]));
+    let data = vec![7; system::ECHO_SIZE_MAX];
+    assert_eq!(system::echo(&world, &less, data.clone()).unwrap(), data);
+    assert_eq!(system::way(&world, &statistics, less.port).unwrap().processes, 7);
+    assert_eq!(system::network(&world, &statistics), Err(Error::Refused(Status::STD_NOTNOW)));
+}
+
+/// A kernel that has counted three packets.
+struct Counting;
+
+impl Kernel for Counting {
+    fn statistics(&self) -> Result<String, Status> {
+        Ok("packets 3\n".into())
+    }
+
+    fn network(&self) -> Result<Network, Status> {
+        Err(Status::STD_NOTNOW)
+    }
+
+    fn way(&self, _: PutPort) -> Result<Way, Status> {
+        let (link, peer) = (Vec::new(), Vec::new());
+        Ok(Way { reach: system::HERE, processes: 7, hops: 0, trusted: true, link, peer })
+    }
 }

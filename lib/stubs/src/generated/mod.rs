@@ -24,7 +24,7 @@ pub mod standard;
 /// A sequence of bytes between a process and its caller. Positions count from the start, so what is
 /// asked twice is done once.
 pub mod stream;
-/// The kernel of a host: what it is doing.
+/// The kernel of a host: what it is doing, and what it sees of others.
 pub mod system;
 /// What time it is on a host.
 pub mod tod;
