@@ -35,8 +35,7 @@ fn rows(system: &System, world: &World, servers: &[Capability; 2]) -> Result<Vec
     let mut rows = Vec::new();
     let limit = micros(limits::start_true(COUNT)?);
     let mut row = |row, ours| {
-        let beside = "fork, exec and wait".to_owned();
-        rows.push(Row { row, ours: micros(ours), unit: Unit::Micros, beside, limit, target: None });
+        rows.push(Row::new(row, Unit::Micros, micros(ours), "fork, exec and wait", limit));
     };
     for (host, by_command, by_stub) in [
         (0, "run --on this host -- true", "exec and wait, this host"),

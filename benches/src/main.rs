@@ -1,29 +1,36 @@
-//! Benchmarks: ours beside the limit of the same machine, measured in the same run.
+//! Benchmarks: ours beside the limit of the same machine and beside its peers, measured in the same run.
 //!
 //! `cargo xtask bench NAME [--json]` builds this for speed and runs it. A yesterday's number of another machine says
 //! nothing; the ratio does.
 //!
 //! - [`report`]: rows, medians, the table.
-//! - [`limits`]: what the machine can do with no Amoeba at all.
-//! - [`network`]: what the network between two hosts can do with no Amoeba at all.
-//! - [`ours`]: two throw-away hosts for the length of the run, and a server to talk to.
+//! - [`harness`]: programs beside the product that measure limits and peers; [`limits`] and [`network`] measure a few
+//!   limits where those are not there.
+//! - [`ours`]: two throw-away hosts for the length of the run; [`load`]: a server and clients on them; [`place`]: on which
+//!   cores.
 //! - [`transaction`], [`dispatch`]: the benchmarks `transaction` and `run`.
 //!
 //! The far ends of the measurements are this same program, started again with the name of their part.
 #![forbid(unsafe_code)]
 
 mod dispatch;
+mod harness;
 mod limits;
+mod load;
 mod network;
 mod ours;
+mod place;
 mod report;
 mod transaction;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-const HELP: &str = "usage: amoeba-bench transaction|run [--json]";
+use report::Report;
+
+const HELP: &str = "usage: amoeba-bench transaction|run [--json] [--quick] [--rows PART-OF-A-NAME]";
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,19 +38,33 @@ fn main() -> Result<ExitCode> {
     match words[..] {
         [limits::FAR_END, kind] => limits::far_end(kind)?,
         [network::FAR_HOST, kind, address, directory] => network::far_host(kind, address, directory)?,
-        [ours::SERVE, socket] => ours::serve(socket.as_ref())?,
-        [name] => return bench(name, false, &arguments),
-        [name, "--json"] | ["--json", name] => return bench(name, true, &arguments),
-        _ => bail!(HELP),
+        [load::SERVE, socket, host, cpu] => load::serve(socket.as_ref(), host.as_ref(), cpu)?,
+        [load::CLIENT, socket, host, ref words @ ..] => load::client(socket.as_ref(), host.as_ref(), words)?,
+        _ => return bench(&words, &arguments),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a benchmark; when there are no hosts yet, in this program started again among two.
-fn bench(name: &str, json: bool, arguments: &[String]) -> Result<ExitCode> {
-    let measure = match name {
-        "transaction" => transaction::run,
-        "run" => dispatch::run,
+fn bench(words: &[&str], arguments: &[String]) -> Result<ExitCode> {
+    let (mut name, mut json, mut quick, mut pattern) = (None, false, false, String::new());
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--json" => json = true,
+            "--quick" => quick = true,
+            "--rows" => pattern = (*words.next().context(HELP)?).to_owned(),
+            word if name.is_none() && !word.starts_with('-') => name = Some(word),
+            _ => bail!(HELP),
+        }
+    }
+    let measure: Box<dyn Fn() -> Result<Report>> = match name {
+        Some("transaction") => {
+            let rounds = if quick { 1 } else { 5 };
+            let scope = transaction::Scope { rounds, time: Duration::from_millis(400), pattern };
+            Box::new(move || transaction::run(&scope))
+        }
+        Some("run") => Box::new(dispatch::run),
         _ => bail!(HELP),
     };
     if !ours::System::is_there() {

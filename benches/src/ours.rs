@@ -1,25 +1,13 @@
-//! Our side of a benchmark: two throw-away hosts for the length of the run, and a server in a process of its own.
+//! Our side of a benchmark: two throw-away hosts for the length of the run.
 
-use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
-use amoeba_cap::{GetPort, PutPort};
-use amoeba_wire::{Command as Number, Header, Status};
-use amoeba_world::{Message, TransOptions, World};
-use anyhow::{Context, Result, anyhow, ensure};
-
-use crate::limits::BULK;
-
-/// First argument of the program when it is the server.
-pub(crate) const SERVE: &str = "serve";
-
-/// Asks for nothing.
-pub(crate) const COMMAND_NULL: Number = Number(9001);
-/// Asks for [`BULK`] bytes.
-pub(crate) const COMMAND_BULK: Number = Number(9002);
+use anyhow::{Context, Result, ensure};
+use rustix::net::sockopt::socket_peercred;
 
 /// What `amoeba dev` says about its hosts: `NAME=DIRECTORY:NAME=DIRECTORY`.
 const HOSTS_VARIABLE: &str = "AMOEBA_DEV_HOSTS";
@@ -92,11 +80,6 @@ impl System {
         }
     }
 
-    /// What lies between the hosts, in a word.
-    pub(crate) fn network(&self) -> &'static str {
-        if self.has_networks() { "veth" } else { "loopback" }
-    }
-
     /// What lies between the hosts, in a sentence.
     pub(crate) fn place(&self) -> &'static str {
         match self.has_networks() {
@@ -111,6 +94,31 @@ impl System {
         command.args(arguments).env("AMOEBA_STATE", self.directory(0)).env("HOME", self.directory(0));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
+    }
+
+    /// The network namespace of a host, if it has one of its own.
+    pub(crate) fn network_of(&self, host: usize) -> Option<PathBuf> {
+        let namespace = self.directory(host).join(NETWORK);
+        namespace.exists().then_some(namespace)
+    }
+
+    /// The kernel daemons of the hosts, in their order.
+    pub(crate) fn daemons(&self) -> Vec<u32> {
+        let daemon = |host| {
+            let stream = UnixStream::connect(self.socket(host).ok()?).ok()?;
+            Some(socket_peercred(stream).ok()?.pid.as_raw_pid().cast_unsigned())
+        };
+        (0..self.hosts.len()).filter_map(daemon).collect()
+    }
+
+    /// The counters of a host's kernel, by name.
+    pub(crate) fn counters(&self, host: usize) -> Result<Vec<(String, u64)>> {
+        let status = amoeba_linux::client::Client::new(&self.socket(host)?).kernel_status()?;
+        let line = |line: &str| {
+            let (name, value) = line.rsplit_once(char::is_whitespace)?;
+            Some((name.trim().to_owned(), value.parse().ok()?))
+        };
+        Ok(status.lines().filter_map(line).collect())
     }
 
     /// The kernel daemon's socket of a host.
@@ -133,62 +141,4 @@ fn sockets(folder: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
-}
-
-/// A server in another process that answers [`COMMAND_NULL`] and [`COMMAND_BULK`], and a client of it in this one.
-pub(crate) struct Server {
-    world: World,
-    port: PutPort,
-    child: Child,
-}
-
-impl Server {
-    /// Starts the server on a host; the client is on the first.
-    pub(crate) fn start(system: &System, host: usize) -> Result<Server> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg(SERVE)
-            .arg(system.socket(host)?)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("stdout was piped")).read_line(&mut line)?;
-        let port =
-            line.trim().parse().map_err(|error| anyhow!("the server said `{}`: {error}", line.trim()))?;
-        Ok(Server { world: amoeba_linux::connect(&system.socket(0)?), port, child })
-    }
-
-    /// One transaction whose reply has `size` bytes of data.
-    pub(crate) fn transaction(&self, command: Number, size: usize) -> Result<()> {
-        let header = Header { port: self.port, command: command.0, ..Header::NULL };
-        let reply =
-            self.world.transactions.trans(Message { header, data: Vec::new() }, &TransOptions::default())?;
-        ensure!(reply.header.status() == Status::STD_OK, "the server says {}", reply.header.status());
-        ensure!(reply.data.len() == size, "{} bytes came back, not {size}", reply.data.len());
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// What the program does when it was started as the server: it prints its put-port, then serves until it is killed.
-pub(crate) fn serve(socket: &Path) -> Result<()> {
-    let world = amoeba_linux::connect(socket);
-    let port = GetPort::from_bytes(amoeba_world::random(world.entropy.as_ref()));
-    let listener = world.transactions.listen(&port, 0)?;
-    println!("{}", listener.put_port());
-    while let Ok(incoming) = listener.getreq() {
-        let reply = match incoming.request.header.command() {
-            COMMAND_NULL => Message::status(Status::STD_OK),
-            COMMAND_BULK => Message { data: vec![7; BULK], ..Message::status(Status::STD_OK) },
-            _ => Message::status(Status::STD_COMBAD),
-        };
-        incoming.reply.send(reply);
-    }
-    Ok(())
 }

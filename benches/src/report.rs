@@ -13,6 +13,12 @@ pub(crate) enum Unit {
     Micros,
     /// Millions of bytes a second: more is better.
     MegabytesPerSecond,
+    /// Requests a second: more is better.
+    PerSecond,
+    /// Thousandths of a core: less is better.
+    Millicores,
+    /// Parts of a whole: more is better.
+    Share,
 }
 
 impl Unit {
@@ -20,6 +26,17 @@ impl Unit {
         match self {
             Unit::Micros => "us",
             Unit::MegabytesPerSecond => "MB/s",
+            Unit::PerSecond => "1/s",
+            Unit::Millicores => "mcore",
+            Unit::Share => "part",
+        }
+    }
+
+    /// How many times better `beside` is than `ours`.
+    pub(crate) fn ratio(self, ours: f64, beside: f64) -> f64 {
+        match self {
+            Unit::Micros | Unit::Millicores => ours / beside,
+            Unit::MegabytesPerSecond | Unit::PerSecond | Unit::Share => beside / ours,
         }
     }
 }
@@ -28,7 +45,7 @@ impl Unit {
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     /// What was measured of ours.
-    pub(crate) row: &'static str,
+    pub(crate) row: String,
     /// Ours, in `unit`.
     pub(crate) ours: f64,
     /// The unit of both values.
@@ -37,21 +54,21 @@ pub(crate) struct Row {
     pub(crate) beside: String,
     /// The limit, in `unit`.
     pub(crate) limit: f64,
+    /// How many times better the limit is: 1 is as good, 2 is half as good. The median of the ratios of each round.
+    pub(crate) ratio: f64,
     /// The ratio we aim for at most (`None`: only reported).
     pub(crate) target: Option<f64>,
 }
 
 impl Row {
-    /// How many times better the limit is: 1 is as good, 2 is half as good.
-    fn ratio(&self) -> f64 {
-        match self.unit {
-            Unit::Micros => self.ours / self.limit,
-            Unit::MegabytesPerSecond => self.limit / self.ours,
-        }
+    /// A row of one measurement of each.
+    pub(crate) fn new(row: &str, unit: Unit, ours: f64, beside: impl Into<String>, limit: f64) -> Row {
+        let (row, beside, ratio) = (row.to_owned(), beside.into(), unit.ratio(ours, limit));
+        Row { row, ours, unit, beside, limit, ratio, target: None }
     }
 
     fn ok(&self) -> Option<bool> {
-        self.target.map(|target| self.ratio() <= target)
+        self.target.map(|target| self.ratio <= target)
     }
 }
 
@@ -72,32 +89,34 @@ impl Report {
         let mut text = format!("{}: {}\n\n", self.name, self.method);
         let line = |text: &mut String, cells: [&str; 7]| {
             let [row, ours, unit, beside, limit, ratio, target] = cells;
-            writeln!(text, "{row:<30}{ours:>10} {unit:<5}  {beside:<44}{limit:>10}{ratio:>9}  {target}")
+            writeln!(text, "{row:<42}{ours:>10} {unit:<5}  {beside:<40}{limit:>10}{ratio:>9}  {target}")
                 .expect("writing to a string cannot fail");
         };
         line(&mut text, ["", "ours", "", "beside", "limit", "ratio", "target"]);
         for row in &self.rows {
             let target = match (row.target, row.ok()) {
-                (Some(target), Some(ok)) => format!("{target:.1} {}", if ok { "ok" } else { "MISSED" }),
+                (Some(target), Some(ok)) => {
+                    format!("{} {}", number(target), if ok { "ok" } else { "MISSED" })
+                }
                 _ => "-".to_owned(),
             };
-            let ratio = format!("{:.2}", row.ratio());
+            let ratio = number(row.ratio);
             let (ours, limit) = (number(row.ours), number(row.limit));
-            line(&mut text, [row.row, &ours, row.unit.name(), &row.beside, &limit, &ratio, &target]);
+            line(&mut text, [&row.row, &ours, row.unit.name(), &row.beside, &limit, &ratio, &target]);
         }
         text
     }
 
-    /// For programs.
+    /// For programs: an array of rows.
     pub(crate) fn json(&self) -> Value {
         let row = |row: &Row| {
             json!({
                 "row": row.row, "ours": row.ours, "unit": row.unit.name(),
                 "beside": { "name": row.beside, "value": row.limit },
-                "ratio": row.ratio(), "target": row.target, "ok": row.ok(),
+                "ratio": row.ratio, "target": row.target, "ok": row.ok(),
             })
         };
-        json!({ "bench": self.name, "method": self.method, "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
+        self.rows.iter().map(row).collect()
     }
 }
 
@@ -138,6 +157,7 @@ pub(crate) fn median_of_runs(mut run: impl FnMut() -> Result<Vec<Row>>) -> Resul
     let rows = runs[0].iter().enumerate().map(|(index, row)| Row {
         ours: middle(index, |row| row.ours),
         limit: middle(index, |row| row.limit),
+        ratio: middle(index, |row| row.ratio),
         ..row.clone()
     });
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -147,7 +167,7 @@ pub(crate) fn median_of_runs(mut run: impl FnMut() -> Result<Vec<Row>>) -> Resul
 }
 
 /// The median of several runs' results.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -167,26 +187,23 @@ mod tests {
     use super::*;
 
     fn row(ours: f64, unit: Unit, limit: f64, target: Option<f64>) -> Row {
-        Row { row: "a", ours, unit, beside: "b".to_owned(), limit, target }
+        Row { target, ..Row::new("a", unit, ours, "b", limit) }
     }
 
     #[test]
     fn a_ratio_above_one_is_worse_than_the_limit() {
-        assert_eq!(row(20.0, Unit::Micros, 10.0, None).ratio(), 2.0);
-        assert_eq!(row(500.0, Unit::MegabytesPerSecond, 1000.0, None).ratio(), 2.0);
+        assert_eq!(row(20.0, Unit::Micros, 10.0, None).ratio, 2.0);
+        assert_eq!(row(500.0, Unit::MegabytesPerSecond, 1000.0, None).ratio, 2.0);
     }
 
     #[test]
     fn targets_are_judged_and_shown() {
         let rows = vec![row(20.0, Unit::Micros, 10.0, Some(1.5)), row(20.0, Unit::Micros, 10.0, Some(2.0))];
         let report = Report { name: "n", method: "m".into(), rows };
-        assert!(
-            report.table().contains("1.5 MISSED") && report.table().contains("2.0 ok"),
-            "{}",
-            report.table()
-        );
-        assert_eq!(report.json()["rows"][0]["ok"], false);
-        assert_eq!(report.json()["rows"][1]["ratio"], 2.0);
+        let table = report.table();
+        assert!(table.contains("1.50 MISSED") && table.contains("2.00 ok"), "{table}");
+        assert_eq!(report.json()[0]["ok"], false);
+        assert_eq!(report.json()[1]["ratio"], 2.0);
     }
 
     #[test]

@@ -1,83 +1,538 @@
-//! The benchmark `transaction`: null transaction and bulk reply, on one host and between two, each beside its
-//! limits.
+//! The benchmark `transaction`: ours beside the machine's limits and beside the peers, everything in one run.
+//!
+//! A [`Group`] is a row of the question: what is measured, and everything that is measured the same way. In each round
+//! the contenders of a group take turns, and ratios are taken within the round, so that a busy moment of the machine meets
+//! all of them.
 
-use anyhow::Result;
+use std::time::Duration;
 
-use crate::limits::{self, BULK, Wait};
+use anyhow::{Context, Result, ensure};
+
+use crate::harness::{Figures, Harness};
+use crate::limits::{self, Wait};
+use crate::load::{self, Client, Histogram, Load, Server};
 use crate::network;
-use crate::ours::{COMMAND_BULK, COMMAND_NULL, Server, System};
-use crate::report::{Report, Row, Unit, median_of_runs, median_time, megabytes_per_second, micros};
+use crate::ours::System;
+use crate::place::Placement;
+use crate::report::{Report, Row, Unit, median, micros};
 
-/// Calls in a run.
-const NULL_COUNT: usize = 4_000;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+/// Calls of a limit that this crate measures itself.
+const COUNT: usize = 4_000;
 const BULK_COUNT: usize = 100;
+/// How long nothing is asked while the processor time of waiting is counted.
+const IDLE: Duration = Duration::from_secs(2);
 
-/// Measures everything.
-pub(crate) fn run() -> Result<Report> {
-    let system = System::of_environment()?;
-    let near = Server::start(&system, 0)?;
-    let far = Server::start(&system, 1)?;
-    let (rows, method) = median_of_runs(|| {
-        let mut rows = local_rows(&near)?;
-        rows.extend(remote_rows(&system, &far)?);
-        Ok(rows)
-    })?;
-    Ok(Report { name: "transaction", method: format!("{method}; {}", system.place()), rows })
+/// How much is measured.
+pub(crate) struct Scope {
+    /// Rounds, of which medians count.
+    pub(crate) rounds: usize,
+    /// Length of one timed run.
+    pub(crate) time: Duration,
+    /// Only groups whose name contains this.
+    pub(crate) pattern: String,
 }
 
-/// One run: ours and the limits in turn, so that a busy moment of the machine meets both.
-fn local_rows(server: &Server) -> Result<Vec<Row>> {
+type Measure<'a> = Box<dyn Fn() -> Result<Figures> + 'a>;
+
+/// What ours is measured beside.
+struct Beside<'a> {
+    name: &'static str,
+    /// At most so many times better than ours; below 1, ours must be that much better.
+    target: Option<f64>,
+    measure: Measure<'a>,
+}
+
+/// A row of the question.
+struct Group<'a> {
+    name: String,
+    unit: Unit,
+    value: fn(&Figures) -> f64,
+    ours: Measure<'a>,
+    /// What the counters of the kernels say about the way that ours took.
+    path: &'static [&'static str],
+    besides: Vec<Beside<'a>>,
+}
+
+/// Measures everything in `scope`.
+pub(crate) fn run(scope: &Scope) -> Result<Report> {
+    let system = System::of_environment()?;
+    let harness = Harness::find();
+    if harness.is_none() {
+        eprintln!("the harness of limits and peers is not there: ours is measured beside a few limits only");
+    }
+    let bench = Bench { system: &system, harness: harness.as_ref(), time: scope.time };
     let mut rows = Vec::new();
-    let null = micros(median_time(NULL_COUNT, || server.transaction(COMMAND_NULL, 0))?);
-    for (beside, limit) in [
-        ("Unix packet socket, there and back", limits::unix_packet(NULL_COUNT)?),
-        ("Unix stream socket, there and back", limits::unix_stream(NULL_COUNT)?),
-        ("shared memory, futex", limits::shared_memory(NULL_COUNT, Wait::Sleep)?),
-        ("shared memory, yield 20 us, then futex", limits::shared_memory(NULL_COUNT, Wait::Yield)?),
-    ] {
-        let limit = micros(limit);
+    for group in bench.groups() {
+        if group.name.contains(&scope.pattern) {
+            rows.extend(rounds(&system, &group, scope.rounds)?);
+        }
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let method = format!(
+        "medians of {} rounds of {:?} on {cores} cores, {}; ratio 1 is as good, 2 half as good, 0.5 twice as good",
+        scope.rounds,
+        scope.time,
+        system.place()
+    );
+    Ok(Report { name: "transaction", method, rows })
+}
+
+/// Measures a group in rounds. A contender that fails is told and left out.
+fn rounds(system: &System, group: &Group<'_>, rounds: usize) -> Result<Vec<Row>> {
+    let mut seen: Vec<Vec<Row>> = group.besides.iter().map(|_| Vec::new()).collect();
+    let mut ours_alone = Vec::new();
+    for round in 1..=rounds {
+        eprintln!("{}: round {round} of {rounds}", group.name);
+        let before = counters(system)?;
+        let figures = (group.ours)().with_context(|| group.name.clone())?;
+        if round == 1 {
+            tell_path(group, &figures, &before, &counters(system)?);
+        }
+        let ours = (group.value)(&figures);
+        ours_alone.push(ours);
+        for (beside, rows) in group.besides.iter().zip(&mut seen) {
+            match (beside.measure)() {
+                Ok(figures) => {
+                    let limit = (group.value)(&figures);
+                    rows.push(Row::new(&group.name, group.unit, ours, beside.name, limit));
+                }
+                Err(error) => eprintln!("{}: {} is left out: {error:#}", group.name, beside.name),
+            }
+        }
+    }
+    let middle = |rows: &[Row], value: fn(&Row) -> f64| median(rows.iter().map(value).collect());
+    let mut rows = Vec::new();
+    for (beside, measured) in group.besides.iter().zip(&seen).filter(|(_, measured)| !measured.is_empty()) {
         rows.push(Row {
-            row: "null transaction",
-            ours: null,
-            unit: Unit::Micros,
-            beside: beside.to_owned(),
-            limit,
-            target: None,
+            ours: middle(measured, |row| row.ours),
+            limit: middle(measured, |row| row.limit),
+            ratio: middle(measured, |row| row.ratio),
+            target: beside.target,
+            ..measured[0].clone()
         });
     }
-    let rate = |time| megabytes_per_second(BULK, time);
-    let bulk = rate(median_time(BULK_COUNT, || server.transaction(COMMAND_BULK, BULK))?);
-    for (beside, limit) in [
-        ("Unix packet socket, 64 KiB packets", limits::unix_packet_bulk(BULK_COUNT)?),
-        ("Unix stream socket", limits::unix_stream_bulk(BULK_COUNT)?),
-        ("memcpy", limits::copy(BULK_COUNT)?),
-    ] {
-        let (unit, limit) = (Unit::MegabytesPerSecond, rate(limit));
-        let beside = beside.to_owned();
-        rows.push(Row { row: "1 MiB reply", ours: bulk, unit, beside, limit, target: None });
+    if rows.is_empty() {
+        let ours = median(ours_alone);
+        rows.push(Row::new(&group.name, group.unit, ours, "nothing to compare with", ours));
     }
     Ok(rows)
 }
 
-/// The same with a server on the other host, beside what its network can do.
-fn remote_rows(system: &System, server: &Server) -> Result<Vec<Row>> {
-    let null = micros(median_time(NULL_COUNT, || server.transaction(COMMAND_NULL, 0))?);
-    let row = "null transaction, other host";
-    let mut rows = Vec::new();
-    for (beside, limit) in
-        [("UDP", network::udp(system, NULL_COUNT)?), ("TCP", network::tcp(system, NULL_COUNT)?)]
-    {
-        let beside = format!("{beside} over {}, there and back", system.network());
-        rows.push(Row { row, ours: null, unit: Unit::Micros, beside, limit: micros(limit), target: None });
-    }
-    let rate = |time| megabytes_per_second(BULK, time);
-    rows.push(Row {
-        row: "1 MiB reply, other host",
-        ours: rate(median_time(BULK_COUNT, || server.transaction(COMMAND_BULK, BULK))?),
-        unit: Unit::MegabytesPerSecond,
-        beside: format!("TCP over {}", system.network()),
-        limit: rate(network::tcp_bulk(system, BULK_COUNT)?),
-        target: None,
+fn counters(system: &System) -> Result<Vec<(String, u64)>> {
+    let mut all = system.counters(0)?;
+    all.extend(system.counters(1)?.into_iter().map(|(name, value)| (format!("{name}, other host"), value)));
+    Ok(all)
+}
+
+/// Which way the transactions went, by what the kernels counted, and what each cost.
+fn tell_path(group: &Group<'_>, figures: &Figures, before: &[(String, u64)], after: &[(String, u64)]) {
+    let grown = after.iter().filter_map(|(name, value)| {
+        let was = before.iter().find(|(other, _)| other == name).map_or(0, |(_, was)| *was);
+        let wanted = group.path.iter().any(|word| name.contains(word));
+        (wanted && *value > was).then(|| format!("{name} +{}", value - was))
     });
-    Ok(rows)
+    let grown: Vec<String> = grown.collect();
+    eprintln!(
+        "  p50 {:.2} us, p99 {:.2} us, {:.0} requests/s, {:.2} us of processor and {:.2} switches a request; {}",
+        figures.p50,
+        figures.p99,
+        figures.rate,
+        figures.cpu,
+        figures.switches,
+        grown.join(", ")
+    );
+}
+
+struct Bench<'a> {
+    system: &'a System,
+    harness: Option<&'a Harness>,
+    time: Duration,
+}
+
+impl<'a> Bench<'a> {
+    fn groups(&self) -> Vec<Group<'a>> {
+        let mut groups = Vec::new();
+        for placement in [Placement::Free, Placement::OneCore, Placement::TwoCores] {
+            groups.push(self.null_here(placement));
+        }
+        groups.push(self.idle());
+        groups.push(self.bulk_here());
+        groups.push(self.many_clients());
+        for placement in [Placement::Free, Placement::OneCore, Placement::TwoCores] {
+            groups.push(self.null_there(placement));
+        }
+        groups.push(self.bulk_there());
+        groups.push(self.transfer());
+        groups.push(self.null_beside_transfer());
+        groups.push(self.two_transfers());
+        groups
+    }
+
+    fn null_here(&self, placement: Placement) -> Group<'a> {
+        let pin = placement.arguments();
+        let mut besides = vec![
+            self.limit(
+                "shared memory, yield 20 us, futex",
+                Some(2.0),
+                &pin,
+                "--via futex --opt yield --spin-us 20",
+            ),
+            self.limit("shared memory, futex", None, &pin, "--via futex"),
+            self.limit("Unix packet socket", None, &pin, "--via uds"),
+        ];
+        if placement == Placement::Free {
+            besides.push(self.peer(
+                "gRPC (tonic), Unix socket",
+                "peer-tonic",
+                Some(1.0 / 15.0),
+                &pin,
+                "--via uds",
+            ));
+        } else {
+            besides.push(self.peer("gRPC (tonic), Unix socket", "peer-tonic", Some(1.0), &pin, "--via uds"));
+        }
+        besides.push(self.peer("Cap'n Proto RPC, Unix socket", "peer-capnp", Some(1.0), &pin, "--via uds"));
+        besides.push(self.peer("tarpc, Unix socket", "peer-tarpc", Some(1.0), &pin, "--via uds"));
+        besides.push(self.peer("NATS", "peer-nats", Some(1.0), &pin, "--via tcp --addr 127.0.0.1:7311"));
+        Group {
+            name: format!("null, one host, {}", placement.name()),
+            unit: Unit::Micros,
+            value: |figures| figures.p50,
+            ours: self.ours(Load { server: 0, clients: 1, size: 0, time: self.time, placement }),
+            path: HERE,
+            besides: self.or_own(besides, || {
+                vec![
+                    own("shared memory, yield 20 us, futex", Some(2.0), || {
+                        limits::shared_memory(COUNT, Wait::Yield)
+                    }),
+                    own("shared memory, futex", None, || limits::shared_memory(COUNT, Wait::Sleep)),
+                    own("Unix packet socket", None, || limits::unix_packet(COUNT)),
+                    own("Unix stream socket", None, || limits::unix_stream(COUNT)),
+                ]
+            }),
+        }
+    }
+
+    fn idle(&self) -> Group<'a> {
+        let system = self.system;
+        Group {
+            name: "processor while nothing is asked".to_owned(),
+            unit: Unit::Millicores,
+            value: |figures| figures.cpu,
+            ours: Box::new(move || {
+                Ok(Figures { cpu: load::idle(system, IDLE)?.max(0.01), ..Figures::default() })
+            }),
+            path: &[],
+            besides: vec![Beside {
+                name: "half a per cent of a core a host",
+                target: Some(1.0),
+                measure: Box::new(|| Ok(Figures { cpu: 10.0, ..Figures::default() })),
+            }],
+        }
+    }
+
+    fn bulk_here(&self) -> Group<'a> {
+        let besides = vec![
+            self.limit("shared memory, copy in + copy out", Some(1.3), &[], "--via futex --what bulk"),
+            self.limit("Unix packet socket, 64 KiB packets", None, &[], "--via uds --what bulk"),
+            self.peer(
+                "Cap'n Proto RPC, Unix socket",
+                "peer-capnp",
+                Some(1.0 / 1.7),
+                &[],
+                "--via uds --what bulk",
+            ),
+            self.peer(
+                "gRPC (tonic), Unix socket",
+                "peer-tonic",
+                Some(1.0 / 1.7),
+                &[],
+                "--via uds --what bulk",
+            ),
+            self.peer(
+                "ZeroMQ, TCP",
+                "peer-zmq",
+                Some(1.0 / 1.7),
+                &[],
+                "--via tcp --addr 127.0.0.1:7311 --what bulk",
+            ),
+            self.peer(
+                "NATS",
+                "peer-nats",
+                Some(1.0 / 1.7),
+                &[],
+                "--via tcp --addr 127.0.0.1:7311 --what bulk",
+            ),
+        ];
+        Group {
+            name: "1 MiB reply, one host".to_owned(),
+            unit: Unit::MegabytesPerSecond,
+            value: |figures| figures.megabytes,
+            ours: self.ours(Load {
+                server: 0,
+                clients: 1,
+                size: MIB,
+                time: self.time,
+                placement: Placement::Free,
+            }),
+            path: HERE,
+            besides: self.or_own(besides, || {
+                vec![
+                    own_bulk("Unix packet socket, 64 KiB packets", || limits::unix_packet_bulk(BULK_COUNT)),
+                    own_bulk("Unix stream socket", || limits::unix_stream_bulk(BULK_COUNT)),
+                    own_bulk("memcpy", || limits::copy(BULK_COUNT)),
+                ]
+            }),
+        }
+    }
+
+    fn many_clients(&self) -> Group<'a> {
+        let pin = ["--clients".to_owned(), "16".to_owned()];
+        let besides = vec![
+            self.limit(
+                "shared memory, yield 20 us, futex",
+                Some(2.0),
+                &pin,
+                "--via futex --opt yield --spin-us 20",
+            ),
+            self.limit("shared memory, futex", None, &pin, "--via futex"),
+            self.limit("Unix packet socket, 16 pairs", None, &pin, "--via uds"),
+            self.peer("Cap'n Proto RPC, Unix socket", "peer-capnp", Some(1.0 / 6.0), &pin, "--via uds"),
+            self.peer(
+                "gRPC (tonic), 2 server threads",
+                "peer-tonic",
+                Some(1.0 / 6.0),
+                &pin,
+                "--via uds --threads 2",
+            ),
+            self.peer("NATS", "peer-nats", Some(1.0 / 6.0), &pin, "--via tcp --addr 127.0.0.1:7311"),
+        ];
+        Group {
+            name: "16 clients, one server, one host".to_owned(),
+            unit: Unit::PerSecond,
+            value: |figures| figures.rate,
+            ours: self.ours(Load {
+                server: 0,
+                clients: 16,
+                size: 0,
+                time: self.time,
+                placement: Placement::Free,
+            }),
+            path: HERE,
+            besides,
+        }
+    }
+
+    fn null_there(&self, placement: Placement) -> Group<'a> {
+        let wire = self.wire(&placement.arguments());
+        let besides = vec![
+            self.limit("UDP, blocking", Some(2.0), &wire, "--via udp"),
+            self.limit("TCP", None, &wire, "--via tcp"),
+            self.peer("gRPC (tonic)", "peer-tonic", Some(1.0), &wire, "--via tcp"),
+            self.peer("Cap'n Proto RPC", "peer-capnp", Some(1.0), &wire, "--via tcp"),
+            self.peer("NATS", "peer-nats", Some(1.0), &wire, "--via tcp"),
+            self.peer("QUIC (quinn), sealed", "peer-quinn", Some(1.0), &wire, "--via udp"),
+        ];
+        let system = self.system;
+        Group {
+            name: format!("null, two hosts, sealed, {}", placement.name()),
+            unit: Unit::Micros,
+            value: |figures| figures.p50,
+            ours: self.ours(Load { server: 1, clients: 1, size: 0, time: self.time, placement }),
+            path: THERE,
+            besides: self.or_own(besides, || {
+                vec![
+                    own("UDP, blocking", Some(2.0), || network::udp(system, COUNT)),
+                    own("TCP", None, || network::tcp(system, COUNT)),
+                ]
+            }),
+        }
+    }
+
+    fn bulk_there(&self) -> Group<'a> {
+        let wire = self.wire(&[]);
+        let besides = vec![
+            self.limit("TCP", None, &wire, "--via tcp --what bulk"),
+            self.peer("QUIC (quinn), sealed", "peer-quinn", Some(1.0), &wire, "--via udp --what bulk"),
+            self.peer("gRPC (tonic)", "peer-tonic", Some(1.0), &wire, "--via tcp --what bulk"),
+            self.peer("Cap'n Proto RPC", "peer-capnp", Some(1.0), &wire, "--via tcp --what bulk"),
+            self.peer("NATS", "peer-nats", Some(1.0), &wire, "--via tcp --what bulk"),
+        ];
+        let system = self.system;
+        Group {
+            name: "1 MiB reply, two hosts, sealed".to_owned(),
+            unit: Unit::MegabytesPerSecond,
+            value: |figures| figures.megabytes,
+            ours: self.ours(Load {
+                server: 1,
+                clients: 1,
+                size: MIB,
+                time: self.time,
+                placement: Placement::Free,
+            }),
+            path: THERE,
+            besides: self.or_own(besides, || vec![own_bulk("TCP", || network::tcp_bulk(system, BULK_COUNT))]),
+        }
+    }
+
+    fn transfer(&self) -> Group<'a> {
+        let wire = self.wire(&[]);
+        let besides = vec![
+            self.limit("TCP, a steady stream", Some(1.0 / 0.6), &wire, "--via tcp --what bulk --opt depth=4"),
+            self.limit("UDP with segmentation offload", None, &wire, "--via udp --what bulk --opt gso"),
+            self.peer("QUIC (quinn), sealed", "peer-quinn", Some(0.5), &wire, "--via udp --what bulk"),
+        ];
+        Group {
+            name: "1 GiB transfer, two hosts, sealed".to_owned(),
+            unit: Unit::MegabytesPerSecond,
+            value: |figures| figures.megabytes,
+            ours: self.ours(Load {
+                server: 1,
+                clients: 1,
+                size: GIB - MIB,
+                time: self.time,
+                placement: Placement::Free,
+            }),
+            path: THERE,
+            besides,
+        }
+    }
+
+    /// What a transaction waits when a large one shares its link, beside what it waits alone.
+    fn null_beside_transfer(&self) -> Group<'a> {
+        let load =
+            Load { server: 1, clients: 1, size: 0, time: Duration::from_secs(1), placement: Placement::Free };
+        let system = self.system;
+        Group {
+            name: "null's p99 during a transfer, two hosts".to_owned(),
+            unit: Unit::Micros,
+            value: |figures| figures.p99,
+            ours: Box::new(move || beside_transfer(system, &load)),
+            path: THERE,
+            besides: vec![Beside { name: "ours, alone", target: None, measure: self.ours(load) }],
+        }
+    }
+
+    /// What the slower of two transfers gets of what both get.
+    fn two_transfers(&self) -> Group<'a> {
+        let system = self.system;
+        let load = Load {
+            server: 1,
+            clients: 2,
+            size: 64 * MIB,
+            time: Duration::from_secs(2),
+            placement: Placement::Free,
+        };
+        Group {
+            name: "the slower of two transfers' share".to_owned(),
+            unit: Unit::Share,
+            value: |figures| figures.rate,
+            ours: Box::new(move || shares(system, &load)),
+            path: THERE,
+            besides: vec![Beside {
+                name: "half",
+                target: None,
+                measure: Box::new(|| Ok(Figures { rate: 0.5, ..Figures::default() })),
+            }],
+        }
+    }
+
+    fn ours(&self, load: Load) -> Measure<'a> {
+        let system = self.system;
+        Box::new(move || load::measure(system, &load))
+    }
+
+    fn limit(&self, name: &'static str, target: Option<f64>, more: &[String], arguments: &str) -> Beside<'a> {
+        self.peer(name, "limits", target, more, arguments)
+    }
+
+    fn peer(
+        &self,
+        name: &'static str,
+        program: &'static str,
+        target: Option<f64>,
+        more: &[String],
+        arguments: &str,
+    ) -> Beside<'a> {
+        let mut words: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+        words.extend_from_slice(more);
+        let (harness, seconds) = (self.harness, self.time.as_secs_f64());
+        let measure = Box::new(move || {
+            let harness = harness.context("the harness is not there")?;
+            ensure!(harness.has(program), "{program} is not built");
+            harness.run(program, seconds, &words)
+        });
+        Beside { name, target, measure }
+    }
+
+    /// Where the programs of the harness are to run to meet on the wire between the hosts.
+    fn wire(&self, more: &[String]) -> Vec<String> {
+        let mut words = vec!["--addr".to_owned(), format!("{}:7312", self.system.address(1))];
+        for (word, host) in [("--server-ns", 1), ("--client-ns", 0)] {
+            if let Some(namespace) = self.system.network_of(host) {
+                // The harness looks for names below /run/netns, which is there only once somebody has made one.
+                let _ = std::fs::create_dir_all("/run/netns");
+                words.extend([word.to_owned(), format!("../..{}", namespace.display())]);
+            }
+        }
+        words.extend_from_slice(more);
+        words
+    }
+
+    /// What is measured without the harness.
+    fn or_own(&self, besides: Vec<Beside<'a>>, own: impl FnOnce() -> Vec<Beside<'a>>) -> Vec<Beside<'a>> {
+        if self.harness.is_some() { besides } else { own() }
+    }
+}
+
+/// Counters that show the way of a transaction on one host.
+const HERE: &[&str] = &["channel", "introduc", "transactions", "local", "revoked"];
+/// Counters that show the way of a transaction to another host.
+const THERE: &[&str] = &["flow", "introduc", "remote", "datagrams", "revoked", "sealed"];
+
+fn own<'a>(
+    name: &'static str,
+    target: Option<f64>,
+    measure: impl Fn() -> Result<Duration> + 'a,
+) -> Beside<'a> {
+    let measure = Box::new(move || Ok(Figures { p50: micros(measure()?), ..Figures::default() }));
+    Beside { name, target, measure }
+}
+
+fn own_bulk<'a>(name: &'static str, measure: impl Fn() -> Result<Duration> + 'a) -> Beside<'a> {
+    let measure = Box::new(move || {
+        let megabytes = crate::report::megabytes_per_second(MIB, measure()?);
+        Ok(Figures { megabytes, ..Figures::default() })
+    });
+    Beside { name, target: None, measure }
+}
+
+/// Null transactions while another client of another server fetches large replies all the time.
+fn beside_transfer(system: &System, load: &Load) -> Result<Figures> {
+    let bulk = Load { size: 64 * MIB, time: load.time * 3, ..*load };
+    let server = Server::start(system, load.server, load.placement)?;
+    let mut transfer = Client::start(system, &server, &bulk)?;
+    transfer.go()?;
+    let figures = load::measure(system, load)?;
+    transfer.finish()?;
+    Ok(figures)
+}
+
+/// Two clients of two servers fetch large replies at once: the part of the slower one.
+fn shares(system: &System, load: &Load) -> Result<Figures> {
+    let servers = [0, 1].map(|_| Server::start(system, load.server, load.placement));
+    let mut clients = Vec::new();
+    for server in &servers {
+        let server = server.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+        clients.push(Client::start(system, server, load)?);
+    }
+    for client in &mut clients {
+        client.go()?;
+    }
+    let counts = clients.iter_mut().map(Client::finish).collect::<Result<Vec<Histogram>>>()?;
+    let counts: Vec<f64> = counts.iter().map(|histogram| histogram.count as f64).collect();
+    let least = counts.iter().copied().fold(f64::INFINITY, f64::min);
+    Ok(Figures { rate: least / counts.iter().sum::<f64>(), ..Figures::default() })
 }
