@@ -6,7 +6,7 @@ use amoeba_world::Caller;
 
 use crate::{GetreqId, Kernel, ProcessId};
 
-/// Two processes of this host that are to have a channel. Ends with [`Kernel::part`].
+/// A process of this host, and a client that is to have a channel or a flow to it. Ends with [`Kernel::part`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Introduction {
     /// The process that listens.
@@ -30,18 +30,32 @@ impl Kernel {
         port: PutPort,
         signature: Option<&GetPort>,
     ) -> Result<Introduction, Status> {
+        let caller = self.caller(client, signature).ok_or(Status::RPC_TRYAGAIN)?;
+        self.introduce_as(port, caller)
+    }
+
+    /// As [`Kernel::introduce`], for a client of another host, of which its kernel has said who it is.
+    ///
+    /// # Errors
+    /// Those of [`Kernel::introduce`].
+    pub fn introduce_as(&mut self, port: PutPort, caller: Caller) -> Result<Introduction, Status> {
         if port.is_null() {
             return Err(Status::RPC_BADPORT);
         }
-        let process = self.address(client).ok_or(Status::RPC_TRYAGAIN)?;
-        let signature = signature.map(|port| self.secret.put_port(port)).filter(|port| !port.is_null());
         let entry = self.ports.get_mut(&port).ok_or(Status::RPC_NOTFOUND)?;
         let (server, getreq) = entry.least_introduced().ok_or(Status::RPC_TRYAGAIN)?;
         if let Some(state) = self.processes.get_mut(&server) {
             state.getreqs.remove(&getreq);
         }
         self.counters.introductions += 1;
-        Ok(Introduction { server, getreq, caller: Caller { process, signature } })
+        Ok(Introduction { server, getreq, caller })
+    }
+
+    /// Who a process is to those that it talks to, if it signs with this get-port.
+    pub fn caller(&self, client: ProcessId, signature: Option<&GetPort>) -> Option<Caller> {
+        let process = self.address(client)?;
+        let signature = signature.map(|port| self.secret.put_port(port)).filter(|port| !port.is_null());
+        Some(Caller { process, signature })
     }
 
     /// The channel of an introduction is over, or did not come about.
