@@ -135,6 +135,11 @@ impl Reassembly {
         Progress::Complete(partial.head, partial.data)
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.partials.is_empty() && self.size == 0
+    }
+
     /// The next report: from whom the message is, for whom, and what of it has arrived.
     pub(crate) fn poll_report(&mut self) -> Option<(Key, RpcReport)> {
         self.reports.pop_front()

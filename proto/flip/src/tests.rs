@@ -199,3 +199,5 @@ fn what_waits_for_addresses_is_bounded_in_bytes_over_all_of_them() {
     one.unicast(at(5000), A, B, vec![0; 2 * LOCATE_QUEUE_SIZE_MAX], PLAIN, Duration::from_secs(1));
     assert_eq!(one.poll_event(), None, "a single one may be of any size");
 }
+
+mod topology;
