@@ -1,17 +1,55 @@
 //! What daemons ask of the host they run on.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
+use nix::ifaddrs::getifaddrs;
 use nix::libc;
+use nix::net::if_::InterfaceFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal, setsid};
+use rustix::time::{ClockId, clock_gettime};
 
 /// What this host is called, without its domain.
 pub fn name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let short = name.split('.').next().unwrap_or_default();
     if short.is_empty() { "localhost".to_owned() } else { short.to_owned() }
+}
+
+/// The addresses by which others may reach this host, IPv4 first: those of interfaces that are up, without those of the
+/// loopback network and of one link alone. Empty where there is no other network.
+///
+/// # Errors
+/// The operating system does not tell.
+pub fn addresses() -> io::Result<Vec<IpAddr>> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for interface in getifaddrs()?.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP)) {
+        let Some(address) = interface.address else { continue };
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        let ip = v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())));
+        let reachable = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified(),
+            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_unspecified(),
+        };
+        addresses.extend(ip.filter(reachable).filter(|ip| !addresses.contains(ip)));
+    }
+    addresses.sort();
+    Ok(addresses)
+}
+
+/// Which start of the operating system this is, and how long it has run, with the time it slept.
+///
+/// # Errors
+/// The operating system does not tell.
+pub fn boot_time() -> io::Result<(String, Duration)> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Ok((boot, Duration::new(seconds, nanos)))
 }
 
 /// Whether this process may do everything on the host that root may.

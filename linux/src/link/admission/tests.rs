@@ -1,0 +1,257 @@
+//! A desk and a visitor, over a loopback socket or by hand.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use amoeba_cap::SystemSecret;
+use amoeba_seal::Identity;
+use amoeba_threads::Instant;
+use amoeba_world::{Entropy, random};
+
+use super::desk::{Desk, DeskConfig};
+use super::wire::{Body, Datagram, Why, join_tag, refused_tag};
+use super::*;
+use crate::threads::now;
+
+const SECRET: [u8; 32] = [42; 32];
+
+fn entropy() -> Arc<dyn Entropy> {
+    crate::entropy()
+}
+
+fn desk(identity: &Identity, invites: &[Invite]) -> Desk {
+    let mut desk = Desk::new(DeskConfig {
+        identity: identity.clone(),
+        name: "anvil".into(),
+        secret: SystemSecret::from_bytes(SECRET),
+        root: "root".into(),
+        entropy: entropy(),
+    });
+    desk.set_invites(now(), invites);
+    desk.set_members(&[row("anvil", identity)]);
+    desk
+}
+
+fn row(name: &str, identity: &Identity) -> Row {
+    Row { name: name.into(), key: identity.public(), addresses: vec!["192.0.2.9:5321".parse().unwrap()] }
+}
+
+fn invite(state: InviteState) -> Invite {
+    Invite { id: InviteId([1; 8]), secret: random(&*entropy()), name: None, state }
+}
+
+fn open() -> InviteState {
+    InviteState::Open(Duration::from_secs(60))
+}
+
+/// A desk at a socket of its own; candidates become members at once.
+struct Inviter {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Desk>>,
+}
+
+impl Inviter {
+    /// `lossy`: two of five datagrams are lost on the way here, and one of seven answers.
+    fn start(mut desk: Desk, lossy: bool) -> Inviter {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let (address, stop) = (socket.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+        let ended = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            let mut count = 0;
+            while !ended.load(Ordering::Relaxed) {
+                for candidate in desk.candidates() {
+                    desk.settle(candidate.visit, Ok(()));
+                }
+                let Ok((size, from)) = socket.recv_from(&mut bytes) else { continue };
+                count += 1;
+                if lossy && count * 7 % 5 < 2 {
+                    continue;
+                }
+                if let Some(answer) = desk.handle(now(), from, &bytes[..size])
+                    && !(lossy && count % 7 == 0)
+                {
+                    let _ = socket.send_to(&answer, from);
+                }
+            }
+            desk
+        });
+        Inviter { address, stop, thread: Some(thread) }
+    }
+
+    fn stop(mut self) -> Desk {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    fn token(&self, invite: &Invite, inviter: &Identity) -> Token {
+        Token { id: invite.id, secret: invite.secret, key: inviter.public(), addresses: vec![self.address] }
+    }
+}
+
+fn ask_as(name: &str, token: &Token, identity: &Identity) -> Result<(Joined, Pending), JoinError> {
+    let addresses = ["127.0.0.1:7777".parse().unwrap()];
+    ask(&AskConfig { token, identity, name, chosen: true, addresses: &addresses, entropy: entropy() })
+}
+
+#[test]
+fn a_host_with_a_token_is_taken_in_once() {
+    let (anvil, bolt, chisel) = (identity(), identity(), identity());
+    let invite = invite(open());
+    let inviter = Inviter::start(desk(&anvil, std::slice::from_ref(&invite)), false);
+    let token = inviter.token(&invite, &anvil);
+    let (joined, pending) = ask_as("bolt", &token, &bolt).unwrap();
+    assert_eq!(joined.secret.to_bytes(), SECRET);
+    assert_eq!((joined.name.as_str(), joined.inviter.as_str()), ("bolt", "anvil"));
+    assert_eq!(joined.members, [row("anvil", &anvil)]);
+    pending.confirm().unwrap();
+    // It may not have heard that; another host may not have what it has.
+    ask_as("bolt", &token, &bolt).unwrap().1.confirm().unwrap();
+    let refused = ask_as("chisel", &token, &chisel).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("used already"), "{refused}");
+    drop(inviter.stop());
+}
+
+#[test]
+fn who_did_not_confirm_is_no_member_and_may_come_again() {
+    let (anvil, bolt) = (identity(), identity());
+    let invite = invite(open());
+    let inviter = Inviter::start(desk(&anvil, std::slice::from_ref(&invite)), false);
+    let token = inviter.token(&invite, &anvil);
+    drop(ask_as("bolt", &token, &bolt).unwrap());
+    drop(ask_as("bolt", &token, &bolt).unwrap());
+    let desk = inviter.stop();
+    assert!(desk.candidates().is_empty());
+    let inviter = Inviter::start(desk, false);
+    let token = inviter.token(&invite, &anvil);
+    ask_as("bolt", &token, &bolt).unwrap().1.confirm().unwrap();
+    drop(inviter.stop());
+}
+
+#[test]
+fn lost_datagrams_only_take_time() {
+    let (anvil, bolt) = (identity(), identity());
+    let invite = invite(open());
+    let inviter = Inviter::start(desk(&anvil, std::slice::from_ref(&invite)), true);
+    let token = inviter.token(&invite, &anvil);
+    ask_as("bolt", &token, &bolt).unwrap().1.confirm().unwrap();
+    drop(inviter.stop());
+}
+
+#[test]
+fn what_cannot_join_is_told_why() {
+    let (anvil, bolt) = (identity(), identity());
+    let why = |state: InviteState, name: &str| {
+        let invite = invite(state);
+        let inviter = Inviter::start(desk(&anvil, std::slice::from_ref(&invite)), false);
+        let token = inviter.token(&invite, &anvil);
+        let refused = ask_as(name, &token, &bolt).map(drop).unwrap_err();
+        drop(inviter.stop());
+        refused.to_string()
+    };
+    assert!(why(InviteState::Expired, "bolt").contains("time of this token is over"));
+    assert!(why(InviteState::Revoked, "bolt").contains("revoked"));
+    assert!(why(InviteState::Used(identity().public()), "bolt").contains("used already"));
+    assert!(why(open(), "anvil").contains("a host called anvil is there already"));
+    assert!(why(open(), "a/b").contains("cannot be a host's name"));
+}
+
+#[test]
+fn an_invitation_may_say_the_name() {
+    let (anvil, bolt) = (identity(), identity());
+    let invite = Invite { name: Some("bolt".into()), ..invite(open()) };
+    let inviter = Inviter::start(desk(&anvil, std::slice::from_ref(&invite)), false);
+    let token = inviter.token(&invite, &anvil);
+    let refused = ask_as("chisel", &token, &bolt).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("for a host called bolt"), "{refused}");
+    let addresses = ["127.0.0.1:7777".parse().unwrap()];
+    let config = AskConfig {
+        token: &token,
+        identity: &bolt,
+        name: "machine",
+        chosen: false,
+        addresses: &addresses,
+        entropy: entropy(),
+    };
+    let (joined, pending) = ask(&config).unwrap();
+    assert_eq!(joined.name, "bolt");
+    pending.confirm().unwrap();
+    drop(inviter.stop());
+}
+
+#[test]
+fn only_the_host_that_made_the_token_is_believed() {
+    let (anvil, liar, bolt) = (identity(), identity(), identity());
+    let invite = invite(open());
+    // The liar has seen the token, but is not the host that it names.
+    let inviter = Inviter::start(desk(&liar, std::slice::from_ref(&invite)), false);
+    let token = inviter.token(&invite, &anvil);
+    assert!(matches!(ask_as("bolt", &token, &bolt).map(drop), Err(JoinError::Stranger(_))));
+    assert!(inviter.stop().candidates().is_empty());
+}
+
+#[test]
+fn a_stranger_without_the_token_gets_nothing() {
+    let (anvil, mallory) = (identity(), identity());
+    let invite = invite(open());
+    let mut desk = desk(&anvil, std::slice::from_ref(&invite));
+    let from = "192.0.2.66:1000".parse().unwrap();
+    let join = |secret: &[u8; 16], id| {
+        let mut handshake =
+            amoeba_seal::Handshake::join(&mallory, &amoeba_seal::Psk::of_token(secret), &entropy());
+        let mut message = Vec::new();
+        handshake.write(&[], &mut message).unwrap();
+        let tag = join_tag(secret, 5, id, &message);
+        Datagram { attempt: 5, body: Body::Join { id, tag, message: &message } }.emit()
+    };
+    // The number of an invitation is no secret, and of no use.
+    assert_eq!(desk.handle(now(), from, &join(&[0; 16], invite.id)), None);
+    assert!(desk.expects(now()) && desk.visits() == 0);
+    let unknown = desk.handle(now(), from, &join(&[0; 16], InviteId([9; 8]))).unwrap();
+    let expected = Datagram { attempt: 5, body: Body::Refused { tag: [0; 16], why: Why::Unknown } };
+    assert_eq!(Datagram::parse(&unknown), Ok(expected));
+    assert_ne!(refused_tag(&[0; 16], 5, Why::Unknown), [0; 16]);
+}
+
+#[test]
+fn visits_are_bounded() {
+    let anvil = identity();
+    let invite = invite(open());
+    let mut desk = desk(&anvil, std::slice::from_ref(&invite));
+    let from = "192.0.2.66:1000".parse().unwrap();
+    let mut time = Instant::from_epoch(Duration::from_secs(1000));
+    desk.set_invites(time, std::slice::from_ref(&invite));
+    for attempt in 0..100 {
+        let mut handshake =
+            amoeba_seal::Handshake::join(&anvil, &amoeba_seal::Psk::of_token(&invite.secret), &entropy());
+        let mut message = Vec::new();
+        handshake.write(&[], &mut message).unwrap();
+        let tag = join_tag(&invite.secret, attempt, invite.id, &message);
+        let bytes = Datagram { attempt, body: Body::Join { id: invite.id, tag, message: &message } }.emit();
+        time = time + Duration::from_millis(11);
+        assert!(desk.handle(time, from, &bytes).is_some());
+        assert!(desk.visits() <= VISITS_MAX);
+    }
+    assert_eq!(desk.visits(), VISITS_MAX);
+    time = time + Duration::from_secs(3600);
+    assert_eq!(desk.handle(time, from, b""), None);
+}
+
+#[test]
+fn no_datagram_panics_at_the_desk() {
+    let anvil = identity();
+    let desk = std::sync::Mutex::new(std::panic::AssertUnwindSafe(desk(&anvil, &[invite(open())])));
+    let from = "192.0.2.66:1000".parse().unwrap();
+    bolero::check!().for_each(|bytes: &[u8]| {
+        desk.lock().unwrap().handle(now(), from, bytes);
+    });
+}
+
+fn identity() -> Identity {
+    Identity::generate(&*entropy())
+}
