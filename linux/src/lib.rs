@@ -11,10 +11,12 @@
 //! - [`lock`] says which process is the one, [`host`] ends processes and keeps descriptors from them.
 //! - [`netns`] and [`family`] are for throw-away hosts: a network of their own, and no process that stays behind.
 
+mod channel;
 pub mod client;
 mod clock;
 mod disk;
 pub mod family;
+mod flow;
 pub mod guest;
 pub mod host;
 pub mod kernel;

@@ -37,7 +37,7 @@ impl Raw {
     }
 
     fn attach(&mut self) -> [u8; 16] {
-        assert!(self.say(1, &3u32.to_le_bytes(), &[]));
+        assert!(self.say(1, &4u32.to_le_bytes(), &[]));
         let (kind, fixed) = self.hear().unwrap();
         assert_eq!(kind, 65);
         *fixed.first_chunk().unwrap()
@@ -208,9 +208,10 @@ fn past_the_bounds_clients_are_told_to_try_again() {
         config.buffered_max = 4 << 20;
     });
     let echo = Echo::start(&system, 1, 64 << 20);
-    let client = system.client();
     let trans = |size: usize| {
-        client
+        // A process of its own each time, which has no channel yet.
+        system
+            .client()
             .trans(request(echo.port, vec![1; size]), &TransOptions::default())
             .map(|reply| reply.data.len())
     };

@@ -2,20 +2,50 @@
 
 mod common;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use amoeba_cap::{PutPort, SystemSecret};
 use amoeba_linux::client::Client;
 use amoeba_linux::kernel::{Config, Daemon, Stopper};
-use amoeba_linux::link::{BindError, JoinError, UdpConfig, UdpLink, join};
+use amoeba_linux::link::admission::Row;
+use amoeba_linux::link::{UdpConfig, UdpLink};
+use amoeba_seal::Identity;
 use amoeba_wire::Status;
 use amoeba_world::{Error, Listener, TransOptions, Transactions};
 use common::{port, request};
+
+/// Hosts of one system: who they are, and where they will listen.
+struct Plan(Vec<(Identity, Row)>);
+
+impl Plan {
+    fn new<const N: usize>(names: [&str; N]) -> Plan {
+        Plan::at(names.map(|name| (name, address())))
+    }
+
+    fn at<const N: usize>(places: [(&str, SocketAddr); N]) -> Plan {
+        let host = |(name, address): (&str, SocketAddr)| {
+            let identity = Identity::generate(&*amoeba_linux::entropy());
+            let row = Row { name: name.to_owned(), key: identity.public(), addresses: vec![address] };
+            (identity, row)
+        };
+        Plan(places.map(host).into())
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        self.0.iter().map(|(_, row)| row.clone()).collect()
+    }
+
+    /// All hosts, started.
+    fn start<const N: usize>(&self) -> [Host; N] {
+        let hosts: Vec<Host> = (0..self.0.len()).map(|index| Host::start(self, index)).collect();
+        hosts.try_into().ok().expect("as many hosts as were planned")
+    }
+}
 
 /// A kernel daemon with a link; dropping it ends it without a word to anybody.
 struct Host {
@@ -37,24 +67,27 @@ fn address() -> SocketAddr {
 }
 
 impl Host {
-    fn start(name: &str, peers: &[SocketAddr]) -> Host {
-        Host::start_at(name, address(), peers)
+    fn start(plan: &Plan, index: usize) -> Host {
+        let listen = plan.0[index].1.addresses[0];
+        Host::start_with(plan, index, listen, plan.rows())
     }
 
-    fn start_at(name: &str, address: SocketAddr, peers: &[SocketAddr]) -> Host {
-        let home = std::env::temp_dir().join(format!("amoeba-link-{}-{name}", address.port()));
+    fn start_with(plan: &Plan, index: usize, listen: SocketAddr, members: Vec<Row>) -> Host {
+        let (identity, row) = &plan.0[index];
+        let name = &row.name;
+        let home = std::env::temp_dir().join(format!("amoeba-link-{}-{name}", listen.port()));
         let home = home.join(std::process::id().to_string());
         let link = UdpLink::bind(UdpConfig {
-            listen: address,
-            peers: peers.to_vec(),
-            dev: false,
-            host_name: name.to_owned(),
+            listen,
+            identity: identity.clone(),
             secret: secret(),
-            root_capability: Some("the root".to_owned()),
             entropy: amoeba_linux::entropy(),
         });
+        let link = link.unwrap();
+        let address = link.local_address();
         let mut config = Config::new(secret(), amoeba_linux::entropy());
-        config.links.push(Box::new(link.unwrap()));
+        config.links.push(Box::new(link));
+        config.members = members;
         let mut daemon = Daemon::bind(&home.join("kernel.sock"), config).unwrap();
         let stopper = daemon.stopper();
         let running = Some((stopper, std::thread::spawn(move || daemon.run().unwrap())));
@@ -139,8 +172,7 @@ fn ask(client: &Client, port: PutPort, data: Vec<u8>) -> Result<Vec<u8>, Error> 
 
 #[test]
 fn two_hosts_talk_both_ways_in_any_size() {
-    let one = Host::start("one", &[]);
-    let two = Host::start("two", &[one.address]);
+    let [one, two] = Plan::new(["one", "two"]).start();
     one.await_peers(1);
     two.await_peers(1);
     for (server, client) in [(&one, &two), (&two, &one)] {
@@ -171,10 +203,8 @@ fn two_hosts_talk_both_ways_in_any_size() {
 }
 
 #[test]
-fn peers_are_learnt_from_peers_and_share_the_work() {
-    let one = Host::start("one", &[]);
-    let two = Host::start("two", &[one.address]);
-    let three = Host::start("three", &[one.address]);
+fn hosts_share_the_work() {
+    let [one, two, three] = Plan::new(["one", "two", "three"]).start();
     for host in [&one, &two, &three] {
         host.await_peers(2);
     }
@@ -195,9 +225,7 @@ fn peers_are_learnt_from_peers_and_share_the_work() {
 
 #[test]
 fn a_server_that_moved_to_another_host_is_found_there() {
-    let one = Host::start("one", &[]);
-    let two = Host::start("two", &[one.address]);
-    let three = Host::start("three", &[one.address]);
+    let [one, two, three] = Plan::new(["one", "two", "three"]).start();
     for host in [&one, &two, &three] {
         host.await_peers(2);
     }
@@ -214,8 +242,8 @@ fn a_server_that_moved_to_another_host_is_found_there() {
 
 #[test]
 fn the_death_of_a_host_ends_what_was_under_way_there_and_its_return_is_noticed() {
-    let one = Host::start("one", &[]);
-    let mut two = Host::start("two", &[one.address]);
+    let plan = Plan::new(["one", "two"]);
+    let [one, mut two] = plan.start();
     one.await_peers(1);
     two.await_peers(1);
     let server = two.client();
@@ -233,7 +261,7 @@ fn the_death_of_a_host_ends_what_was_under_way_there_and_its_return_is_noticed()
     println!("the client heard of the death after {took:?}");
     drop(incoming);
     one.await_peers(0);
-    let again = Host::start_at("two", two.address, &[]);
+    let again = Host::start(&plan, 1);
     one.await_peers(1);
     let echo = Echo::start(&again, 9, 1);
     assert_eq!(ask(&client, echo.port, vec![5]), Ok(vec![9, 5]));
@@ -241,8 +269,8 @@ fn the_death_of_a_host_ends_what_was_under_way_there_and_its_return_is_noticed()
 
 #[test]
 fn a_quick_restart_is_a_death_too() {
-    let one = Host::start("one", &[]);
-    let mut two = Host::start("two", &[one.address]);
+    let plan = Plan::new(["one", "two"]);
+    let [one, mut two] = plan.start();
     one.await_peers(1);
     two.await_peers(1);
     let server = two.client();
@@ -254,88 +282,229 @@ fn a_quick_restart_is_a_death_too() {
     };
     let incoming = listener.getreq().unwrap();
     two.die();
-    let _again = Host::start_at("two", two.address, &[one.address]);
+    let _again = Host::start(&plan, 1);
     assert_eq!(waiting.join().unwrap(), Err(Error::MaybeExecuted(Status::RPC_FAILURE)));
     drop(incoming);
 }
 
-#[test]
-fn a_flood_of_garbage_stops_nobody() {
-    let one = Host::start("one", &[]);
-    let two = Host::start("two", &[one.address]);
-    one.await_peers(1);
-    two.await_peers(1);
-    let echo = Echo::start(&one, 4, 2);
-    let done = Arc::new(AtomicBool::new(false));
-    let (started, is_started) = mpsc::channel();
-    let flood = {
-        let (done, targets) = (done.clone(), [one.address, two.address]);
-        std::thread::spawn(move || {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            let mut state = 0x9E37_79B9_7F4A_7C15u64;
-            let mut sent = 0u32;
-            while !done.load(Ordering::SeqCst) {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                let mut bytes: Vec<u8> =
-                    (0..(state >> 33) % 300).map(|at| (state >> (at % 57)) as u8).collect();
-                if let Some(kind) = bytes.first_mut() {
-                    *kind = (state >> 40) as u8 % 9;
-                }
-                let _ = socket.send_to(&bytes, targets[(state >> 20) as usize % 2]); // a full socket is fine
+/// Sends to `targets`, from sockets of its own, what `next` gives it, as fast as it can, until it is dropped.
+struct Flood {
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+impl Flood {
+    /// It has begun when this returns.
+    fn start(targets: Vec<SocketAddr>, mut next: impl FnMut(u64) -> Vec<u8> + Send + 'static) -> Flood {
+        let done = Arc::new(AtomicBool::new(false));
+        let (started, is_started) = mpsc::channel();
+        let ended = done.clone();
+        let thread = std::thread::spawn(move || {
+            let socket = UdpSocket::bind(SocketAddr::new(any_of(targets[0]), 0)).unwrap();
+            let mut sent = 0u64;
+            while !ended.load(Ordering::SeqCst) {
+                let bytes = next(sent);
+                let _ = socket.send_to(&bytes, targets[sent as usize % targets.len()]); // a full socket is fine
                 sent += 1;
                 if sent == 1000 {
                     started.send(()).unwrap();
                 }
-                if sent.is_multiple_of(16) {
-                    std::thread::sleep(Duration::from_micros(200));
-                }
             }
-        })
-    };
-    is_started.recv().unwrap();
+            sent
+        });
+        is_started.recv().unwrap();
+        Flood { done, thread: Some(thread) }
+    }
+
+    fn stop(mut self) -> u64 {
+        self.done.store(true, Ordering::SeqCst);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+fn any_of(address: SocketAddr) -> IpAddr {
+    match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// Numbers that look random.
+fn scramble(number: u64) -> u64 {
+    let mixed = (number ^ number >> 31).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9)
+}
+
+fn garbage(number: u64) -> Vec<u8> {
+    let state = scramble(number);
+    let mut bytes: Vec<u8> = (0..(state >> 33) % 300).map(|at| scramble(state ^ at) as u8).collect();
+    let kinds = [0x10, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x20, state as u8];
+    bytes.splice(..bytes.len().min(4), [kinds[(state >> 40) as usize % kinds.len()], 0, 0, 0]);
+    bytes
+}
+
+#[test]
+fn a_flood_of_garbage_stops_nobody() {
+    let [one, two] = Plan::new(["one", "two"]).start();
+    one.await_peers(1);
+    two.await_peers(1);
+    let echo = Echo::start(&one, 4, 2);
+    let before = count_of(&one.client().kernel_status().unwrap(), "handshakes");
+    let flood = Flood::start(vec![one.address, two.address], garbage);
     let client = two.client();
-    for size in [0, 100, 3 << 20] {
+    for size in [0, 100, 1 << 20] {
         for _ in 0..5 {
             assert_eq!(ask(&client, echo.port, pattern(size)).unwrap().len(), size + 1);
         }
     }
-    done.store(true, Ordering::SeqCst);
-    flood.join().unwrap();
+    let sent = flood.stop();
     let status = one.client().kernel_status().unwrap();
     assert_eq!(peers_up(&status), 1, "{status}");
+    assert_eq!(count_of(&status, "handshakes"), before, "garbage costs no Diffie-Hellman: {status}");
+    println!("{sent} datagrams of garbage");
+}
+
+/// What a line of the status says.
+fn count_of(status: &str, name: &str) -> u64 {
+    let line = status.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with("  ")));
+    line.unwrap_or_else(|| panic!("no {name} in {status}"))
+        .split_whitespace()
+        .last()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// Stands between two hosts, carries what they send, and keeps all of it.
+struct Middle {
+    record: Arc<Mutex<Vec<Vec<u8>>>>,
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Middle {
+    /// Carries what arrives at `outer` to `inner`, from one socket, and back.
+    fn start(outer: SocketAddr, inner: SocketAddr) -> Middle {
+        let (front, back) = (UdpSocket::bind(outer).unwrap(), UdpSocket::bind((inner.ip(), 0)).unwrap());
+        for socket in [&front, &back] {
+            socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        }
+        let (record, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (kept, ended) = (record.clone(), done.clone());
+        let thread = std::thread::spawn(move || {
+            let (mut bytes, mut caller) = (vec![0; 1 << 16], None);
+            while !ended.load(Ordering::SeqCst) {
+                if let Ok((size, from)) = front.recv_from(&mut bytes) {
+                    caller = Some(from);
+                    kept.lock().unwrap().push(bytes[..size].to_vec());
+                    let _ = back.send_to(&bytes[..size], inner);
+                }
+                if let Ok((size, _)) = back.recv_from(&mut bytes)
+                    && let Some(caller) = caller
+                {
+                    let _ = front.send_to(&bytes[..size], caller);
+                }
+            }
+        });
+        Middle { record, done, thread: Some(thread) }
+    }
+}
+
+impl Drop for Middle {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::SeqCst);
+        self.thread.take().unwrap().join().unwrap();
+    }
 }
 
 #[test]
-fn a_host_joins_and_learns_what_it_needs() {
-    let one = Host::start("one", &[]);
-    let two = Host::start("two", &[one.address]);
+fn a_flood_of_recorded_and_of_forged_datagrams_stops_nobody() {
+    let (middle, plan) = (address(), Plan::new(["one", "two"]));
+    let mut seen_by_two = plan.rows();
+    seen_by_two[0].addresses = vec![middle];
+    let mut seen_by_one = plan.rows();
+    seen_by_one[1].addresses.clear(); // it learns where two is
+    let one = Host::start_with(&plan, 0, plan.0[0].1.addresses[0], seen_by_one);
+    let between = Middle::start(middle, one.address);
+    let two = Host::start_with(&plan, 1, plan.0[1].1.addresses[0], seen_by_two);
     one.await_peers(1);
-    let entropy = amoeba_linux::entropy();
-    let joined = join(one.address, "three", false, &*entropy).unwrap();
-    assert_eq!(joined.secret.to_bytes(), secret().to_bytes());
-    assert_eq!(joined.root_capability, "the root");
-    assert_eq!(joined.peers, [one.address, two.address]);
-    let taken = join(one.address, "two", false, &*entropy).err();
-    assert!(matches!(taken, Some(JoinError::Refused { .. })), "{taken:?}");
-    let bad = join(one.address, "a/b", false, &*entropy).err();
-    assert!(matches!(bad, Some(JoinError::Name(_))), "{bad:?}");
-    let open = join("192.0.2.1:5321".parse().unwrap(), "four", false, &*entropy).err();
-    assert!(matches!(open, Some(JoinError::Unsealed(_))), "{open:?}");
-    let nobody = join(address(), "four", false, &*entropy).err();
-    assert!(matches!(nobody, Some(JoinError::Silent(_))), "{nobody:?}");
+    two.await_peers(1);
+    let (echo, client) = (Echo::start(&one, 4, 2), two.client());
+    for _ in 0..20 {
+        ask(&client, echo.port, pattern(200)).unwrap();
+    }
+    let before = one.client().kernel_status().unwrap();
+    let record = between.record.lock().unwrap().clone();
+    assert!(record.len() > 40);
+    let flood = Flood::start(vec![one.address], move |number| {
+        let mut datagram = record[scramble(number) as usize % record.len()].clone();
+        if number.is_multiple_of(2) {
+            let at = scramble(number) as usize / 7 % datagram.len();
+            datagram[at] ^= 1 << (number / 2 % 8); // a session that is there, and a tag that is wrong
+        }
+        datagram
+    });
+    for _ in 0..20 {
+        assert_eq!(ask(&client, echo.port, pattern(300)).unwrap().len(), 301);
+    }
+    let sent = flood.stop();
+    let after = one.client().kernel_status().unwrap();
+    assert_eq!(count_of(&before, "handshakes"), count_of(&after, "handshakes"), "{after}");
+    assert!(
+        count_of(&after, "datagrams replayed") > 0 && count_of(&after, "datagrams forged") > 0,
+        "{after}"
+    );
+    assert_eq!(count_of(&after, "requests from elsewhere"), 40, "each request ran once: {after}");
+    println!("{sent} datagrams of the past");
 }
 
 #[test]
-fn a_link_that_others_could_read_is_refused() {
-    let refused = UdpLink::bind(UdpConfig {
-        listen: "0.0.0.0:0".parse().unwrap(),
-        peers: Vec::new(),
-        dev: false,
-        host_name: "one".to_owned(),
-        secret: secret(),
-        root_capability: None,
-        entropy: amoeba_linux::entropy(),
-    });
-    let error = refused.err().unwrap();
-    assert!(matches!(error, BindError::Unsealed(_)) && error.to_string().contains("dev = true"), "{error}");
+fn hosts_reach_each_other_under_ipv6_and_ipv4_at_once() {
+    let port = |address: SocketAddr| address.port();
+    let (six, four) = (address(), address());
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port(six)));
+    let plan = Plan::at([
+        ("both", SocketAddr::from((Ipv6Addr::LOCALHOST, port(six)))),
+        ("four", four),
+        ("six", SocketAddr::from((Ipv6Addr::LOCALHOST, port(four)))),
+    ]);
+    let mut rows = plan.rows();
+    rows[0].addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, port(six))));
+    let both = Host::start_with(&plan, 0, everywhere, rows.clone());
+    let four = Host::start_with(&plan, 1, rows[1].addresses[0], rows.clone());
+    let six = Host::start_with(&plan, 2, rows[2].addresses[0], rows.clone());
+    both.await_peers(2);
+    let echo = Echo::start(&both, 6, 2);
+    for host in [&four, &six] {
+        host.await_peers(1); // the other one speaks another family
+        assert_eq!(ask(&host.client(), echo.port, pattern(1 << 20)).unwrap().len(), (1 << 20) + 1);
+    }
+}
+
+#[test]
+fn the_size_of_packets_is_found() {
+    let [one, two] = Plan::new(["one", "two"]).start();
+    for host in [&one, &two] {
+        let client = host.client();
+        await_that(|| client.kernel_status().unwrap().contains("packets of 65466"));
+    }
+}
+
+#[test]
+fn a_host_that_is_not_on_the_list_is_turned_away() {
+    let plan = Plan::new(["one", "two", "three"]);
+    let all = plan.rows();
+    let one = Host::start_with(&plan, 0, all[0].addresses[0], all[..2].to_vec());
+    let two = Host::start_with(&plan, 1, all[1].addresses[0], all[..2].to_vec());
+    let three = Host::start_with(&plan, 2, all[2].addresses[0], all.clone());
+    one.await_peers(1);
+    two.await_peers(1);
+    let client = three.client();
+    await_that(|| client.kernel_status().unwrap().contains("removed: "));
+    assert_eq!(peers_up(&client.kernel_status().unwrap()), 0);
+    let echo = Echo::start(&one, 1, 1);
+    assert_eq!(ask(&two.client(), echo.port, vec![5]), Ok(vec![1, 5]));
+    let options = TransOptions { locate_timeout: Duration::from_millis(300), ..TransOptions::default() };
+    let refused = client.trans(request(echo.port, vec![5]), &options).err();
+    assert!(matches!(refused, Some(Error::NotSent(_))), "{refused:?}");
 }

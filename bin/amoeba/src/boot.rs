@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::config::{Config, Service};
+use crate::hosts::sync;
 use crate::state::State;
 use crate::{logs, publish, setup};
 
@@ -179,10 +180,14 @@ pub(crate) fn be_the(state: &State, role: &str) -> Result<Lock> {
     lock.with_context(|| format!("a {role} daemon runs already (process {})", other()))
 }
 
-enum Event {
+pub(crate) enum Event {
     Exited(usize, ExitStatus),
     /// The daemon has answered for the first time.
     Ready(usize),
+    /// There is a way to other hosts now.
+    Linked,
+    /// This host was removed from the system.
+    Removed,
     Stop,
 }
 
@@ -204,6 +209,8 @@ struct Running {
     ready: bool,
     /// Bytes of its log before this start of the system.
     log_from: u64,
+    /// Whether it is not to run any more.
+    ended: bool,
 }
 
 struct Supervisor<'a> {
@@ -261,16 +268,7 @@ impl Supervisor<'_> {
     fn start_all(&mut self, incoming: &Receiver<Event>) -> Result<GoOn> {
         let world = amoeba_linux::connect(&self.state.socket());
         for index in 0..self.roles.len() {
-            self.daemons.push(Running {
-                pid: 0,
-                started: Instant::now(),
-                since: 0,
-                restarts: 0,
-                wait: RESTART_WAIT,
-                restart_at: None,
-                ready: false,
-                log_from: logs::size(self.state, self.roles[index].0),
-            });
+            self.daemons.push(self.new_daemon(index));
             self.start(index)?;
             self.ask_for_answer(&world, index)?;
             if index == 0 && self.await_ready(index, incoming)? == GoOn::No {
@@ -285,12 +283,47 @@ impl Supervisor<'_> {
         if self.roles.iter().any(|(role, _)| *role == "directory") {
             publish::ensure(&world, self.state)?;
         } else {
-            let state = self.state.clone();
+            let (world, state) = (world.clone(), self.state.clone());
             std::thread::spawn(move || publish::later(&world, &state)); // this host runs without its name, too
         }
+        sync::start(&world, self.state, self.events.clone()).context("cannot keep the list of hosts")?;
         self.ready = true;
         self.report();
         Ok(GoOn::Yes)
+    }
+
+    /// A daemon that was not started yet.
+    fn new_daemon(&self, index: usize) -> Running {
+        Running {
+            pid: 0,
+            started: Instant::now(),
+            since: 0,
+            restarts: 0,
+            wait: RESTART_WAIT,
+            restart_at: None,
+            ready: false,
+            log_from: logs::size(self.state, self.roles[index].0),
+            ended: false,
+        }
+    }
+
+    /// Starts one more daemon.
+    fn add(&mut self, role: Role) -> Result<()> {
+        let index = self.roles.len();
+        self.roles.push(role);
+        self.daemons.push(self.new_daemon(index));
+        self.start(index)
+    }
+
+    /// Ends the run server: a host that was removed chooses for nobody.
+    fn end_pool(&mut self) {
+        let pool = self.roles.iter().position(|(role, _)| *role == "pool");
+        if let Some(daemon) = pool.and_then(|index| self.daemons.get_mut(index)) {
+            (daemon.ended, daemon.restart_at) = (true, None);
+            if daemon.pid != 0 {
+                host::terminate(daemon.pid);
+            }
+        }
     }
 
     fn watch(&mut self, incoming: &Receiver<Event>) -> Result<()> {
@@ -299,14 +332,38 @@ impl Supervisor<'_> {
             match incoming.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Ok(Event::Exited(index, status)) => self.exited(index, status),
+                Ok(Event::Linked) => self.linked(),
+                Ok(Event::Removed) => self.end_pool(),
                 Ok(Event::Ready(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
             self.restart_due();
         }
     }
 
+    /// There is a way to other hosts now: whatever is of use only with one begins.
+    fn linked(&mut self) {
+        let world = amoeba_linux::connect(&self.state.socket());
+        let state = self.state.clone();
+        match self.start_new() {
+            Ok(()) => drop(std::thread::spawn(move || publish::later(&world, &state))), // there may be a run server
+            Err(error) => tracing::error!("not everything is started: {error:#}"),
+        }
+    }
+
+    /// Starts what the configuration names now and did not before.
+    fn start_new(&mut self) -> Result<()> {
+        setup::ensure(self.state)?;
+        let wanted = roles(&Config::read(self.state)?).into_iter();
+        let new: Vec<Role> = wanted.filter(|role| !self.roles.contains(role)).collect();
+        new.into_iter().try_for_each(|role| self.add(role))
+    }
+
     fn exited(&mut self, index: usize, status: ExitStatus) {
         let daemon = &mut self.daemons[index];
+        if daemon.ended {
+            daemon.pid = 0;
+            return self.report();
+        }
         if daemon.started.elapsed() >= HEALTHY_AFTER {
             daemon.wait = RESTART_WAIT;
         }
@@ -396,7 +453,7 @@ impl Supervisor<'_> {
                     }
                 }
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(GoOn::No),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::Linked | Event::Removed) | Err(RecvTimeoutError::Timeout) => {}
             }
             self.restart_due();
         }
@@ -454,7 +511,7 @@ fn wait_for(incoming: &Receiver<Event>, daemons: &mut [Running], index: usize, t
     while daemons[index].pid != 0 {
         match incoming.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Event::Exited(ended, _)) => daemons[ended].pid = 0,
-            Ok(Event::Ready(_) | Event::Stop) => {}
+            Ok(Event::Ready(_) | Event::Linked | Event::Removed | Event::Stop) => {}
             Err(_) => return false,
         }
     }

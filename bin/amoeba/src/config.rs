@@ -54,26 +54,6 @@ pub(crate) enum Service {
 pub(crate) struct Link {
     /// Where the kernel listens for other hosts.
     pub listen: SocketAddr,
-    /// Hosts that it greets, `HOST:PORT` or an address; those that they know are learnt.
-    #[serde(default)]
-    pub peers: Vec<String>,
-    /// All hosts of this network are throw-away hosts: what is not sealed may leave this host.
-    #[serde(default)]
-    pub dev: bool,
-}
-
-impl Link {
-    /// The addresses of the peers. One that cannot be found is told and left out: it will greet us if it is there.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        let mut addresses = Vec::new();
-        for peer in &self.peers {
-            match resolve(peer) {
-                Ok(address) => addresses.push(address),
-                Err(error) => tracing::warn!("{error:#}"),
-            }
-        }
-        addresses
-    }
 }
 
 /// The address that `HOST:PORT` stands for; without a port the usual one.

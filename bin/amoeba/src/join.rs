@@ -1,17 +1,23 @@
 //! `amoeba join`: this host becomes one of a system that is there already.
+//!
+//! What it gets is written before it says so to the inviter, and it is a member when that has made its row. Whatever
+//! interrupts this, the same token completes it: the identity stays, and [`PENDING`] says that something is left to do.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
 use amoeba_cli::{Hint, JoinOptions};
-use amoeba_linux::link::{JoinError, Joined, join};
-use anyhow::{Context, Result, anyhow};
+use amoeba_linux::link::admission::{AskConfig, JoinError, Joined, Row, Token, TokenError, ask};
+use anyhow::{Result, anyhow};
 use serde::Serialize;
 
-use crate::config::{LINK_PORT, Link, Service, resolve};
+use crate::config::{Link, Service, resolve};
+use crate::hosts::sync::REMOVED;
+use crate::hosts::{Member, Members, choose_listen, reachable};
+use crate::setup;
 use crate::state::State;
 
-/// Addresses of the loopback network that are tried for a host that says none.
-const LOOPBACK_TRIES: u8 = 250;
+/// There while a host has what it needs and is no member yet.
+pub(crate) const PENDING: &str = "join.pending";
 
 /// The configuration of a host that has joined.
 #[derive(Serialize)]
@@ -20,59 +26,97 @@ struct Config {
     link: Link,
 }
 
-/// Asks to be taken in, and lays out the state directory. The system's secret is written last: without it there is no
-/// system here, and joining can be tried again.
+/// Asks to be taken in, and lays out the state directory.
 pub(crate) fn main(state: &State, options: &JoinOptions) -> Result<()> {
-    if state.has("system.secret") {
-        let dir = state.dir().display();
-        return Err(anyhow!("this host belongs to a system already (state in {dir})")
-            .context(Hint("set AMOEBA_STATE to an empty directory to have another host here".to_owned())));
+    if state.has("system.secret") && !state.has(PENDING) {
+        return Err(belongs_already(state));
     }
-    let address = resolve(&options.address)?;
-    let name = options.name.clone().unwrap_or_else(amoeba_linux::host::name);
-    let joined = ask(address, &name, options.dev)?;
+    let token = parse(&options.token)?;
+    state.create()?;
+    setup::ensure_identity(state)?;
     let listen = match &options.listen {
         Some(listen) => resolve(listen)?,
-        None => free_address(address)?,
+        None => choose_listen(token.addresses.iter().all(|address| address.ip().is_loopback()))?,
     };
-    let peers = joined.peers.iter().map(SocketAddr::to_string).collect();
-    let config = Config { services: Vec::new(), link: Link { listen, peers, dev: options.dev } };
-    state.create()?;
+    let identity = state.identity()?;
+    let name = options.name.clone().unwrap_or_else(amoeba_linux::host::name);
+    let addresses = reachable(listen);
+    let config = AskConfig {
+        token: &token,
+        identity: &identity,
+        name: &name,
+        chosen: options.name.is_some(),
+        addresses: &addresses,
+        entropy: amoeba_linux::entropy(),
+    };
+    let (joined, pending) = ask(&config).map_err(explain)?;
+    let own = Member { inviter: Some(joined.inviter.clone()), ..Member::from(row(&joined, &config)) };
+    keep(state, &joined, own, listen)?;
+    match pending.confirm() {
+        Ok(()) => state.remove(PENDING),
+        Err(error) => {
+            if matches!(error, JoinError::Refused { .. }) {
+                state.remove("system.secret")?;
+                state.remove(PENDING)?;
+            }
+            Err(explain(error))
+        }
+    }
+}
+
+fn row(joined: &Joined, config: &AskConfig<'_>) -> Row {
+    Row { name: joined.name.clone(), key: config.identity.public(), addresses: config.addresses.to_vec() }
+}
+
+/// Writes all that makes a host one of the system; the secret last, for without it there is no system here.
+fn keep(state: &State, joined: &Joined, own: Member, listen: SocketAddr) -> Result<()> {
+    let config = Config { services: Vec::new(), link: Link { listen } };
+    let key = own.key;
+    let others = joined.members.iter().filter(|row| row.key != key).cloned().map(Member::from);
+    state.write(PENDING, b"the host that invites has not confirmed yet that this one is a member\n")?;
+    state.remove(REMOVED)?;
     state.write("config.toml", toml::to_string(&config)?.as_bytes())?;
-    state.write("host.name", name.as_bytes())?;
+    state.write("host.name", joined.name.as_bytes())?;
     state.write("root.cap", format!("{}\n", joined.root_capability).as_bytes())?;
+    Members::new(others.chain([own])).write(state)?;
     state.write("system.secret", &joined.secret.to_bytes())
 }
 
-fn ask(address: SocketAddr, name: &str, dev: bool) -> Result<Joined> {
-    join(address, name, dev, &*amoeba_linux::entropy()).map_err(|error| {
-        let hint = match &error {
-            JoinError::Unsealed(_) => "hosts of an isolated network for tests may use --dev",
-            JoinError::Name(_) => "choose a name with --name",
-            JoinError::Silent(_) => "its config.toml needs a [link] with `listen = \"ADDRESS:PORT\"`",
-            _ => return anyhow!(error),
-        };
-        anyhow!(error).context(Hint(hint.to_owned()))
-    })
+fn belongs_already(state: &State) -> anyhow::Error {
+    let dir = state.dir().display();
+    if state.has(REMOVED) {
+        return anyhow!("this host was removed from its system, whose state is still in {dir}")
+            .context(Hint(format!("move {dir} away, then join again")));
+    }
+    anyhow!("this host belongs to a system already (state in {dir})")
+        .context(Hint("set AMOEBA_STATE to an empty directory to have another host here".to_owned()))
 }
 
-/// Where a host listens that was not told: on the loopback network an address of its own beside the one it joined,
-/// elsewhere everywhere.
-fn free_address(joined: SocketAddr) -> Result<SocketAddr> {
-    match joined.ip() {
-        IpAddr::V4(ip) if ip.is_loopback() => {
-            let addresses = (2..LOOPBACK_TRIES).map(|last| Ipv4Addr::new(127, 0, 0, last));
-            let mut addresses = addresses.map(|ip| SocketAddr::from((ip, LINK_PORT)));
-            let free = addresses.find(|address| *address != joined && UdpSocket::bind(address).is_ok());
-            free.context("no address of the loopback network is free; choose one with --listen")
+fn parse(text: &str) -> Result<Token> {
+    let hint = match text.parse() {
+        Ok(token) => return Ok(token),
+        Err(TokenError::Other) => "`amoeba invite` on a host of the system prints one",
+        Err(_) => "copy the whole line that `amoeba invite` has printed",
+    };
+    let error = text.parse::<Token>().map(drop).unwrap_err();
+    Err(anyhow!(error).context(Hint(hint.to_owned())))
+}
+
+/// An error with its next step.
+fn explain(error: JoinError) -> anyhow::Error {
+    let hint = match &error {
+        JoinError::Name(_) => "choose a name with --name",
+        JoinError::Silent(_) => {
+            "is the system up there, and does a firewall let UDP through to this port? Addresses that have changed need \
+             a new token: `amoeba invite` there"
         }
-        IpAddr::V6(ip) if ip.is_loopback() => {
-            let free = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
-            free.context("no port is free; choose an address with --listen")
+        JoinError::Token(_) | JoinError::Unknown(_) | JoinError::Stranger(_) => {
+            "ask for a new one: `amoeba invite` on a host of the system"
         }
-        IpAddr::V4(_) => Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, LINK_PORT))),
-        IpAddr::V6(_) => Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, LINK_PORT))),
-    }
+        JoinError::Unconfirmed(_) => "`amoeba join` again, with the same token, completes it",
+        _ => return anyhow!(error),
+    };
+    anyhow!(error).context(Hint(hint.to_owned()))
 }
 
 #[cfg(test)]
@@ -81,24 +125,19 @@ mod tests {
 
     #[test]
     fn what_is_written_is_a_configuration() {
-        let link = Link {
-            listen: "127.0.0.2:5321".parse().unwrap(),
-            peers: vec!["127.0.0.1:5321".to_owned()],
-            dev: false,
-        };
+        let link = Link { listen: "127.0.0.2:5321".parse().unwrap() };
         let text = toml::to_string(&Config { services: Vec::new(), link }).unwrap();
         let config: crate::config::Config = toml::from_str(&text).unwrap();
         assert!(config.services.is_empty());
-        let link = config.link.unwrap();
-        assert_eq!((link.listen.to_string().as_str(), link.addresses().len()), ("127.0.0.2:5321", 1));
+        assert_eq!(config.link.unwrap().listen.to_string(), "127.0.0.2:5321");
     }
 
     #[test]
-    fn a_host_beside_another_gets_an_address_of_its_own() {
-        let joined = "127.0.0.2:5321".parse().unwrap();
-        let free = free_address(joined).unwrap();
-        assert!(free.ip().is_loopback() && free != joined);
-        let elsewhere = free_address("192.0.2.1:9".parse().unwrap()).unwrap();
-        assert!(elsewhere.ip().is_unspecified());
+    fn what_is_no_token_is_told_with_the_next_step() {
+        for (text, expected) in [("127.0.0.1:5321", "no token"), ("am1abc", "not copied whole")] {
+            let error = parse(text).map(drop).unwrap_err();
+            assert!(format!("{error:#}").contains(expected), "{error:#}");
+            assert!(error.downcast_ref::<Hint>().is_some());
+        }
     }
 }

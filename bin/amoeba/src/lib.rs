@@ -3,7 +3,8 @@
 //!
 //! - [`boot`] supervises, [`setup`] and [`publish`] make what a new system needs, [`roles`] are the daemons.
 //! - [`system`] and [`console`] are what the subcommands (`amoeba-cli`) see of this host.
-//! - [`dev`] has throw-away hosts, [`join`] makes this host one of a system that is there.
+//! - [`hosts`] knows the hosts of the system, [`invite`] and [`join`] make it larger.
+//! - [`dev`] has throw-away hosts.
 //! - [`logs`] keeps what the daemons say; [`inside`] is for commands in processes of the system.
 //! - [`state`] is the state directory, [`config`] what its owner wrote into it.
 #![forbid(unsafe_code)]
@@ -12,7 +13,9 @@ mod boot;
 mod config;
 mod console;
 mod dev;
+mod hosts;
 mod inside;
+mod invite;
 mod join;
 mod logs;
 mod publish;

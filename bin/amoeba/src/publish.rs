@@ -11,6 +11,7 @@ use amoeba_wire::Status;
 use amoeba_world::World;
 use anyhow::{Context, Result};
 
+use crate::hosts::{Members, Table};
 use crate::setup;
 use crate::state::State;
 
@@ -58,6 +59,7 @@ pub(crate) fn ensure(world: &World, state: &State) -> Result<()> {
     publish_run_server(&names, state)?;
     publish(&names, "/profile/cap/todsvr/default", server(state, &seed, "tod")?)?;
     publish(&names, "/profile/cap/randomsvr/default", server(state, &seed, "random")?)?;
+    Table::new(world, state)?.ensure(&Members::read(state)?)?;
     publish_host(&names, state)
 }
 

@@ -1,5 +1,6 @@
 //! The daemons: each a process of this binary that the supervisor starts, with the state directory in `AMOEBA_STATE`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use amoeba_cap::ObjectNumber;
@@ -8,6 +9,7 @@ use amoeba_host::{About, HostDirectory, HostSeed, Kernel, PERMANENT, Processes, 
 use amoeba_linux::client::Client;
 use amoeba_linux::guest::{GuestConfig, LinuxGuests};
 use amoeba_linux::kernel::{Config as KernelConfig, Daemon};
+use amoeba_linux::link::admission::{Desk, DeskConfig};
 use amoeba_linux::link::{UdpConfig, UdpLink};
 use amoeba_linux::{FileDisk, connect};
 use amoeba_name::Names;
@@ -15,12 +17,14 @@ use amoeba_process::ProcessServer;
 use amoeba_stubs::system::{Network, Way};
 use amoeba_stubs::{hostdir, process, random, system, tod};
 use amoeba_wire::Status;
-use amoeba_world::{Listener, World};
+use amoeba_world::{Instant, Listener, World};
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::boot::end_with_supervisor;
-use crate::config::{Config, Link};
+use crate::config::Config;
+use crate::hosts::sync::REMOVED;
+use crate::hosts::{Invites, Members};
 use crate::setup;
 use crate::state::State;
 
@@ -43,9 +47,7 @@ pub(crate) fn kernel(state: &State) -> Result<()> {
     amoeba_linux::memory::keep_for_messages();
     let socket = state.socket();
     let mut config = KernelConfig::new(state.system_secret()?, amoeba_linux::entropy());
-    if let Some(link) = Config::read(state)?.link {
-        config.links.push(Box::new(bind_link(state, &link)?));
-    }
+    know_hosts(state, &mut config)?;
     let mut daemon = Daemon::bind(&socket, config).context("cannot become this host's kernel")?;
     let stopper = daemon.stopper();
     on_termination(move || stopper.stop())?;
@@ -64,19 +66,42 @@ pub(crate) fn kernel(state: &State) -> Result<()> {
     daemon.run().context("the kernel failed")
 }
 
-/// The link to other hosts.
-fn bind_link(state: &State, link: &Link) -> Result<UdpLink> {
-    let root = state.capability("root.cap")?;
-    let config = UdpConfig {
-        listen: link.listen,
-        peers: link.addresses(),
-        dev: link.dev,
-        host_name: state.host_name()?,
-        secret: state.system_secret()?,
-        root_capability: Some(root.to_text()),
+/// Who the other hosts are, the link to them, and the desk where more are taken in.
+fn know_hosts(state: &State, config: &mut KernelConfig) -> Result<()> {
+    let (identity, secret) = (state.identity()?, state.system_secret()?);
+    let root = state.capability("root.cap")?.to_text();
+    let mut desk = Desk::new(DeskConfig {
+        identity: identity.clone(),
+        name: state.host_name()?,
+        secret: secret.clone(),
+        root,
         entropy: amoeba_linux::entropy(),
+    });
+    desk.set_invites(world_now(), &Invites::read(state)?.for_kernel());
+    config.desk = Some(desk);
+    // A host that was removed knows nobody.
+    let removed = state.has(REMOVED);
+    config.members = if removed { Vec::new() } else { Members::read(state)?.rows() };
+    let open = move |listen: SocketAddr| {
+        let (identity, secret) = (identity.clone(), secret.clone());
+        UdpLink::bind(UdpConfig { listen, identity, secret, entropy: amoeba_linux::entropy() })
     };
-    UdpLink::bind(config).context("[link]")
+    if let Some(link) = Config::read(state)?.link {
+        let link = open(link.listen).context("[link]")?;
+        config.listening = Some(link.local_address());
+        config.links.push(Box::new(link));
+    }
+    config.open_link = Some(Box::new(move |listen| {
+        let link = open(listen)?;
+        let listening = link.local_address();
+        Ok((Box::new(link), listening))
+    }));
+    Ok(())
+}
+
+/// The clock that the kernel lives by.
+fn world_now() -> Instant {
+    amoeba_linux::threads().now()
 }
 
 /// Starts the servers of the host; they run until the process ends.

@@ -9,10 +9,13 @@ use amoeba_cap::{Capability, GetPort, ObjectNumber, Rights, ServerSecret};
 use amoeba_cli::Hint;
 use amoeba_host::{HOST, PERMANENT};
 use amoeba_linux::FileDisk;
+use amoeba_seal::Identity;
 use amoeba_world::{Disk, random};
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::config::{Config, Service};
+use crate::hosts::{Member, Members};
+use crate::join::PENDING;
 use crate::state::State;
 
 /// What a volume consists of, and the mark that it is being made.
@@ -42,6 +45,10 @@ const DIRECTORY: Volume = Volume {
 /// Something was lost; the hint says what to do.
 pub(crate) fn ensure(state: &State) -> Result<()> {
     let entropy = amoeba_linux::entropy();
+    if state.has(PENDING) {
+        return Err(anyhow!("this host has not joined its system to the end")
+            .context(Hint("`amoeba join TOKEN` again, with the same token, completes it".to_owned())));
+    }
     if !state.has("system.secret") {
         // It is the first thing ever written, so that nothing of a first start is there without it.
         refuse_without_secret(state)?;
@@ -53,6 +60,7 @@ pub(crate) fn ensure(state: &State) -> Result<()> {
     if !state.has("host.name") {
         state.write("host.name", amoeba_linux::host::name().as_bytes())?;
     }
+    ensure_identity(state)?;
     let config = Config::read(state)?;
     let host = host_capability(state)?;
     if !matches!(state.capability("host.cap"), Ok(there) if there == host) {
@@ -64,14 +72,23 @@ pub(crate) fn ensure(state: &State) -> Result<()> {
     if config.has_pool() && !state.has("pool.cap") {
         write_capability(state, "pool.cap", &run_server(state, Rights::ALL)?)?;
     }
+    if Members::read(state)?.is_empty() {
+        Members::new([Member::of_this_host(state)?]).write(state)?;
+    }
     if config.services.contains(&Service::Directory) {
         make(state, &DIRECTORY, || format_directory(state))?;
     } else if !state.has("root.cap") {
-        bail!(
-            "this host has no directory server and knows no root directory; `amoeba join HOST:PORT` tells it"
-        );
+        bail!("this host has no directory server and knows no root directory; `amoeba join TOKEN` tells it");
     }
     Ok(())
+}
+
+/// Makes this host's identity, unless it has one.
+pub(crate) fn ensure_identity(state: &State) -> Result<()> {
+    if state.has("host.key") {
+        return Ok(());
+    }
+    state.write("host.key", &Identity::generate(&*amoeba_linux::entropy()).to_bytes())
 }
 
 fn refuse_without_secret(state: &State) -> Result<()> {

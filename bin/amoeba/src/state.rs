@@ -3,7 +3,8 @@
 //! ```text
 //! system.secret   the key of F, shared by all hosts of a system
 //! host.seed       what this host's ports and check fields are made from
-//! host.name       its name in /profile/hosts
+//! host.key        its identity: the private key that other hosts know it by
+//! host.name       its name in /profile/hosts and /system/hosts
 //! host.cap        the capability of its own directory
 //! root.cap        the user's root directory: losing it is losing the home
 //! bullet.img      the image of the file server          bullet.cap     its super capability
@@ -13,6 +14,10 @@
 //! log/            what the daemons have to say
 //! namespaces/     links to the namespaces of a throw-away host
 //! run/            the kernel's socket, locks of the supervisor and of each daemon, the supervisor's report
+//! members.json    the hosts of the system, as they were when they could last be read
+//! invites.json    the invitations of this host
+//! join.pending    this host has what it needs of a system and is not confirmed as a member yet
+//! removed         this host was removed from its system
 //! *.forming       an image is being made; if it is there at a start, the image is made anew
 //! ```
 
@@ -26,7 +31,10 @@ use amoeba_cli::Hint;
 use amoeba_host::HostSeed;
 use amoeba_linux::Place;
 use amoeba_linux::lock::{self, Lock};
+use amoeba_seal::Identity;
 use anyhow::{Context, Result, anyhow, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// A state directory.
 #[derive(Clone, Debug)]
@@ -94,6 +102,41 @@ impl State {
     /// What this host's own servers are made from.
     pub(crate) fn host_seed(&self) -> Result<HostSeed> {
         Ok(HostSeed::from_bytes(self.read_array("host.seed")?))
+    }
+
+    /// This host's identity.
+    pub(crate) fn identity(&self) -> Result<Identity> {
+        Ok(Identity::from_bytes(self.read_array("host.key")?))
+    }
+
+    /// What a file of JSON says; `None` when it is not there.
+    pub(crate) fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let path = self.path(name);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .with_context(|| format!("{} is damaged", path.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Writes a file of JSON, as [`State::write`] does.
+    pub(crate) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(value).expect("what is kept has nothing that JSON has not");
+        text.push(b'\n');
+        self.write(name, &text)
+    }
+
+    /// Removes a file, if it is there.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// This host's name.

@@ -6,7 +6,8 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use amoeba_cli::{
-    Console, DaemonStatus, DevOptions, Hint, JoinOptions, Session, Start, SystemKind, SystemStatus, UpOptions,
+    Console, DaemonStatus, DevOptions, Hint, Invitation, InviteOptions, Invited, JoinOptions, Session, Start,
+    SystemKind, SystemStatus, UpOptions,
 };
 use amoeba_linux::host;
 use anyhow::{Context, Result, bail};
@@ -15,7 +16,9 @@ use crate::boot::{self, Report};
 use crate::config::Config;
 use crate::console::Terminal;
 use crate::dev;
+use crate::hosts::sync::REMOVED;
 use crate::inside;
+use crate::invite;
 use crate::join;
 use crate::logs;
 use crate::state::State;
@@ -84,6 +87,22 @@ impl amoeba_cli::System for Local {
         start_detached(&state)
     }
 
+    fn invite(&self, options: &InviteOptions) -> Result<Invited> {
+        let state = outside("invite")?;
+        if !runs(&state)? {
+            start_detached(&state)?;
+        }
+        invite::make(&state, options)
+    }
+
+    fn invitations(&self) -> Result<Vec<Invitation>> {
+        invite::list(&outside("invite")?)
+    }
+
+    fn revoke(&self, id: &str) -> Result<()> {
+        invite::revoke(&outside("invite")?, id)
+    }
+
     fn down(&self) -> Result<()> {
         let state = outside("down")?;
         if state.has(STARTING) || boot::supervisor(&state)?.is_some() { stop(&state) } else { Ok(()) }
@@ -110,6 +129,13 @@ impl amoeba_cli::System for Local {
             let dir = state.dir().display();
             attention
                 .push(format!("others may look into {dir}, which has secrets: `chmod 700 {dir}` closes it"));
+        }
+        if state.has(REMOVED) {
+            attention.push(
+                "this host was removed from its system: the others refuse it. To join one, move the state directory \
+                 away first"
+                    .to_owned(),
+            );
         }
         Ok(SystemStatus { running, kind, state_directory: state.dir().to_owned(), host, daemons, attention })
     }

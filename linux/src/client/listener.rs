@@ -1,15 +1,26 @@
-//! A port this process listens on, across restarts of the daemon.
+//! A port this process listens on, across restarts of the daemon: requests come over channels from clients of this host,
+//! and from the daemon.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amoeba_cap::{GetPort, PutPort};
+use amoeba_channel::{RING_SIZE_DEFAULT, ServerEnd, Service};
 use amoeba_wire::{DATA_SIZE_MAX, Status};
 use amoeba_world::{Caller, Incoming, Listen, ListenError, Message, PutReply, ReplyTo};
 
+use super::desk::{Desk, Wait};
+use super::served::{Line, Served};
 use super::session::{Refused, Session};
 use super::{Absence, Client, LISTENER_ABSENCE_MAX};
+use crate::channel::bell::{Ear, Rope};
+use crate::channel::region::{OwnRegion, PeerRegion};
 use crate::socket::{Stream, ToKernel, ToProcess};
+
+/// The most channels that one listener has as server; past it clients keep to the daemon's path.
+pub const CHANNELS_PER_LISTENER_MAX: usize = 1024;
 
 /// See the module.
 pub(super) struct PortListener {
@@ -19,6 +30,13 @@ pub(super) struct PortListener {
     request_size_max: usize,
     state: Mutex<State>,
     closing: Condvar,
+    desk: Arc<Desk>,
+    /// The connection on which a request was asked for.
+    asked: Mutex<Option<Asked>>,
+    /// Whether there is one, so that the usual case needs no lock.
+    is_asked: AtomicBool,
+    /// The session of the channels.
+    session: AtomicU64,
 }
 
 struct State {
@@ -29,12 +47,18 @@ struct State {
     doubtful: bool,
 }
 
+struct Asked {
+    session: Arc<Session>,
+    stream: Arc<Stream>,
+}
+
 /// Listens on `port`.
 pub(super) fn listen(
     client: &Client,
     port: &GetPort,
     request_size_max: usize,
 ) -> Result<PortListener, Refused> {
+    let desk = Desk::new().map_err(|_| Refused::Status(Status::RPC_TRYAGAIN))?;
     let session = client.session()?;
     let put_port = say_listen(&session, port, request_size_max)?;
     Ok(PortListener {
@@ -44,6 +68,10 @@ pub(super) fn listen(
         request_size_max,
         state: Mutex::new(State { closed: false, session: session.number, doubtful: false }),
         closing: Condvar::new(),
+        desk: Arc::new(desk),
+        asked: Mutex::new(None),
+        is_asked: AtomicBool::new(false),
+        session: AtomicU64::new(session.number),
     })
 }
 
@@ -58,8 +86,12 @@ fn say_listen(session: &Session, port: &GetPort, request_size_max: usize) -> Res
 }
 
 impl PortListener {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session that runs now, listening in it.
@@ -74,18 +106,57 @@ impl PortListener {
             }
             (state.session, state.doubtful) = (session.number, false);
         }
+        // Channels of a session that is over are not revoked by anybody any more.
+        if self.session.swap(session.number, Ordering::Relaxed) != session.number {
+            self.desk.session(session.number);
+        }
         Ok(session)
     }
 
-    fn try_getreq(&self) -> Result<Incoming, Refused> {
+    /// Sees to it that the kernel gives us a request when it has one.
+    fn ask(&self) -> Result<(), Refused> {
+        if self.is_asked.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let session = self.listening()?;
+        let mut asked = self.asked();
+        if asked.is_some() || self.state().closed {
+            return Ok(());
+        }
         let stream = session.take()?;
-        match stream.ask(&ToKernel::Getreq { port: self.put_port }) {
-            Ok(ToProcess::Request { request, caller, message }) => {
+        self.desk.watch(&*stream).map_err(|_| Refused::Status(Status::RPC_TRYAGAIN))?;
+        if stream.send(&ToKernel::Getreq { port: self.put_port }).is_err() {
+            session.distrust();
+            return Err(Refused::Absent);
+        }
+        *asked = Some(Asked { session, stream });
+        self.is_asked.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The connection on which the kernel has answered, or is about to, for the calling thread alone.
+    fn answered(&self) -> Option<Asked> {
+        let mut asked = self.asked();
+        let answered = asked.take()?;
+        self.is_asked.store(false, Ordering::Release);
+        self.desk.unwatch(&*answered.stream);
+        Some(answered)
+    }
+
+    /// Takes what the kernel has: a request, or a client to be introduced to, which is no request yet.
+    fn hear(&self) -> Result<Option<Incoming>, Refused> {
+        let Some(Asked { session, stream }) = self.answered() else { return Ok(None) };
+        match stream.receive_with() {
+            Ok((ToProcess::Request { request, caller, message }, _)) => {
                 session.give(stream.clone());
-                Ok(incoming(stream, request, caller, message))
+                Ok(Some(incoming(stream, request, caller, message)))
             }
-            Ok(ToProcess::Error { error }) => {
+            Ok((ToProcess::Introduced { channel, caller }, descriptors)) => {
+                self.meet(&session, &stream, channel, caller, descriptors);
+                session.give(stream);
+                Ok(None)
+            }
+            Ok((ToProcess::Error { error }, _)) => {
                 session.give(stream);
                 self.state().doubtful = true;
                 Err(Refused::Status(error.status()))
@@ -94,6 +165,84 @@ impl PortListener {
                 session.distrust();
                 Err(Refused::Absent)
             }
+        }
+    }
+
+    /// Accepts a client, if there is room for one more.
+    fn meet(&self, session: &Session, stream: &Stream, id: u64, caller: Caller, descriptors: Vec<OwnedFd>) {
+        let accepted = self.accept(session, id, caller, descriptors);
+        let said = match &accepted {
+            Some((_, file)) => stream.send_with(&ToKernel::Accept { channel: id }, &[file.as_fd()]),
+            None => stream.send(&ToKernel::Decline { channel: id }),
+        };
+        if let (Ok(()), Some((served, _))) = (said, accepted)
+            && let Err(errno) = self.desk.add(served)
+        {
+            tracing::warn!("cannot watch a channel: {errno}"); // its client finds nobody there
+        }
+    }
+
+    fn accept(
+        &self,
+        session: &Session,
+        id: u64,
+        caller: Caller,
+        descriptors: Vec<OwnedFd>,
+    ) -> Option<(Box<Served>, OwnedFd)> {
+        if self.desk.channels() >= CHANNELS_PER_LISTENER_MAX {
+            return None;
+        }
+        let [region, ear, rope]: [OwnedFd; 3] = descriptors.try_into().ok()?;
+        let regions = OwnRegion::create(RING_SIZE_DEFAULT)
+            .and_then(|(own, file)| Ok((own, file, PeerRegion::map(&region)?)))
+            .inspect_err(|error| tracing::debug!("no memory for a channel: {error}"));
+        let (own, file, peer) = regions.ok()?;
+        let service = Service {
+            port: self.put_port,
+            signature: caller.signature.unwrap_or(PutPort::NULL),
+            request_size_max: self.request_size_max,
+        };
+        let served = Served {
+            id,
+            session: session.number,
+            end: ServerEnd::new(own, peer, service),
+            line: Arc::new(Line::new(Ear::new(ear))),
+            rope: Rope::new(rope),
+            caller,
+            desk: Arc::downgrade(&self.desk),
+            used: 0,
+        };
+        Some((Box::new(served), file))
+    }
+
+    /// Tells the kernel about channels that are over.
+    fn close_channels(&self, ended: Vec<(u64, u64)>) {
+        let Ok(session) = self.client.session() else { return };
+        for (_, channel) in ended.into_iter().filter(|(number, _)| *number == session.number) {
+            let _ = session.control(&ToKernel::Close { channel }); // a daemon that is gone has forgotten it
+        }
+    }
+
+    /// Waits once; `Ok(None)` when something else was to be done.
+    fn attend(&self) -> Result<Option<Incoming>, Refused> {
+        self.ask()?;
+        match self.desk.wait() {
+            Wait::Request(served, request) => {
+                let caller = served.caller;
+                Ok(Some(Incoming { caller, request, reply: ReplyTo::new(served) }))
+            }
+            Wait::Connection => {
+                let heard = self.hear()?;
+                if heard.is_some() && self.desk.is_attended() {
+                    let _ = self.ask(); // for the others; whoever of them comes back asks again
+                }
+                Ok(heard)
+            }
+            Wait::Ended(ended) => {
+                self.close_channels(ended);
+                Ok(None)
+            }
+            Wait::Closed => Ok(None),
         }
     }
 
@@ -116,9 +265,10 @@ impl Listen for PortListener {
 
     fn getreq(&self) -> Result<Incoming, ListenError> {
         let mut absence = None;
-        while !self.state().closed {
-            match self.try_getreq() {
-                Ok(incoming) => return Ok(incoming),
+        while !self.desk.is_closed() {
+            match self.attend() {
+                Ok(Some(incoming)) => return Ok(incoming),
+                Ok(None) => absence = None,
                 Err(_) => {
                     let absence = absence.get_or_insert_with(|| Absence::new(LISTENER_ABSENCE_MAX));
                     let pause = absence.pause().ok_or(ListenError)?;
@@ -146,6 +296,8 @@ impl Listen for PortListener {
         {
             let _ = session.control(&ToKernel::Unlisten { port: self.put_port });
         }
+        self.desk.close();
+        self.close_channels(self.desk.ended());
     }
 }
 
@@ -202,7 +354,7 @@ mod tests {
         let listener = listen(&client, &get_port, 100).unwrap();
         let session = client.session().unwrap();
         session.control(&ToKernel::Unlisten { port: listener.put_port }).unwrap();
-        assert!(listener.try_getreq().is_err(), "the kernel does not know the port");
+        assert!(listener.attend().is_err(), "the kernel does not know the port");
         say_listen(&session, &get_port, 100).unwrap();
         assert_eq!(ports(&client), "1");
         listener.close();

@@ -4,9 +4,13 @@
 //! process attaches at its first use; when the daemon is restarted, the next use attaches again and a thread in
 //! `getreq` listens again by itself.
 
+mod admin;
+mod channel;
+mod desk;
 mod endpoint;
 mod listener;
 mod look;
+mod served;
 mod session;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +24,9 @@ use amoeba_world::{Destination, Endpoint, Error, Listener, Message, TransOptions
 
 use crate::socket::{Lost, ToKernel, ToProcess};
 use crate::threads::now;
+use channel::Outcome;
+pub use channel::{CHANNELS_MAX, PORTS_MAX};
+pub use listener::CHANNELS_PER_LISTENER_MAX;
 pub use look::{Passed, Trace};
 use session::{Refused, Session};
 
@@ -87,6 +94,36 @@ impl Client {
         }
     }
 
+    /// A transaction over a channel, if there is one or can be; `None` when the request certainly was not executed and
+    /// should go through the daemon.
+    fn trans_channel(
+        &self,
+        request: &mut Message,
+        options: &TransOptions,
+        deadline: Option<Instant>,
+    ) -> Option<Result<Message, Error>> {
+        let (port, signature) = (request.header.port, options.signature.as_ref());
+        if port.is_null() || request.header.status().0 < 0 {
+            return None; // the daemon says what is wrong with it
+        }
+        let session = self.session().ok()?;
+        let mut channel = session.channels.take(&session, port, signature)?;
+        match channel.trans(request, options, deadline) {
+            Outcome::Done(result) => {
+                session.channels.give(port, signature, channel);
+                Some(result)
+            }
+            Outcome::Last(result) => {
+                session.channels.end(&session, port, signature, channel);
+                Some(result)
+            }
+            Outcome::Elsewhere => {
+                session.channels.end(&session, port, signature, channel);
+                None
+            }
+        }
+    }
+
     /// A transaction, tried again while the kernel is not there.
     fn trans_frame(&self, frame: &ToKernel, options: &TransOptions) -> Result<Message, Error> {
         let patience = options.locate_timeout.min(options.deadline.unwrap_or(Duration::MAX));
@@ -135,9 +172,15 @@ impl Transactions for Client {
         if request.data.len() > DATA_SIZE_MAX {
             return Err(Error::NotSent(Status::RPC_BADADDRESS));
         }
+        let deadline = options.deadline.map(|time| now() + time);
+        if let Some(result) = self.trans_channel(request, options, deadline) {
+            return result;
+        }
+        let deadline = deadline.map(|deadline| deadline.since(now()));
+        let options = TransOptions { deadline, ..options.clone() };
         let (header, data) = (request.header, std::mem::take(&mut request.data));
         let frame = ToKernel::Trans { options: options.clone(), message: Message { header, data } };
-        let result = self.trans_frame(&frame, options);
+        let result = self.trans_frame(&frame, &options);
         if let ToKernel::Trans { message, .. } = frame {
             *request = message;
         }

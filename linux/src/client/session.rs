@@ -9,6 +9,7 @@ use amoeba_world::Error;
 use rustix::io::Errno;
 
 use super::IDLE_MAX;
+use super::channel::Channels;
 use crate::socket::{Cookie, Lost, Stream, ToKernel, ToProcess, VERSION, connect};
 
 /// Why there is no connection.
@@ -37,6 +38,7 @@ pub(super) struct Session {
     control: Mutex<Stream>,
     idle: Mutex<Vec<Arc<Stream>>>,
     over: AtomicBool,
+    pub(super) channels: Channels,
 }
 
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -53,6 +55,7 @@ impl Session {
                 control: Mutex::new(control),
                 idle: Mutex::new(Vec::new()),
                 over: AtomicBool::new(false),
+                channels: Channels::default(),
             }),
             answer => Err(refusal(answer)),
         }

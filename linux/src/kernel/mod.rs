@@ -10,7 +10,8 @@ mod switch;
 mod table;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +25,14 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, sockopt};
 
-use crate::link::Link;
-use crate::socket::{Bad, ToProcess, prepare, send_some};
+use crate::link::admission::{Desk, Row};
+use crate::link::{self, Link};
+use crate::socket::{Bad, DESCRIPTORS_TO_KERNEL, ToProcess, prepare, receive_some, send_some};
 use crate::threads::now;
 pub use home::BindError;
 use home::Home;
-use switch::Switch;
+pub use switch::{ACCEPT_TIME, CHANNELS_MAX, CHANNELS_PER_CLIENT_MAX};
+use switch::{DESCRIPTORS_PER_CHANNEL, Switch};
 use table::Token;
 
 /// The most connections of all processes, unless told otherwise.
@@ -61,6 +64,9 @@ const LINKS: u64 = u64::MAX - 2;
 /// Links that a daemon may have.
 pub const LINKS_MAX: usize = 16;
 
+/// Opens the link to other hosts: it, and where it listens.
+pub type OpenLink = Box<dyn FnMut(SocketAddr) -> Result<(Box<dyn Link>, SocketAddr), link::BindError> + Send>;
+
 /// How a daemon is made.
 pub struct Config {
     /// The system's secret: the key of F.
@@ -69,8 +75,18 @@ pub struct Config {
     pub entropy: Arc<dyn Entropy>,
     /// The networks of this host; past [`LINKS_MAX`] they are not used.
     pub links: Vec<Box<dyn Link>>,
+    /// Where the link to other hosts listens, if one of them is that.
+    pub listening: Option<SocketAddr>,
+    /// How that link is opened while the kernel runs; without it it cannot be.
+    pub open_link: Option<OpenLink>,
+    /// Where hosts are taken into the system; without it none are.
+    pub desk: Option<Desk>,
+    /// The hosts of the system.
+    pub members: Vec<Row>,
     /// The most connections; past it a process hears RPC_TRYAGAIN.
     pub connections_max: usize,
+    /// The most channels between processes of this host.
+    pub channels_max: usize,
     /// The most bytes of data on their way through this daemon; past it large requests hear RPC_TRYAGAIN.
     pub buffered_max: usize,
 }
@@ -83,7 +99,18 @@ impl Config {
         let memory = system.totalram.saturating_mul(system.mem_unit.into());
         let buffered_max = usize::try_from(memory / 2).unwrap_or(usize::MAX);
         let buffered_max = buffered_max.clamp(3 * amoeba_wire::DATA_SIZE_MAX, 8 * amoeba_wire::DATA_SIZE_MAX);
-        Config { secret, entropy, links: Vec::new(), connections_max: CONNECTIONS_MAX, buffered_max }
+        Config {
+            secret,
+            entropy,
+            links: Vec::new(),
+            listening: None,
+            open_link: None,
+            desk: None,
+            members: Vec::new(),
+            connections_max: CONNECTIONS_MAX,
+            channels_max: CHANNELS_MAX,
+            buffered_max,
+        }
     }
 }
 
@@ -105,6 +132,8 @@ pub struct Daemon {
     epoll: OwnedFd,
     stop: Stopper,
     switch: Switch,
+    /// Links that epoll watches.
+    watched: usize,
     scratch: Vec<u8>,
     /// Set while accepting rests.
     accept_again: Option<Instant>,
@@ -122,19 +151,32 @@ impl Daemon {
         epoll::add(&epoll, &home.socket, EventData::new_u64(LISTENING), EventFlags::IN).map_err(failed)?;
         epoll::add(&epoll, &stop, EventData::new_u64(STOPPING), EventFlags::IN).map_err(failed)?;
         config.links.truncate(LINKS_MAX);
-        for (index, link) in config.links.iter().enumerate() {
-            epoll::add(&epoll, link.fd(), EventData::new_u64(LINKS - index as u64), EventFlags::IN)
-                .map_err(failed)?;
-        }
-        let connections_max = config.connections_max.min(raise_descriptors());
-        Ok(Daemon {
+        let descriptors = raise_descriptors();
+        // At most a quarter of the descriptors are for channels, so that there is always room for connections.
+        config.channels_max = config.channels_max.min(descriptors / 4 / DESCRIPTORS_PER_CHANNEL);
+        let left = descriptors - config.channels_max * DESCRIPTORS_PER_CHANNEL;
+        let connections_max = config.connections_max.min(left);
+        let mut daemon = Daemon {
             home,
             epoll,
             stop: Stopper(Arc::new(stop)),
             switch: Switch::new(Config { connections_max, ..config }, now()),
+            watched: 0,
             scratch: vec![0; SCRATCH_SIZE],
             accept_again: None,
-        })
+        };
+        daemon.switch.tell_members(now());
+        daemon.watch_links().map_err(failed)?;
+        Ok(daemon)
+    }
+
+    /// Lets epoll watch the links that are new.
+    fn watch_links(&mut self) -> Result<(), Errno> {
+        for (index, link) in self.switch.links.iter().enumerate().skip(self.watched) {
+            epoll::add(&self.epoll, link.fd(), EventData::new_u64(LINKS - index as u64), EventFlags::IN)?;
+            self.watched = index + 1;
+        }
+        Ok(())
     }
 
     /// What ends [`Daemon::run`].
@@ -168,6 +210,7 @@ impl Daemon {
                 }
                 self.settle(now);
             }
+            self.watch_links()?;
             self.tick(now);
             self.transmit(now);
             if self.switch.is_traced() {
@@ -288,14 +331,16 @@ impl Daemon {
             let space = connection.assembler.space();
             let direct = !space.is_empty();
             let wanted = if direct { space.len() } else { SCRATCH_SIZE };
-            let read = retry_on_intr(|| match direct {
-                true => recv(&connection.socket, &mut *space, RecvFlags::empty()).map(|(_, count)| count),
-                false => recv(&connection.socket, &mut self.scratch[..], RecvFlags::empty())
-                    .map(|(_, count)| count),
-            });
+            let read = match direct {
+                true => retry_on_intr(|| {
+                    recv(&connection.socket, &mut *space, RecvFlags::empty()).map(|(_, count)| count)
+                }),
+                false => receive_some(&connection.socket, &mut self.scratch, &mut connection.descriptors),
+            };
             let count = match read {
                 Ok(count) if count > 0 => count,
                 Err(Errno::WOULDBLOCK) => return Ok(()),
+                Err(Errno::TOOMANYREFS) => return Err(Bad::Descriptors),
                 ended => {
                     if !connection.assembler.is_idle() {
                         tracing::warn!(
@@ -323,6 +368,12 @@ impl Daemon {
                         Some(assembled) => self.switch.frame(now, token, assembled)?,
                         None => break, // everything was taken: the rest of the frame is still to come
                     }
+                }
+            }
+            if let Some(connection) = self.switch.table.get(token) {
+                let allowed = if connection.assembler.is_idle() { 0 } else { DESCRIPTORS_TO_KERNEL };
+                if connection.descriptors.len() > allowed {
+                    return Err(Bad::Descriptors);
                 }
             }
             self.switch.recount(now, token);
@@ -365,8 +416,12 @@ impl Daemon {
         let Some(connection) = self.switch.table.get_mut(token) else { return };
         let mut full = false;
         while let Some(frame) = connection.outgoing.front_mut() {
-            match send_some(&connection.socket, &frame.head, &frame.data, frame.sent, SendFlags::DONTWAIT) {
+            let descriptors: Vec<_> = frame.descriptors.iter().map(AsFd::as_fd).collect();
+            let (head, data) = (&frame.head, &frame.data);
+            let flags = SendFlags::DONTWAIT;
+            match send_some(&connection.socket, head, data, frame.sent, &descriptors, flags) {
                 Ok(count) => {
+                    frame.descriptors.clear();
                     connection.progress = now;
                     frame.sent += count;
                     if frame.sent == frame.head.bytes().len() + frame.data.len() {

@@ -1,7 +1,10 @@
 //! What frames and packets mean: between the connections' queues, the links and the transaction kernel. No system call
-//! is made here.
+//! is made here, but for the descriptors of introductions.
 
 mod datagram;
+mod flows;
+mod introduce;
+mod members;
 mod look;
 mod trace;
 
@@ -22,6 +25,10 @@ use super::{CONNECTIONS_PER_PROCESS_MAX, Config, EXECUTING_MAX, OUTGOING_FRAMES_
 use crate::link::{Link, LinkEvent};
 use crate::socket::{Assembled, Bad, Cookie, ToKernel, ToProcess, VERSION};
 
+pub(super) use introduce::DESCRIPTORS_PER_CHANNEL;
+pub use flows::{FLOWS_MAX, FLOWS_PER_CLIENT_MAX};
+pub use introduce::{ACCEPT_TIME, CHANNELS_MAX, CHANNELS_PER_CLIENT_MAX};
+
 /// A process that has attached.
 struct Process {
     cookie: Cookie,
@@ -41,6 +48,9 @@ pub(super) struct Switch {
     cookies: BTreeMap<Cookie, ProcessId>,
     /// The connections of endpoints.
     endpoints: BTreeMap<EndpointId, Token>,
+    channels: introduce::Channels,
+    flows: flows::Flows,
+    hosts: members::Hosts,
     connections_max: usize,
     buffered_max: usize,
     /// Bytes of data held for all connections.
@@ -53,7 +63,8 @@ pub(super) struct Switch {
 }
 
 impl Switch {
-    pub(super) fn new(config: Config, now: Instant) -> Switch {
+    pub(super) fn new(mut config: Config, now: Instant) -> Switch {
+        let hosts = members::Hosts::new(&mut config);
         let kernel = amoeba_kernel::Config {
             secret: config.secret,
             entropy: config.entropy.clone(),
@@ -67,6 +78,9 @@ impl Switch {
             processes: BTreeMap::new(),
             cookies: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            channels: introduce::Channels::new(config.channels_max),
+            flows: flows::Flows::default(),
+            hosts,
             connections_max: config.connections_max,
             buffered_max: config.buffered_max,
             buffered: 0,
@@ -77,11 +91,13 @@ impl Switch {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.kernel.poll_timeout()
+        [self.kernel.poll_timeout(), self.channels.poll_timeout(), self.flows.poll_timeout()].into_iter().flatten().min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.kernel.handle_timeout(now);
+        self.introductions_timeout(now);
+        self.flows_timeout(now);
     }
 
     /// A new connection; one too many is told so and closed.
@@ -108,6 +124,8 @@ impl Switch {
         self.buffered -= connection.counted;
         self.trace_ended(token);
         let Some(Member { process, slot }) = connection.member else { return };
+        self.introductions_disconnected(token);
+        self.flows_disconnected(now, token);
         if connection.trans.is_some() {
             self.kernel.abort(process, slot);
         }
@@ -126,19 +144,26 @@ impl Switch {
         if entry.slots.iter().all(Option::is_none) {
             self.cookies.remove(&entry.cookie);
             self.processes.remove(&process);
+            self.revoke(process);
+            self.revoke_flows(now, process);
             self.kernel.detach(now, process);
         }
     }
 
     /// Queues a frame for a connection.
     pub(super) fn send(&mut self, token: Token, frame: ToProcess) {
+        self.send_with(token, frame, Vec::new());
+    }
+
+    /// Queues a frame and the descriptors that go with it.
+    fn send_with(&mut self, token: Token, frame: ToProcess, descriptors: Vec<OwnedFd>) {
         let Some(connection) = self.table.get_mut(token) else { return };
         if connection.outgoing.len() >= OUTGOING_FRAMES_MAX {
             tracing::warn!(pid = connection.pid, "closing a connection that does not read");
             return self.doom(token);
         }
         let (head, data) = frame.into_frame();
-        connection.outgoing.push_back(Outgoing { head, data, sent: 0 });
+        connection.outgoing.push_back(Outgoing { head, data, sent: 0, descriptors });
         self.to_flush.push(token);
     }
 
@@ -155,14 +180,21 @@ impl Switch {
     }
 
     fn interpret(&mut self, now: Instant, token: Token, assembled: Assembled) -> Result<(), Bad> {
-        let frame = ToKernel::parse(assembled.parts)?;
         let Some(connection) = self.table.get_mut(token) else { return Ok(()) };
+        let descriptors = match assembled.parts.kind.descriptors() {
+            0 => Vec::new(),
+            _ => std::mem::take(&mut connection.descriptors),
+        };
+        if descriptors.len() != assembled.parts.kind.descriptors() {
+            return Err(Bad::Descriptors);
+        }
+        let frame = ToKernel::parse(assembled.parts)?;
         match (connection.member, frame) {
             (None, ToKernel::Attach { version }) => self.attach(token, version),
             (None, ToKernel::Join { cookie }) => self.join(token, cookie),
             (None, _) => return Err(Bad::OutOfTurn),
             (Some(member), frame) if assembled.discarded => self.refuse_discarded(now, token, member, frame),
-            (Some(member), frame) => return self.member_frame(now, token, member, frame),
+            (Some(member), frame) => return self.member_frame(now, token, member, frame, descriptors),
         }
         Ok(())
     }
@@ -219,7 +251,10 @@ impl Switch {
         token: Token,
         member: Member,
         frame: ToKernel,
+        descriptors: Vec<OwnedFd>,
     ) -> Result<(), Bad> {
+        let mut descriptors = descriptors.into_iter();
+        let mut region = || descriptors.next().ok_or(Bad::Descriptors);
         let process = member.process;
         if self.is_viewer(token) && frame != ToKernel::TraceNext {
             return Err(Bad::OutOfTurn);
@@ -263,6 +298,16 @@ impl Switch {
             ToKernel::Send { from, to, data } => {
                 return self.send_datagram(now, token, member, from, to, &data);
             }
+            ToKernel::Admin { proof, request } => self.admin(now, token, &proof, &request),
+            ToKernel::Introduce { port, signature } => {
+                return self.introduce(now, token, member, port, signature.as_ref(), region()?);
+            }
+            ToKernel::Accept { channel } => return self.accept(token, channel, region()?),
+            ToKernel::Decline { channel } => self.decline(token, channel),
+            ToKernel::Close { channel } if self.close_flow(now, member, channel) => {
+                self.send(token, ToProcess::Done);
+            }
+            ToKernel::Close { channel } => self.close_channel(token, member, channel),
         }
         Ok(())
     }
@@ -374,14 +419,25 @@ impl Switch {
         work: impl FnOnce(&mut dyn Link, &mut dyn FnMut(LinkEvent<'_>)),
     ) {
         let (kernel, id) = (&mut self.kernel, LinkId(index as u16));
+        let mut strangers = Vec::new();
+        let (mut words, mut lost) = (Vec::new(), Vec::new());
         let viewers = &mut self.viewers;
         work(&mut *self.links[index], &mut |event| match event {
             LinkEvent::Packet { from, packet } => {
                 viewers.keep_packet(from, packet);
                 kernel.handle_packet(now, id, from, packet);
             }
-            LinkEvent::Lost { peer } => kernel.peer_lost(now, id, peer),
+            LinkEvent::Lost { peer } => {
+                kernel.peer_lost(now, id, peer);
+                lost.push(*peer);
+            }
+            LinkEvent::Stranger { from, datagram } => members::keep(&mut strangers, from, datagram),
+            LinkEvent::Control { from, bytes } => flows::keep(&mut words, from, bytes),
+            LinkEvent::Up { .. } => {}
         });
+        self.strangers(now, index, strangers);
+        self.flow_words(now, index, words);
+        lost.into_iter().for_each(|peer| self.flows_lost(now, index, peer));
         self.trace_kept_packets(now, id);
     }
 
@@ -458,6 +514,8 @@ impl Switch {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
+        text.push_str(&self.channels.status());
+        text.push_str(&self.flows.status());
         let mut line = |name: &str, count: usize, max: usize| {
             let _ = writeln!(text, "{name} {count} of {max}"); // writing to a string does not fail
         };
@@ -502,6 +560,8 @@ impl Switch {
             && self.processes.is_empty()
             && self.cookies.is_empty()
             && self.endpoints.is_empty()
+            && self.channels.is_empty()
+            && self.flows.is_empty()
             && self.buffered == 0
     }
 }

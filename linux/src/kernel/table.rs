@@ -32,6 +32,8 @@ pub(super) struct Outgoing {
     pub(super) data: Vec<u8>,
     /// Bytes of head and data that the socket took.
     pub(super) sent: usize,
+    /// Descriptors that go with its first byte.
+    pub(super) descriptors: Vec<OwnedFd>,
 }
 
 /// Which process a connection belongs to, and as which of its client threads.
@@ -60,6 +62,10 @@ pub(super) struct Connection {
     pub(super) receiving: bool,
     /// Requests that were delivered here and are not answered.
     pub(super) executing: BTreeSet<RequestId>,
+    /// Whether it waits to be introduced.
+    pub(super) introducing: bool,
+    /// Descriptors that came with the frame that is being read.
+    pub(super) descriptors: Vec<OwnedFd>,
     /// When bytes last moved in either direction.
     pub(super) progress: Instant,
     /// Nothing more is read; it is closed when everything is sent.
@@ -83,6 +89,8 @@ impl Connection {
             endpoint: None,
             receiving: false,
             executing: BTreeSet::new(),
+            introducing: false,
+            descriptors: Vec::new(),
             progress: now,
             closing: false,
             watching_out: false,
@@ -92,7 +100,7 @@ impl Connection {
 
     /// Whether a thread waits for an answer on this connection.
     pub(super) fn is_waiting(&self) -> bool {
-        self.trans.is_some() || self.getreq.is_some() || self.receiving
+        self.trans.is_some() || self.getreq.is_some() || self.receiving || self.introducing
     }
 
     /// Bytes of data in memory for this connection.

@@ -11,7 +11,6 @@ use amoeba_cap::SystemSecret;
 use amoeba_world::{Entropy, random};
 
 use super::datagram::{Datagram, Join, NAME_SIZE_MAX, is_name};
-use super::udp::stays_here;
 use crate::threads::now;
 
 /// How long a host is asked before it counts as not there.
@@ -73,7 +72,7 @@ pub enum JoinError {
 /// # Errors
 /// See [`JoinError`].
 pub fn join(address: SocketAddr, name: &str, dev: bool, entropy: &dyn Entropy) -> Result<Joined, JoinError> {
-    if !stays_here(address.ip()) && !dev {
+    if !address.ip().is_loopback() && !dev {
         return Err(JoinError::Unsealed(address));
     }
     if !is_name(name) {

@@ -1,479 +1,486 @@
-//! Who is there: the daemons that this one greets, and those that greet it.
+//! Who is there: the hosts of the system, and the contact that this one has with each.
 //!
 //! ```text
-//!            HELLO                 HELLO that echoes our contact
-//!   Down ─────────────► Greeting ───────────────────────────────► Up
-//!     ▲                    │  ▲       HELLO of a new contact        │
-//!     │                    │  └─────────────────────────────────────┤
-//!     └──── silence ───────┴──────────────── silence ───────────────┘
+//!            greeting done (greet)               another life, of which the last is dead
+//!   Down ─────────────────────────► Up ──────────────────────────────────────────┐
+//!     ▲                             │ ▲                                          │
+//!     └── 4 s without a word, or ───┘ └──────────────────────────────────────────┘
+//!         not a member any more
 //! ```
 //!
-//! A contact is a number that each side draws for the other, and draws anew, larger, when it loses sight of it: so both
-//! sides agree which packets belong together, a daemon that has started anew is never taken for its earlier life, a
-//! HELLO that was overtaken is known as such, and a peer that does not hear us is not up although we hear it.
+//! A contact is one session with one life of a peer's daemon: it ends with either, so both sides agree which packets
+//! belong together, and a daemon that has started anew is never taken for its earlier life. A peer that does not hear us
+//! is not up although we hear it: each says how long ago it heard the other.
+//!
+//! No I/O: told the time and what arrives; says what to send and what has changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use amoeba_cap::SystemSecret;
+use amoeba_kernel::Location;
+use amoeba_seal::{
+    Gate, Handshake, Identity, Knock, Lead, Psk, PublicKey, Suites, Tag, Unopened, receiver_of,
+};
 use amoeba_threads::Instant;
 use amoeba_world::{Clock, Entropy, random};
 
-use super::bulk::{Inward, Outward};
-use super::datagram::{ADDRESSES_MAX, Hello, Session, session};
+use super::admission::Row;
+use super::contact::Contact;
 
-/// Peers that may be known; past it the one that is down for longest and not configured goes.
-pub(crate) const PEERS_MAX: usize = 256;
-/// Time between two HELLOs to a peer.
+/// Hosts of a system besides this one; past it the rest of the list is not used.
+pub const PEERS_MAX: usize = 256;
+/// Time between two words to every peer.
 pub(crate) const HELLO_INTERVAL: Duration = Duration::from_secs(1);
-/// A peer that was silent for so long is down.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(4);
-/// A peer that is not configured is forgotten when it was down for so long.
-pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(600);
-/// A HELLO out of turn is sent at most so often.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(50);
-/// Addresses of this daemon itself that may be known.
-const OWN_MAX: usize = 16;
-/// The smallest window a peer can announce that is believed.
-const WINDOW_MIN: usize = 64 << 10;
+/// How long a contact is watched before another life takes its place that comes from elsewhere: if it is heard in this
+/// time, there are two hosts with one identity. Longer than [`HELLO_INTERVAL`].
+pub(crate) const TRIAL: Duration = Duration::from_millis(1500);
+/// What was sent before a host died may still arrive for so long.
+pub(crate) const TRIAL_GRACE: Duration = Duration::from_millis(150);
+/// A copied identity is told for so long after it was last seen.
+pub(crate) const COPY_LIFE: Duration = Duration::from_secs(60);
+/// Addresses of one host that are tried.
+const ADDRESSES_MAX: usize = 16;
+/// The lower bits of a number that say where in the table it is.
+const NUMBER_BITS: u32 = 11;
 
-/// How far the acquaintance goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    Down,
-    /// It is heard, and does not hear us yet.
-    Greeting,
-    Up,
-}
-
-/// One peer.
+/// One host of the system.
 pub(crate) struct Peer {
-    pub(crate) state: State,
-    pub(crate) name: String,
-    configured: bool,
-    incarnation: u64,
-    /// What we drew for it.
-    contact: u64,
-    /// What it drew for us; 0 when unknown.
-    theirs: u64,
-    pub(crate) heard: Option<Instant>,
-    greeted: Option<Instant>,
-    since: Instant,
-    pub(crate) sessions: Option<Sessions>,
-    pub(crate) outward: Outward,
-    pub(crate) inward: Inward,
+    pub(crate) member: Row,
+    pub(super) tag: Tag,
+    pub(super) lead: Lead,
+    pub(crate) contact: Option<Contact>,
+    /// A session that the peer began and has not used yet, or whose place is still taken.
+    pub(super) fresh: Option<Contact>,
+    pub(super) asking: Option<Asking>,
+    pub(super) trial: Option<Trial>,
+    pub(super) copied: Option<Copied>,
+    /// When it was last heard in a contact that is over.
+    pub(crate) last_heard: Option<Instant>,
     pub(crate) packets_in: u64,
     pub(crate) packets_out: u64,
 }
 
-/// The two directions of a contact.
-#[derive(Clone, Copy)]
-pub(crate) struct Sessions {
-    pub(crate) from_us: Session,
-    pub(crate) to_us: Session,
+/// A greeting that we have begun.
+pub(super) struct Asking {
+    pub(super) number: u32,
+    /// Our CALL that waits for its ANSWER, since when, and where it went.
+    pub(super) call: Option<(Handshake, Instant, SocketAddr)>,
 }
 
-/// Something that the daemon must know or do.
+/// Another life of a peer wants the place of the one that is there.
+pub(super) struct Trial {
+    pub(super) since: Instant,
+    /// Where it is.
+    pub(super) from: SocketAddr,
+}
+
+/// Two hosts have the identity of this peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copied {
+    /// The one that was there first, and is still talked to.
+    pub(crate) kept: SocketAddr,
+    /// The other.
+    pub(crate) other: SocketAddr,
+    pub(super) seen: Instant,
+}
+
+/// What has changed, and what is to be sent.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub(crate) events: Vec<Change>,
+    pub(crate) datagrams: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+/// See [`Changes`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The peer is gone, or another contact has begun.
-    Lost(SocketAddr),
-    /// Send a HELLO to this address.
-    Greet(SocketAddr),
+    /// The contact at this location is over.
+    Lost(Location),
+    /// A contact with the peer at this place of the table has begun.
+    Up(u16),
+    /// It is time to say HELLO to everybody who is up.
+    Round,
 }
 
-/// All peers. Told the time and what arrives; says what to do.
-pub(crate) struct Peers {
-    secret: SystemSecret,
-    clock: Arc<dyn Clock>,
-    name: String,
-    incarnation: u64,
+/// A datagram that was opened.
+pub(crate) struct Arrived<'a> {
+    /// Whose it is: its place in the table.
+    pub(crate) slot: u16,
+    pub(crate) content: &'a [u8],
+}
+
+/// What the peers of a link are made with.
+pub(crate) struct PeersConfig {
+    pub(crate) identity: Identity,
+    pub(crate) secret: SystemSecret,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) suites: Suites,
     /// Bytes of BULKs that this host takes at once.
-    window: usize,
-    table: BTreeMap<SocketAddr, Peer>,
-    own: BTreeSet<SocketAddr>,
+    pub(crate) window: usize,
+}
+
+/// All peers.
+pub(crate) struct Peers {
+    pub(super) config: PeersConfig,
+    pub(super) psk: Psk,
+    pub(super) gate: Gate,
+    pub(super) life: u64,
+    pub(super) stamp: u64,
+    slots: Vec<Option<Peer>>,
+    pub(super) by_key: BTreeMap<PublicKey, u16>,
+    pub(super) by_tag: BTreeMap<Tag, u16>,
+    /// What the numbers that we gave out belong to: the whole number, and the place of the peer.
+    numbers: Vec<Option<(u32, u16)>>,
+    contacts: u32,
     next_round: Instant,
-    rounds: usize,
+    /// The earliest time at which something may be due; never later than that.
+    due: Instant,
+    /// Our own, in knocks.
+    pub(super) own_tag: Tag,
+    /// Who said, and when, that this host is not on its list, since the last contact began.
+    pub(crate) removed: Option<(Instant, SocketAddr)>,
+    /// Where somebody has this host's own identity, and when that was seen.
+    pub(super) doubled: Option<(Instant, SocketAddr)>,
+    pub(crate) counters: Counters,
+}
+
+/// What was refused so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    /// Datagrams of sessions that are not there.
+    pub(crate) strange: u64,
+    /// Sealed datagrams that the peer did not seal.
+    pub(crate) forged: u64,
+    /// Sealed datagrams that were here already.
+    pub(crate) replayed: u64,
+    /// Greetings without the right MAC, or that make no sense.
+    pub(crate) refused: u64,
+    /// Greetings that were asked for a cookie.
+    pub(crate) challenged: u64,
+    /// Handshakes computed.
+    pub(crate) handshakes: u64,
+    /// Handshakes not computed: copies, or too many at once.
+    pub(crate) overflowed: u64,
 }
 
 impl Peers {
-    pub(crate) fn new(
+    pub(crate) fn new(now: Instant, config: PeersConfig) -> Peers {
+        let gate = Gate::of_system(now, &config.secret, &*config.entropy);
+        Peers {
+            psk: Psk::of_system(&config.secret),
+            gate,
+            life: u64::from_le_bytes(random(&*config.entropy)),
+            stamp: 0,
+            slots: Vec::new(),
+            by_key: BTreeMap::new(),
+            by_tag: BTreeMap::new(),
+            numbers: vec![None; 1 << NUMBER_BITS],
+            contacts: 0,
+            next_round: now,
+            due: now,
+            own_tag: Knock::tag_of(&config.secret, &config.identity.public()),
+            removed: None,
+            doubled: None,
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// The hosts of the system are these; this one may be among them. One that is not on the list any more loses its
+    /// contact at once.
+    pub(crate) fn set_members(&mut self, now: Instant, members: &[Row], changes: &mut Changes) {
+        let own = self.config.identity.public();
+        let others = || members.iter().filter(|member| member.key != own).take(PEERS_MAX);
+        let gone: Vec<u16> = self
+            .by_key
+            .iter()
+            .filter(|(key, _)| others().all(|member| member.key != **key))
+            .map(|(_, slot)| *slot)
+            .collect();
+        for slot in gone {
+            self.forget(slot, changes);
+        }
+        for member in others() {
+            match self.by_key.get(&member.key) {
+                Some(slot) => self.peer_mut(*slot).member = member.clone(),
+                None => self.insert(member.clone()),
+            }
+        }
+        self.due = now;
+        self.next_round = now;
+    }
+
+    fn insert(&mut self, mut member: Row) {
+        member.addresses.truncate(ADDRESSES_MAX);
+        let slot = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        let tag = Knock::tag_of(&self.config.secret, &member.key);
+        let place = u16::try_from(slot).expect("there are at most PEERS_MAX peers");
+        self.by_key.insert(member.key, place);
+        self.by_tag.insert(tag, place);
+        self.slots[slot] = Some(Peer {
+            tag,
+            lead: Lead::between(&self.config.identity.public(), &member.key),
+            member,
+            contact: None,
+            fresh: None,
+            asking: None,
+            trial: None,
+            copied: None,
+            last_heard: None,
+            packets_in: 0,
+            packets_out: 0,
+        });
+    }
+
+    fn forget(&mut self, slot: u16, changes: &mut Changes) {
+        let peer = self.slots[usize::from(slot)].take().expect("the tables name peers that are there");
+        tracing::warn!(host = peer.member.name, "a host is no longer a member");
+        self.by_key.remove(&peer.member.key);
+        self.by_tag.remove(&peer.tag);
+        for contact in [&peer.contact, &peer.fresh].into_iter().flatten() {
+            self.release(contact.number);
+        }
+        if let Some(asking) = &peer.asking {
+            self.release(asking.number);
+        }
+        changes.events.extend(peer.contact.map(|contact| Change::Lost(contact.location)));
+    }
+
+    /// The peer at this place, which holds one.
+    pub(super) fn peer_mut(&mut self, slot: u16) -> &mut Peer {
+        self.slots[usize::from(slot)].as_mut().expect("the tables name peers that are there")
+    }
+
+    /// Where somebody has this host's own identity, while that is news.
+    pub(crate) fn doubled(&self, now: Instant) -> Option<SocketAddr> {
+        self.doubled.filter(|(seen, _)| now.since(*seen) < COPY_LIFE).map(|(_, from)| from)
+    }
+
+    /// The peer at this place, if there is one.
+    pub(crate) fn peer_if(&mut self, slot: u16) -> Option<&mut Peer> {
+        self.slots.get_mut(usize::from(slot))?.as_mut()
+    }
+
+    /// The peer at this place.
+    pub(crate) fn peer(&self, slot: u16) -> Option<&Peer> {
+        self.slots.get(usize::from(slot))?.as_ref()
+    }
+
+    /// The peer that the FLIP box sees at this location.
+    pub(crate) fn at(&self, location: &Location) -> Option<u16> {
+        let (slot, _) = places(location)?;
+        let contact = self.peer(slot)?.contact.as_ref()?;
+        (contact.location == *location).then_some(slot)
+    }
+
+    /// The contact with the peer at this place.
+    pub(crate) fn contact(&mut self, slot: u16) -> Option<&mut Contact> {
+        self.slots.get_mut(usize::from(slot))?.as_mut()?.contact.as_mut()
+    }
+
+    /// The same, if it has this number.
+    pub(crate) fn contact_of(&mut self, slot: u16, number: u32) -> Option<&mut Contact> {
+        self.contact(slot).filter(|contact| contact.number == number)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Peer)> {
+        self.slots.iter().enumerate().filter_map(|(slot, peer)| Some((slot as u16, peer.as_ref()?)))
+    }
+
+    /// Opens a sealed datagram.
+    pub(crate) fn open<'a>(
+        &mut self,
         now: Instant,
-        secret: SystemSecret,
-        entropy: &dyn Entropy,
-        clock: Arc<dyn Clock>,
-        name: String,
-        window: usize,
-        configured: &[SocketAddr],
-    ) -> Peers {
-        let incarnation = u64::from_le_bytes(random(entropy));
-        let (table, own) = (BTreeMap::new(), BTreeSet::new());
-        let mut peers =
-            Peers { secret, clock, name, incarnation, window, table, own, next_round: now, rounds: 0 };
-        for &address in configured.iter().take(PEERS_MAX) {
-            if let Some(peer) = peers.entry(now, address) {
-                peer.configured = true;
+        from: SocketAddr,
+        datagram: &'a mut [u8],
+        changes: &mut Changes,
+    ) -> Option<Arrived<'a>> {
+        let number = receiver_of(datagram);
+        let Some((number, slot)) = number.and_then(|number| Some((number, self.owner(number)?))) else {
+            self.counters.strange += 1;
+            return None;
+        };
+        let peer = self.slots[usize::from(slot)].as_mut().expect("the tables name peers that are there");
+        let is_fresh = peer.fresh.as_ref().is_some_and(|fresh| fresh.number == number);
+        let contact = if is_fresh { &mut peer.fresh } else { &mut peer.contact };
+        let Some(contact) = contact.as_mut().filter(|contact| contact.number == number) else {
+            self.counters.strange += 1;
+            return None;
+        };
+        let content = match contact.session.open(now, datagram) {
+            Ok(opened) => {
+                contact.heard(now, from, opened.newest);
+                opened.content
             }
-        }
-        peers
-    }
-
-    pub(crate) fn get(&self, address: &SocketAddr) -> Option<&Peer> {
-        self.table.get(address)
-    }
-
-    pub(crate) fn get_mut(&mut self, address: &SocketAddr) -> Option<&mut Peer> {
-        self.table.get_mut(address)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&SocketAddr, &Peer)> {
-        self.table.iter()
-    }
-
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&SocketAddr, &mut Peer)> {
-        self.table.iter_mut()
-    }
-
-    /// Peers that are up.
-    pub(crate) fn up(&self) -> impl Iterator<Item = (&SocketAddr, &Peer)> {
-        self.table.iter().filter(|(_, peer)| peer.state == State::Up)
-    }
-
-    /// Whether a host of this name is up, or is this host.
-    pub(crate) fn is_taken(&self, name: &str) -> bool {
-        self.name == name || self.up().any(|(_, peer)| peer.name == name)
-    }
-
-    /// The HELLO for a peer.
-    pub(crate) fn hello_for(&mut self, now: Instant, address: &SocketAddr) -> Option<Vec<u8>> {
-        let others = self.up().map(|(other, _)| *other).filter(|other| other != address);
-        let mut others: Vec<SocketAddr> = others.collect();
-        if others.len() > ADDRESSES_MAX {
-            let turn = self.rounds * ADDRESSES_MAX % others.len();
-            others.rotate_left(turn);
-            others.truncate(ADDRESSES_MAX);
-        }
-        let (incarnation, name) = (self.incarnation, self.name.clone());
-        let window = u32::try_from(self.window).unwrap_or(u32::MAX);
-        let peer = self.table.get_mut(address)?;
-        peer.greeted = Some(now);
-        let hello =
-            Hello { incarnation, contact: peer.contact, echo: peer.theirs, window, name, peers: others };
-        Some(hello.emit(&self.secret))
-    }
-
-    /// A HELLO with the right tag arrived.
-    pub(crate) fn handle_hello(&mut self, now: Instant, from: SocketAddr, hello: &Hello) -> Vec<Change> {
-        if hello.incarnation == self.incarnation {
-            self.is_own(from);
-            return Vec::new();
-        }
-        let mut same = self.table.iter().filter(|(_, peer)| peer.incarnation == hello.incarnation);
-        if same.any(|(address, peer)| *address != from && peer.state != State::Down) {
-            return Vec::new(); // the same daemon under another address: one is enough
-        }
-        let secret = self.secret.clone();
-        let Some(peer) = self.entry(now, from) else { return Vec::new() };
-        if hello.contact < peer.theirs {
-            return Vec::new(); // a later one has overtaken it
-        }
-        let (was_up, anew) = (peer.state == State::Up, peer.theirs != hello.contact);
-        let hears_us = hello.echo == peer.contact;
-        let mut changes = Vec::new();
-        peer.heard = Some(now);
-        peer.name.clone_from(&hello.name);
-        peer.incarnation = hello.incarnation;
-        if anew {
-            if was_up {
-                changes.push(Change::Lost(from));
+            Err(Unopened::Replayed) => {
+                self.counters.replayed += 1;
+                return None;
             }
-            peer.begin(now, hello, &secret);
+            Err(_) => {
+                self.counters.forged += 1;
+                return None;
+            }
+        };
+        if is_fresh && !self.confirm(now, slot, changes) {
+            return None;
         }
-        if hears_us && peer.state != State::Up {
-            (peer.state, peer.since) = (State::Up, now);
-            tracing::info!(host = peer.name, address = %from, "a host is up");
-        }
-        let answered = |at: Instant| now.since(at) < ANSWER_INTERVAL;
-        if anew || !hears_us && !peer.greeted.is_some_and(answered) {
-            changes.push(Change::Greet(from));
-        }
-        for &rumour in &hello.peers {
-            self.heard_of(now, rumour, &mut changes);
-        }
-        changes
+        Some(Arrived { slot, content })
     }
 
-    /// Time has passed: who is down, and whom to greet.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for (address, peer) in &mut self.table {
-            let silent = peer.heard.is_some_and(|heard| now.since(heard) >= SILENCE_MAX);
-            if silent && peer.state != State::Down {
-                if peer.state == State::Up {
-                    tracing::warn!(host = peer.name, %address, "a host is down");
-                    changes.push(Change::Lost(*address));
-                }
-                peer.end(now, draw(&*self.clock, peer.contact));
-            }
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, changes: &mut Changes) {
+        if now < self.due {
+            return;
+        }
+        for slot in 0..self.slots.len() as u16 {
+            self.end_silent(now, slot, changes);
+            self.end_trial(now, slot, changes);
         }
         if self.next_round <= now {
             self.next_round = now + HELLO_INTERVAL;
-            self.rounds = self.rounds.wrapping_add(1);
-            self.table.retain(|_, peer| {
-                peer.configured || peer.state != State::Down || now.since(peer.since) < FORGET_AFTER
-            });
-            changes.extend(self.table.keys().map(|address| Change::Greet(*address)));
-        }
-        changes
-    }
-
-    pub(crate) fn poll_timeout(&self) -> Instant {
-        let up = self.table.values().filter(|peer| peer.state != State::Down);
-        let silences = up.filter_map(|peer| peer.heard.map(|heard| heard + SILENCE_MAX));
-        silences.chain([self.next_round]).min().expect("the next round is always there")
-    }
-
-    fn heard_of(&mut self, now: Instant, address: SocketAddr, changes: &mut Vec<Change>) {
-        let usable = address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast();
-        if usable
-            && !self.own.contains(&address)
-            && !self.table.contains_key(&address)
-            && self.entry(now, address).is_some()
-        {
-            changes.push(Change::Greet(address));
-        }
-    }
-
-    fn is_own(&mut self, address: SocketAddr) {
-        self.table.remove(&address);
-        if self.own.len() < OWN_MAX {
-            self.own.insert(address);
-        }
-    }
-
-    /// The peer at this address, made if there is room.
-    fn entry(&mut self, now: Instant, address: SocketAddr) -> Option<&mut Peer> {
-        if !self.table.contains_key(&address) {
-            if self.table.len() >= PEERS_MAX {
-                let down =
-                    self.table.iter().filter(|(_, peer)| peer.state == State::Down && !peer.configured);
-                let oldest = down.min_by_key(|(_, peer)| peer.since).map(|(address, _)| *address)?;
-                self.table.remove(&oldest);
+            changes.events.push(Change::Round);
+            for slot in 0..self.slots.len() as u16 {
+                if self.peer(slot).is_some_and(|peer| peer.contact.is_none()) {
+                    self.ask(now, slot, None, changes);
+                }
             }
-            let contact = draw(&*self.clock, 0);
-            self.table.insert(address, Peer::new(now, contact));
         }
-        self.table.get_mut(&address)
+        self.due = self.next_due();
+    }
+
+    fn next_due(&self) -> Instant {
+        let peers = self.slots.iter().flatten();
+        let times = peers.flat_map(|peer| {
+            let trial = peer.trial.as_ref().map(|trial| trial.since + TRIAL);
+            [peer.contact.as_ref().map(Contact::lost_at), trial]
+        });
+        times.flatten().chain([self.next_round]).min().expect("the next round is always there")
+    }
+
+    /// Something is due earlier than was thought.
+    pub(super) fn hurry(&mut self, at: Instant) {
+        self.due = self.due.min(at);
+    }
+
+    /// When [`Peers::handle_timeout`] is to be called next.
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        self.due
+    }
+
+    fn end_silent(&mut self, now: Instant, slot: u16, changes: &mut Changes) {
+        let Some(peer) = self.slots[usize::from(slot)].as_mut() else { return };
+        let Some(contact) = peer.contact.take_if(|contact| contact.lost_at() <= now) else { return };
+        tracing::warn!(host = peer.member.name, address = %contact.address, "a host is down");
+        peer.last_heard = Some(contact.heard);
+        self.release(contact.number);
+        changes.events.push(Change::Lost(contact.location));
+        self.promote(now, slot, changes);
+    }
+
+    /// The fresh session takes the place of the contact, if there is one that was used.
+    pub(super) fn promote(&mut self, now: Instant, slot: u16, changes: &mut Changes) {
+        let peer = self.peer_mut(slot);
+        peer.trial = None;
+        let Some(fresh) = peer.fresh.take() else { return };
+        if !fresh.is_used() {
+            peer.fresh = Some(fresh);
+            return;
+        }
+        self.establish(now, slot, fresh, changes);
+    }
+
+    /// A contact begins, and the last one with this peer ends.
+    pub(super) fn establish(&mut self, now: Instant, slot: u16, contact: Contact, changes: &mut Changes) {
+        let peer = self.peer_mut(slot);
+        tracing::info!(host = peer.member.name, address = %contact.address, "a host is up");
+        let last = peer.contact.replace(contact);
+        let asking = peer.asking.take();
+        if let Some(last) = last {
+            changes.events.push(Change::Lost(last.location));
+            self.release(last.number);
+        }
+        if let Some(asking) = asking {
+            self.release(asking.number);
+        }
+        self.removed = None;
+        changes.events.push(Change::Up(slot));
+        self.hurry(now);
+    }
+
+    /// A location for a new contact: no other contact of this daemon ever has it.
+    pub(super) fn new_location(&mut self, slot: u16) -> Location {
+        self.contacts += 1;
+        let mut name = [0; 6];
+        name[..2].copy_from_slice(&slot.to_le_bytes());
+        name[2..].copy_from_slice(&self.contacts.to_le_bytes());
+        Location::new(&name)
+    }
+
+    /// A number that nobody can guess by which what arrives is known to belong to this peer. There is always a free
+    /// place: a peer has at most three numbers.
+    pub(super) fn new_number(&mut self, slot: u16) -> u32 {
+        loop {
+            let number = u32::from_le_bytes(random(&*self.config.entropy));
+            let entry = &mut self.numbers[place(number)];
+            if entry.is_none() {
+                *entry = Some((number, slot));
+                return number;
+            }
+        }
+    }
+
+    pub(super) fn release(&mut self, number: u32) {
+        self.numbers[place(number)].take_if(|(entry, _)| *entry == number);
+    }
+
+    /// Whose number this is.
+    pub(super) fn owner(&self, number: u32) -> Option<u16> {
+        self.numbers[place(number)].filter(|(entry, _)| *entry == number).map(|(_, slot)| slot)
+    }
+
+    /// A stamp larger than all before it; the time of day makes it larger than those of earlier lives. Should the clock
+    /// have been set back, the peers believe it once they have lost the earlier life.
+    pub(super) fn new_stamp(&mut self) -> u64 {
+        let time = u64::try_from(self.config.clock.unix_time().as_nanos()).unwrap_or(u64::MAX - 1);
+        self.stamp = time.max(self.stamp + 1);
+        self.stamp
     }
 }
 
 impl Peer {
-    fn new(now: Instant, contact: u64) -> Peer {
-        Peer {
-            state: State::Down,
-            name: String::new(),
-            configured: false,
-            incarnation: 0,
-            contact,
-            theirs: 0,
-            heard: None,
-            greeted: None,
-            since: now,
-            sessions: None,
-            outward: Outward::new(now, WINDOW_MIN),
-            inward: Inward::default(),
-            packets_in: 0,
-            packets_out: 0,
+    /// Whether the one at this address is known to have a copied identity, while the other is still there.
+    pub(super) fn is_known_copy(&mut self, now: Instant, from: SocketAddr) -> bool {
+        let there = self.contact.is_some();
+        let copied =
+            self.copied.as_mut().filter(|copied| copied.other == from && now.since(copied.seen) < COPY_LIFE);
+        match copied.filter(|_| there) {
+            Some(copied) => {
+                copied.seen = now;
+                true
+            }
+            None => false,
         }
     }
 
-    fn begin(&mut self, now: Instant, hello: &Hello, secret: &SystemSecret) {
-        (self.state, self.theirs) = (State::Greeting, hello.contact);
-        let from_us = session(secret, self.contact, self.theirs);
-        let to_us = session(secret, self.theirs, self.contact);
-        self.sessions = Some(Sessions { from_us, to_us });
-        self.outward = Outward::new(now, (hello.window as usize).max(WINDOW_MIN));
-        self.inward = Inward::default();
-        self.since = now;
-    }
-
-    /// Loses sight: what is under way is forgotten, and both sides begin anew.
-    fn end(&mut self, now: Instant, contact: u64) {
-        (self.state, self.contact, self.theirs, self.sessions) = (State::Down, contact, 0, None);
-        self.outward = Outward::new(now, WINDOW_MIN);
-        self.inward = Inward::default();
-        self.since = now;
+    /// Who else has this host's identity, while that is news.
+    pub(crate) fn copied(&self, now: Instant) -> Option<Copied> {
+        self.copied.filter(|copied| now.since(copied.seen) < COPY_LIFE)
     }
 }
 
-/// A contact larger than the one before it. The time of day makes it larger than those of earlier lives; should the
-/// clock have been set back, the peers believe it once they have lost sight of the earlier life.
-fn draw(clock: &dyn Clock, before: u64) -> u64 {
-    let time = u64::try_from(clock.unix_time().as_nanos()).unwrap_or(u64::MAX - 1);
-    time.max(before + 1)
+fn place(number: u32) -> usize {
+    number as usize & ((1 << NUMBER_BITS) - 1)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::super::datagram::Datagram;
-    use super::*;
-
-    /// A clock that shows what it is told, and randomness that counts.
-    struct Fake(AtomicU64);
-
-    impl Clock for Fake {
-        fn unix_time(&self) -> Duration {
-            Duration::from_nanos(self.0.fetch_add(1, Ordering::SeqCst))
-        }
-    }
-
-    impl Entropy for Fake {
-        fn fill(&self, bytes: &mut [u8]) {
-            bytes.fill(self.0.fetch_add(1, Ordering::SeqCst) as u8);
-        }
-    }
-
-    fn at(millis: u64) -> Instant {
-        Instant::from_epoch(Duration::from_millis(millis))
-    }
-
-    fn address(host: usize) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, host as u8 + 1], 5321))
-    }
-
-    fn peers(host: usize, seed: u64, knows: &[usize]) -> Peers {
-        let fake = Arc::new(Fake(AtomicU64::new(seed)));
-        let known: Vec<SocketAddr> = knows.iter().map(|host| address(*host)).collect();
-        let secret = SystemSecret::from_bytes([5; 32]);
-        Peers::new(at(0), secret, &*fake.clone(), fake, format!("host{host}"), 1 << 20, &known)
-    }
-
-    /// Hosts and the HELLOs between them.
-    struct Net {
-        now: u64,
-        hosts: Vec<Peers>,
-        lost: Vec<(usize, SocketAddr)>,
-    }
-
-    impl Net {
-        fn new(hosts: Vec<Peers>) -> Net {
-            Net { now: 0, hosts, lost: Vec::new() }
-        }
-
-        /// Lets time pass; `carries` says which HELLOs arrive, by sender and receiver.
-        fn run(&mut self, millis: u64, carries: impl Fn(usize, usize) -> bool) {
-            let end = self.now + millis;
-            while self.now < end {
-                for host in 0..self.hosts.len() {
-                    let changes = self.hosts[host].handle_timeout(at(self.now));
-                    self.carry_out(host, changes, &carries);
-                }
-                self.now += 10;
-            }
-        }
-
-        fn carry_out(&mut self, host: usize, changes: Vec<Change>, carries: &impl Fn(usize, usize) -> bool) {
-            for change in changes {
-                match change {
-                    Change::Lost(peer) => self.lost.push((host, peer)),
-                    Change::Greet(peer) => self.greet(host, peer, carries),
-                }
-            }
-        }
-
-        fn greet(&mut self, host: usize, peer: SocketAddr, carries: &impl Fn(usize, usize) -> bool) {
-            let Some(bytes) = self.hosts[host].hello_for(at(self.now), &peer) else { return };
-            let Some(to) = (0..self.hosts.len()).find(|to| address(*to) == peer) else { return };
-            if carries(host, to) {
-                let Ok(Datagram::Hello { tag, body }) = Datagram::parse(&bytes) else { panic!("no HELLO") };
-                let hello = Hello::parse(&SystemSecret::from_bytes([5; 32]), &tag, body).unwrap();
-                let changes = self.hosts[to].handle_hello(at(self.now), address(host), &hello);
-                self.carry_out(to, changes, carries);
-            }
-        }
-
-        fn up(&self, host: usize) -> usize {
-            self.hosts[host].up().count()
-        }
-
-        fn agree(&self, one: usize, other: usize) -> bool {
-            let sessions = |host: usize, peer| self.hosts[host].get(&address(peer))?.sessions;
-            let (Some(ours), Some(theirs)) = (sessions(one, other), sessions(other, one)) else {
-                return false;
-            };
-            ours.from_us == theirs.to_us && ours.to_us == theirs.from_us && ours.from_us != ours.to_us
-        }
-    }
-
-    #[test]
-    fn everybody_meets_everybody_through_one() {
-        let mut net =
-            Net::new(vec![peers(0, 100, &[]), peers(1, 200, &[0]), peers(2, 300, &[0]), peers(3, 400, &[2])]);
-        net.run(4000, |_, _| true);
-        for host in 0..4 {
-            assert_eq!(net.up(host), 3, "host {host}");
-            assert!((0..4).all(|other| other == host || net.agree(host, other)));
-        }
-        assert!(net.lost.is_empty());
-    }
-
-    #[test]
-    fn silence_is_noticed_within_five_seconds_and_the_return_at_once() {
-        let mut net = Net::new(vec![peers(0, 100, &[]), peers(1, 200, &[0])]);
-        net.run(2000, |_, _| true);
-        net.run(5000, |_, _| false);
-        assert_eq!(net.lost, [(0, address(1)), (1, address(0))]);
-        net.run(1100, |_, _| true);
-        assert!(net.up(0) == 1 && net.up(1) == 1 && net.agree(0, 1));
-    }
-
-    #[test]
-    fn a_peer_that_does_not_hear_us_is_not_up() {
-        let mut net = Net::new(vec![peers(0, 100, &[]), peers(1, 200, &[0])]);
-        net.run(2000, |_, _| true);
-        net.run(8000, |from, _| from == 0);
-        assert_eq!((net.up(0), net.up(1)), (0, 0), "host 0 hears nothing; host 1 knows that it is not heard");
-        net.run(1100, |_, _| true);
-        assert!(net.up(0) == 1 && net.up(1) == 1 && net.agree(0, 1));
-    }
-
-    #[test]
-    fn a_new_life_is_another_contact_and_a_late_word_of_the_old_one_is_not_heard() {
-        let mut net = Net::new(vec![peers(0, 100, &[]), peers(1, 200, &[0])]);
-        net.run(2000, |_, _| true);
-        let old = net.hosts[1].hello_for(at(net.now), &address(0)).unwrap();
-        net.hosts[1] = peers(1, 10_000, &[0]);
-        net.run(1000, |_, _| true);
-        assert_eq!(net.lost, [(0, address(1))]);
-        assert!(net.up(0) == 1 && net.up(1) == 1 && net.agree(0, 1));
-        let Ok(Datagram::Hello { tag, body }) = Datagram::parse(&old) else { panic!("no HELLO") };
-        let hello = Hello::parse(&SystemSecret::from_bytes([5; 32]), &tag, body).unwrap();
-        assert_eq!(net.hosts[0].handle_hello(at(net.now), address(1), &hello), []);
-        assert!(net.up(0) == 1 && net.agree(0, 1));
-    }
-
-    #[test]
-    fn the_table_is_bounded_and_keeps_who_is_up_and_who_is_configured() {
-        let mut net = Net::new(vec![peers(0, 100, &[2]), peers(1, 200, &[0])]);
-        net.run(1000, |_, _| true);
-        let rumours =
-            |from: u16| (0..20).map(move |at| SocketAddr::from(([10, 0, 0, 1], from * 20 + at + 1)));
-        for round in 0..40 {
-            let hello = Hello {
-                incarnation: 77,
-                contact: 1 + u64::from(round),
-                echo: 0,
-                window: 0,
-                name: "liar".into(),
-                peers: rumours(round).collect(),
-            };
-            net.hosts[0].handle_hello(at(net.now), "10.9.9.9:9".parse().unwrap(), &hello);
-        }
-        assert!(net.hosts[0].table.len() <= PEERS_MAX);
-        assert!(net.hosts[0].get(&address(2)).is_some() && net.up(0) == 1);
-    }
+/// The place in the table of peers that a location tells, and its contact.
+fn places(location: &Location) -> Option<(u16, u32)> {
+    let (slot, contact) = location.as_bytes().split_first_chunk::<2>()?;
+    Some((u16::from_le_bytes(*slot), u32::from_le_bytes(*contact.first_chunk()?)))
 }

@@ -1,68 +1,56 @@
-//! The UDP link: one socket, many peers.
+//! The UDP link: one socket, many hosts, everything sealed.
 //!
-//! It carries packets between the daemons of one system until sealing does so. Because anybody on the way could read and
-//! forge them, it is bound to a loopback address, or its owner has said that the network holds throw-away hosts only.
+//! What is sealed, and with whom, `peers` and `greeting` decide; how large a datagram may be, `path`; how much may be
+//! under way, `amoeba_flow::bulk`. Here is what leaves when, and what arrives. Small packets leave before large ones.
+//! Datagrams are sealed when they leave, many into one buffer that the operating system cuts: nothing is allocated for
+//! a packet.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use amoeba_cap::SystemSecret;
 use amoeba_kernel::{LinkConfig, Location, Packet};
+use amoeba_seal::{
+    CALL_KIND, Identity, REMOVED_KIND, SEALED_KIND, SEALED_OVERHEAD, STRANGER_KIND, STRANGER_KIND_MAX, Suite,
+    Suites,
+};
 use amoeba_threads::Instant;
 use amoeba_world::Entropy;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
-};
 
-use super::bulk::Numbered;
-use super::datagram::{
-    BULK_HEAD_SIZE, Datagram, Hello, Join, NAME_SIZE_MAX, Welcome, address_of, bulk_head, is_name,
-    location_of, packet_head, refused,
-};
-use super::peers::{Change, Peer, Peers, State};
-use super::{Link, LinkDescription, LinkEvent, PeerDescription, owner};
+use super::admission::Row;
+use super::contact::{Contact, PACKET_SIZE_MIN};
+use super::content::{ACK_HEAD, CONTROL_HEAD, Content, PACKET_HEAD, bulk_head, probe, probed};
+use super::endpoint::{DATAGRAM_SIZE_MAX, Endpoint, SEGMENTS_MAX};
+use super::path::SIZE_MIN;
+use super::peers::{Change, Changes, Peer, Peers, PeersConfig};
+use super::{CONTROL_SIZE_MAX, FlowWay, Link, LinkDescription, LinkEvent, PeerDescription};
 use crate::threads::now;
 
-/// The largest datagram.
-const DATAGRAM_SIZE_MAX: usize = 65_507;
-/// The largest datagram that an Ethernet carries whole, under IPv6.
-const ETHERNET_DATAGRAM_SIZE: usize = 1452;
-/// Datagrams that may wait for the socket; past it small packets are dropped.
+/// Datagrams that may wait for the socket, small and large ones apart; past it they are dropped.
 const OUTGOING_MAX: usize = 4096;
 /// Datagrams that may wait for the socket while large messages are still taken.
 const OUTGOING_READY: usize = 128;
 /// Reads in one turn.
 const RECEIVES_PER_TURN: usize = 64;
-/// Datagrams that the operating system is given at once.
-const SEGMENTS_MAX: usize = 60;
-/// Bytes that the operating system may keep for this socket until they are read, if it allows so many.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// Questions of joining hosts are looked at once in this time: each costs more than other datagrams.
-const JOIN_INTERVAL: Duration = Duration::from_millis(20);
+/// Timeouts in a row after which numbered packets vanish because they are too large, perhaps.
+const SILENT_MAX: u32 = 2;
 /// What crossing a network of UDP adds to a hop count, as for an Ethernet.
 const WEIGHT: u16 = 3;
 
-/// How a UDP link is made.
+/// How a UDP link is made. The hosts of the system are told by [`Link::set_members`].
 pub struct UdpConfig {
-    /// Where to listen. Port 0 lets the operating system choose.
+    /// Where to listen: port 0 lets the operating system choose, `[::]` is everywhere, IPv4 too.
     pub listen: SocketAddr,
-    /// Peers to greet; those that they know are learnt.
-    pub peers: Vec<SocketAddr>,
-    /// The network holds throw-away hosts only: unsealed datagrams may leave this host.
-    pub dev: bool,
-    /// What this host is called.
-    pub host_name: String,
+    /// Who this host is.
+    pub identity: Identity,
     /// The system's secret.
     pub secret: SystemSecret,
-    /// The system's root capability as text, for hosts that join; without it none can.
-    pub root_capability: Option<String>,
-    /// Identifiers.
+    /// Keys, and numbers that cannot be guessed.
     pub entropy: Arc<dyn Entropy>,
 }
 
@@ -70,18 +58,6 @@ pub struct UdpConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Unsealed datagrams would leave the host.
-    #[error(
-        "packets between hosts are not sealed yet, and {0} is not a loopback address: everybody on the way could read \
-         and forge them. Listen on 127.0.0.1 (or another loopback address), or write `dev = true` into [link] if all \
-         hosts on this network are throw-away hosts"
-    )]
-    Unsealed(SocketAddr),
-    /// Not a name for a host.
-    #[error(
-        "{0:?} cannot be a host's name: it has 1 to {NAME_SIZE_MAX} bytes, without '/' or control characters"
-    )]
-    Name(String),
     /// The operating system refused.
     #[error("cannot listen on {address}: {source}")]
     Io {
@@ -92,17 +68,70 @@ pub enum BindError {
     },
 }
 
-/// A datagram that waits for the socket.
-struct Outgoing {
-    to: SocketAddr,
-    head: Vec<u8>,
-    packet: Arc<Vec<u8>>,
+/// What waits for the socket.
+enum Outgoing {
+    /// To be sealed when it leaves, in the contact with this number, if it is still there.
+    Sealed { slot: u16, number: u32, content: Outbound },
+    /// As it is.
+    Plain { to: SocketAddr, datagram: Vec<u8> },
 }
 
-impl Outgoing {
-    fn size(&self) -> usize {
-        self.head.len() + self.packet.len()
+enum Outbound {
+    Packet(Packet),
+    /// A FLIP packet for several.
+    Shared(Arc<Packet>),
+    Bulk(u64, Packet),
+    Other(Vec<u8>),
+}
+
+impl Outbound {
+    /// Bytes of the datagram that it will be. A BULK that has become too large for the way leaves without its packet.
+    fn size(&self, path_size: usize) -> usize {
+        let content = match self {
+            Outbound::Packet(packet) => PACKET_HEAD.len() + packet.len(),
+            Outbound::Shared(packet) => PACKET_HEAD.len() + packet.len(),
+            Outbound::Bulk(number, packet) => {
+                let head = bulk_head(*number).len();
+                if head + packet.len() + SEALED_OVERHEAD > path_size { head } else { head + packet.len() }
+            }
+            Outbound::Other(content) => content.len(),
+        };
+        content + SEALED_OVERHEAD
     }
+
+    /// Seals it into `out`; whether that worked.
+    fn seal(&self, now: Instant, contact: &mut Contact, out: &mut Vec<u8>) -> bool {
+        let path_size = usize::from(contact.path.size());
+        let session = &mut contact.session;
+        let sealed = match self {
+            Outbound::Packet(packet) => {
+                session.seal(now, &[&PACKET_HEAD, packet.front(), packet.body()], out)
+            }
+            Outbound::Shared(packet) => {
+                session.seal(now, &[&PACKET_HEAD, packet.front(), packet.body()], out)
+            }
+            Outbound::Bulk(number, packet) => {
+                let head = bulk_head(*number);
+                match head.len() + packet.len() + SEALED_OVERHEAD > path_size {
+                    true => session.seal(now, &[&head], out),
+                    false => session.seal(now, &[&head, packet.front(), packet.body()], out),
+                }
+            }
+            Outbound::Other(content) => session.seal(now, &[content], out),
+        };
+        sealed.is_ok()
+    }
+}
+
+/// Datagrams for one receiver that are ready to be given to the operating system.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Bytes of each but the last.
+    segment: usize,
+    count: u64,
+    /// Whom it is for; the slot where it is sealed.
+    to: Option<(SocketAddr, Option<u16>)>,
 }
 
 #[derive(Default)]
@@ -110,65 +139,55 @@ struct Counters {
     datagrams_in: u64,
     datagrams_out: u64,
     malformed: u64,
-    strange: u64,
     overflowed: u64,
     unsendable: u64,
 }
 
 /// See the module's head.
 pub struct UdpLink {
-    socket: UdpSocket,
-    local: SocketAddr,
-    datagram_size_max: usize,
-    secret: SystemSecret,
-    root_capability: Option<String>,
+    endpoint: Endpoint,
     peers: Peers,
-    outgoing: VecDeque<Outgoing>,
+    /// Small datagrams, which go first.
+    small: VecDeque<Outgoing>,
+    large: VecDeque<Outgoing>,
+    batch: Batch,
     blocked: bool,
-    last_join: Instant,
     /// Whether the operating system cuts large buffers into datagrams.
     segments: bool,
+    /// Peers with BULKs that are not acknowledged.
+    flying: Vec<u16>,
+    /// Peers that are owed an acknowledgement.
+    owing: Vec<u16>,
     scratch: Vec<u8>,
     counters: Counters,
 }
 
 impl UdpLink {
     /// Binds the socket.
+    ///
+    /// # Errors
+    /// See [`BindError`].
     pub fn bind(config: UdpConfig) -> Result<UdpLink, BindError> {
         let address = config.listen;
-        if !address.ip().is_loopback() && !config.dev {
-            return Err(BindError::Unsealed(address));
-        }
-        if !is_name(&config.host_name) {
-            return Err(BindError::Name(config.host_name));
-        }
-        let failed = |source| BindError::Io { address, source };
-        let socket = UdpSocket::bind(address).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
-        let local = socket.local_addr().map_err(failed)?;
-        let window = enlarge(&socket) / 4; // the bound counts what the system needs to keep a datagram, too
-        let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true); // without it datagrams come one by one
-        let peers = Peers::new(
-            now(),
-            config.secret.clone(),
-            &*config.entropy,
-            crate::clock(),
-            config.host_name,
-            window,
-            &config.peers,
-        );
-        let loopback = local.ip().is_loopback();
-        Ok(UdpLink {
-            socket,
-            local,
-            datagram_size_max: if loopback { DATAGRAM_SIZE_MAX } else { ETHERNET_DATAGRAM_SIZE },
+        let endpoint = Endpoint::bind(address).map_err(|source| BindError::Io { address, source })?;
+        let peers = PeersConfig {
+            identity: config.identity,
             secret: config.secret,
-            root_capability: config.root_capability,
-            peers,
-            outgoing: VecDeque::new(),
+            entropy: config.entropy,
+            clock: crate::clock(),
+            suites: suites_here(),
+            window: endpoint.buffer() / 4, // the bound counts what the system needs to keep a datagram, too
+        };
+        Ok(UdpLink {
+            endpoint,
+            peers: Peers::new(now(), peers),
+            small: VecDeque::new(),
+            large: VecDeque::new(),
+            batch: Batch { bytes: Vec::with_capacity(1 << 16), ..Batch::default() },
             blocked: false,
-            last_join: Instant::from_epoch(Duration::ZERO),
-            segments: !loopback,
+            segments: true,
+            flying: Vec::new(),
+            owing: Vec::new(),
             scratch: vec![0; 1 << 16],
             counters: Counters::default(),
         })
@@ -176,206 +195,276 @@ impl UdpLink {
 
     /// Where it listens.
     pub fn local_address(&self) -> SocketAddr {
-        self.local
+        self.endpoint.local()
     }
 
     fn handle_datagram(
         &mut self,
         now: Instant,
         from: SocketAddr,
-        bytes: &[u8],
+        bytes: &mut [u8],
         events: &mut dyn FnMut(LinkEvent<'_>),
     ) {
         self.counters.datagrams_in += 1;
-        let Ok(datagram) = Datagram::parse(bytes) else {
+        let mut changes = Changes::default();
+        match bytes.first().copied() {
+            Some(SEALED_KIND) => {
+                let arrived = self.peers.open(now, from, bytes, &mut changes);
+                let arrived = arrived.map(|arrived| (arrived.slot, arrived.content));
+                self.carry_out(now, changes, events); // a session may begin with this datagram
+                if let Some((slot, content)) = arrived {
+                    self.handle_content(now, slot, content, events);
+                }
+            }
+            Some(CALL_KIND..=REMOVED_KIND) => {
+                self.peers.handle_greeting(now, from, bytes, &mut changes);
+                self.carry_out(now, changes, events);
+            }
+            Some(STRANGER_KIND..=STRANGER_KIND_MAX) => events(LinkEvent::Stranger { from, datagram: bytes }),
+            _ => self.counters.malformed += 1,
+        }
+    }
+
+    fn handle_content(
+        &mut self,
+        now: Instant,
+        slot: u16,
+        content: &[u8],
+        events: &mut dyn FnMut(LinkEvent<'_>),
+    ) {
+        let Ok(content) = Content::parse(content) else {
             self.counters.malformed += 1;
             return;
         };
-        match datagram {
-            Datagram::Packet { session, packet } => {
-                if let Some(peer) = self.known(now, from, &session) {
+        let Some(peer) = self.peers.peer_if(slot) else { return };
+        let Some(contact) = &mut peer.contact else { return };
+        match content {
+            Content::Packet(packet) => {
+                peer.packets_in += 1;
+                events(LinkEvent::Packet { from: &contact.location, packet });
+            }
+            Content::Bulk { number, packet } => {
+                if contact.inward.owed() == 0 {
+                    self.owing.push(slot);
+                }
+                if contact.inward.arrived(number) && !packet.is_empty() {
                     peer.packets_in += 1;
-                    events(LinkEvent::Packet { from: &location_of(from), packet });
+                    events(LinkEvent::Packet { from: &contact.location, packet });
                 }
             }
-            Datagram::Bulk { session, number, packet } => {
-                if let Some(peer) = self.known(now, from, &session)
-                    && peer.inward.arrived(number)
-                {
-                    peer.packets_in += 1;
-                    events(LinkEvent::Packet { from: &location_of(from), packet });
-                }
+            Content::Ack(ack) => {
+                contact.outward.handle_ack(now, &ack);
+                self.send_again(now, slot);
             }
-            Datagram::Ack { session, ack } => {
-                let mut again = Vec::new();
-                if let Some(peer) = self.known(now, from, &session) {
-                    peer.outward.handle_ack(now, &ack, &mut again);
-                }
-                self.send_again(from, again);
+            Content::Hello(hello) => contact.handle_hello(now, &hello),
+            Content::Probe { size } => self.say(slot, probed(size)),
+            Content::Probed { size } => {
+                contact.path.carried(size);
             }
-            Datagram::Hello { tag, body } => match Hello::parse(&self.secret, &tag, body) {
-                Ok(hello) => {
-                    let changes = self.peers.handle_hello(now, from, &hello);
-                    self.carry_out(now, changes, events);
-                }
-                Err(_) => self.counters.strange += 1,
-            },
-            Datagram::Join(join) => self.handle_join(now, from, &join),
-            Datagram::Joined(_) | Datagram::Refused { .. } => self.counters.strange += 1,
+            Content::Control(bytes) => events(LinkEvent::Control { from: &contact.location, bytes }),
         }
     }
 
-    /// The peer that this datagram is from, if it is of the contact that we have with it.
-    fn known(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        session: &[u8; 8],
-    ) -> Option<&mut super::peers::Peer> {
-        let peer = self.peers.get_mut(&from);
-        let peer = peer.filter(|peer| peer.sessions.is_some_and(|sessions| sessions.to_us == *session));
-        match peer {
-            Some(peer) => {
-                peer.heard = Some(now);
-                Some(peer)
-            }
-            None => {
-                self.counters.strange += 1;
-                None
+    fn carry_out(&mut self, now: Instant, changes: Changes, events: &mut dyn FnMut(LinkEvent<'_>)) {
+        for (to, datagram) in changes.datagrams {
+            if self.endpoint.reaches(to) {
+                self.queue(Outgoing::Plain { to, datagram });
             }
         }
-    }
-
-    fn handle_join(&mut self, now: Instant, from: SocketAddr, join: &Join) {
-        if now.since(self.last_join) < JOIN_INTERVAL {
-            return self.counters.overflowed += 1; // it asks again
-        }
-        self.last_join = now;
-        let reason = match &self.root_capability {
-            _ if self.local.ip().is_loopback() && !owner::is_ours(from) => {
-                "this system belongs to another user".to_owned()
-            }
-            _ if !is_name(&join.name) => format!("{:?} cannot be a host's name", join.name),
-            _ if self.peers.is_taken(&join.name) => {
-                format!("a host called {} is there already; choose another name with --name", join.name)
-            }
-            None => "this host does not know the system's root capability; ask another".to_owned(),
-            Some(root) => {
-                let mut peers = vec![];
-                peers.extend(self.peers.up().map(|(address, _)| *address));
-                let (nonce, secret) = (join.nonce, self.secret.to_bytes());
-                tracing::info!(host = join.name, address = %from, "a host joins");
-                let answer = Welcome { nonce, secret, root: root.clone(), peers }.emit();
-                return self.queue(from, answer, Arc::default());
-            }
-        };
-        tracing::warn!(address = %from, "refused a host that wants to join: {reason}");
-        self.queue(from, refused(join.nonce, &reason), Arc::default());
-    }
-
-    fn carry_out(&mut self, now: Instant, changes: Vec<Change>, events: &mut dyn FnMut(LinkEvent<'_>)) {
-        for change in changes {
+        for change in changes.events {
             match change {
-                Change::Lost(address) => {
-                    self.outgoing.retain(|datagram| datagram.to != address);
-                    events(LinkEvent::Lost { peer: &location_of(address) });
+                Change::Lost(location) => events(LinkEvent::Lost { peer: &location }),
+                Change::Round => {
+                    let up = self.peers.iter().filter(|(_, peer)| peer.contact.is_some());
+                    for slot in up.map(|(slot, _)| slot).collect::<Vec<_>>() {
+                        self.greet(now, slot);
+                    }
                 }
-                Change::Greet(address) => {
-                    if let Some(hello) = self.peers.hello_for(now, &address) {
-                        self.queue(address, hello, Arc::default());
+                Change::Up(slot) => {
+                    self.greet(now, slot);
+                    let Some(peer) = self.peers.peer(slot) else { continue };
+                    let Some(contact) = &peer.contact else { continue };
+                    let Row { name, key, .. } = &peer.member;
+                    events(LinkEvent::Up { peer: &contact.location, name, key, address: contact.address });
+                }
+            }
+        }
+    }
+
+    /// Says HELLO to a peer that is up, and finds out how large datagrams to it may be.
+    fn greet(&mut self, now: Instant, slot: u16) {
+        let Some(contact) = self.peers.contact(slot) else { return };
+        let hello = contact.hello(now).emit();
+        let probes: Vec<u16> = contact.path.probes(now).collect();
+        self.say(slot, hello);
+        for size in probes {
+            self.say(slot, probe(size));
+        }
+    }
+
+    /// Queues something that is not a FLIP packet for a peer that is up.
+    fn say(&mut self, slot: u16, content: Vec<u8>) {
+        let Some(number) = self.peers.contact(slot).map(|contact| contact.number) else { return };
+        self.queue(Outgoing::Sealed { slot, number, content: Outbound::Other(content) });
+    }
+
+    fn queue(&mut self, outgoing: Outgoing) {
+        let queue = match &outgoing {
+            Outgoing::Sealed { content: Outbound::Bulk(..), .. } => &mut self.large,
+            _ => &mut self.small,
+        };
+        if queue.len() >= OUTGOING_MAX {
+            self.counters.overflowed += 1;
+        } else {
+            queue.push_back(outgoing);
+        }
+    }
+
+    /// Queues what this peer has not acknowledged in time. If nothing larger than the smallest datagram arrives any more,
+    /// the way has become narrower.
+    fn send_again(&mut self, now: Instant, slot: u16) {
+        let Some(contact) = self.peers.contact(slot) else { return };
+        if contact.outward.silent() >= SILENT_MAX && contact.path.shrink(now) {
+            tracing::info!(address = %contact.address, "large datagrams vanish on the way; trying smaller ones");
+        }
+        let (number, mut again) = (contact.number, Vec::new());
+        while let Some((bulk, packet)) = contact.outward.send_again(now) {
+            again.push((bulk, packet.clone()));
+        }
+        for (bulk, packet) in again {
+            self.queue(Outgoing::Sealed { slot, number, content: Outbound::Bulk(bulk, packet) });
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        while let Some(slot) = self.owing.pop() {
+            let Some(contact) = self.peers.contact(slot).filter(|contact| contact.inward.owed() > 0) else {
+                continue;
+            };
+            let mut content = ACK_HEAD.to_vec();
+            contact.inward.ack(&mut content);
+            self.say(slot, content);
+        }
+    }
+
+    /// Takes from the queues what can leave together: datagrams of one size to one peer, and perhaps a shorter last one.
+    fn fill(&mut self, now: Instant) {
+        self.batch.bytes.clear();
+        (self.batch.count, self.batch.to) = (0, None);
+        while self.batch.count == 0 {
+            let queue = if self.small.is_empty() { &mut self.large } else { &mut self.small };
+            let Some(first) = queue.pop_front() else { return };
+            match first {
+                Outgoing::Plain { to, datagram } => {
+                    self.batch.bytes.extend_from_slice(&datagram);
+                    (self.batch.segment, self.batch.count, self.batch.to) =
+                        (datagram.len(), 1, Some((to, None)));
+                }
+                Outgoing::Sealed { slot, number, content } => {
+                    let Some(contact) = self.peers.contact_of(slot, number) else { continue };
+                    self.batch.to = Some((contact.address, Some(slot)));
+                    self.batch.segment = content.size(usize::from(contact.path.size()));
+                    self.batch.count += u64::from(content.seal(now, contact, &mut self.batch.bytes));
+                    if self.segments {
+                        extend(now, &mut self.batch, contact, (slot, number), queue);
                     }
                 }
             }
         }
     }
 
-    fn queue(&mut self, to: SocketAddr, head: Vec<u8>, packet: Arc<Vec<u8>>) {
-        if self.outgoing.len() >= OUTGOING_MAX {
-            self.counters.overflowed += 1;
-        } else {
-            self.outgoing.push_back(Outgoing { to, head, packet });
-        }
-    }
-
-    fn send_again(&mut self, to: SocketAddr, packets: Vec<Numbered>) {
-        let sessions = self.peers.get(&to).and_then(|peer| peer.sessions);
-        let Some(sessions) = sessions else { return };
-        for (number, packet) in packets {
-            self.queue(to, bulk_head(&sessions.from_us, number), packet);
-        }
-    }
-
-    fn acknowledge(&mut self) {
-        let mut acks = Vec::new();
-        for (address, peer) in self.peers.iter_mut() {
-            if let Some(sessions) = peer.sessions.filter(|_| peer.inward.owes()) {
-                acks.push((*address, peer.inward.ack().emit(&sessions.from_us)));
-            }
-        }
-        for (address, ack) in acks {
-            self.queue(address, ack, Arc::default());
-        }
-    }
-
-    /// How many of the waiting datagrams can be given to the operating system at once, and the size of each but the
-    /// last.
-    fn next_batch(&self) -> (usize, usize) {
-        let Some(first) = self.outgoing.front() else { return (0, 0) };
-        let size = first.size();
-        if !self.segments || size > ETHERNET_DATAGRAM_SIZE {
-            return (1, size);
-        }
-        let count_max = SEGMENTS_MAX.min(DATAGRAM_SIZE_MAX / size);
-        let mut count = 1;
-        for datagram in self.outgoing.iter().take(count_max).skip(1) {
-            if datagram.to != first.to || datagram.size() > size {
-                break;
-            }
-            count += 1;
-            if datagram.size() < size {
-                break; // a shorter one ends the batch
-            }
-        }
-        (count, size)
-    }
-
-    fn send_batch(&self, count: usize, size: usize) -> nix::Result<usize> {
-        let batch = self.outgoing.iter().take(count);
-        let slices: Vec<IoSlice<'_>> = batch
-            .flat_map(|datagram| [IoSlice::new(&datagram.head), IoSlice::new(&datagram.packet)])
-            .filter(|slice| !slice.is_empty())
-            .collect();
-        let to = SockaddrStorage::from(self.outgoing[0].to);
-        let segment = u16::try_from(size).unwrap_or(u16::MAX);
-        let control = [ControlMessage::UdpGsoSegments(&segment)];
-        let control = if count > 1 { &control[..] } else { &[] };
-        sendmsg(self.socket.as_raw_fd(), &slices, control, MsgFlags::MSG_DONTWAIT, Some(&to))
-    }
-
     fn receive_some(&mut self, now: Instant, events: &mut dyn FnMut(LinkEvent<'_>)) -> nix::Result<()> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut control = nix::cmsg_space!(i32);
         let result = (0..RECEIVES_PER_TURN).try_for_each(|_| {
-            let (size, segment, from) = receive_one(&self.socket, &mut scratch, &mut control)?;
-            let Some(from) = from else { return Ok(()) };
-            for datagram in scratch[..size].chunks(segment.max(1)) {
-                self.handle_datagram(now, from, datagram, events);
+            let Some(received) = self.endpoint.receive(&mut scratch)? else { return Ok(()) };
+            for datagram in scratch[..received.size].chunks_mut(received.segment) {
+                self.handle_datagram(now, received.from, datagram, events);
             }
             Ok(())
         });
         self.scratch = scratch;
         result
     }
+
+    /// The operating system did not take the batch. Whether it is to be tried again in another way.
+    fn refused(&mut self, now: Instant, errno: Errno) -> bool {
+        let to_slot = self.batch.to.and_then(|(_, slot)| slot);
+        if errno == Errno::EMSGSIZE && self.batch.segment > usize::from(SIZE_MIN) {
+            // A probe is refused where the next network is too narrow for it; anything else says that the way is.
+            let contact = to_slot.and_then(|slot| self.peers.contact(slot));
+            let within = contact.filter(|contact| self.batch.segment <= usize::from(contact.path.size()));
+            if let Some(contact) = within {
+                contact.path.shrink(now);
+            }
+        } else if self.batch.count > 1 && self.segments {
+            tracing::info!("datagrams are sent one by one: {errno}");
+            self.segments = false;
+            return true;
+        }
+        self.counters.unsendable += self.batch.count;
+        false
+    }
+
+    /// Gives the batch to the operating system. `Err` when it takes nothing more now.
+    fn send_batch(&mut self, now: Instant) -> Result<(), ()> {
+        let Some((to, _)) = self.batch.to else { return Ok(()) };
+        loop {
+            let (bytes, segment) = (&self.batch.bytes[..], self.batch.segment);
+            let sent = match self.segments {
+                true => self.endpoint.send(to, bytes, segment).map(|_| ()),
+                // One by one; one that is not taken is lost, as any may be.
+                false => {
+                    bytes.chunks(segment).try_for_each(|one| self.endpoint.send(to, one, segment).map(|_| ()))
+                }
+            };
+            match sent {
+                Ok(()) => self.counters.datagrams_out += self.batch.count,
+                Err(Errno::EAGAIN) => return Err(()),
+                Err(Errno::EINTR) => continue,
+                Err(errno) => {
+                    if self.refused(now, errno) {
+                        continue;
+                    }
+                }
+            }
+            self.batch.to = None;
+            return Ok(());
+        }
+    }
+}
+
+/// Seals what follows in the queue into the batch, as far as it may leave together with what is there.
+fn extend(
+    now: Instant,
+    batch: &mut Batch,
+    contact: &mut Contact,
+    whose: (u16, u32),
+    queue: &mut VecDeque<Outgoing>,
+) {
+    let count_max = SEGMENTS_MAX.min(DATAGRAM_SIZE_MAX / batch.segment) as u64;
+    let path_size = usize::from(contact.path.size());
+    while batch.count < count_max {
+        let Some(Outgoing::Sealed { slot, number, content }) = queue.front() else { return };
+        let size = content.size(path_size);
+        if (*slot, *number) != whose || size > batch.segment || !content.seal(now, contact, &mut batch.bytes)
+        {
+            return;
+        }
+        batch.count += 1;
+        queue.pop_front();
+        if size < batch.segment {
+            return; // a shorter one ends the batch
+        }
+    }
 }
 
 impl Link for UdpLink {
     fn config(&self) -> LinkConfig {
-        let packet_size_max = self.datagram_size_max - BULK_HEAD_SIZE;
-        LinkConfig { packet_size_max, weight: WEIGHT, trusted: true, repairs: true }
+        LinkConfig { packet_size_max: PACKET_SIZE_MIN, weight: WEIGHT, trusted: true, repairs: true }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.endpoint.as_fd()
     }
 
     fn wants_write(&self) -> bool {
@@ -383,59 +472,83 @@ impl Link for UdpLink {
     }
 
     fn is_ready(&self, peer: &Location) -> bool {
-        let peer = address_of(peer).and_then(|address| self.peers.get(&address));
+        let contact = self.peers.at(peer).and_then(|slot| self.peers.peer(slot)?.contact.as_ref());
         // What is for a peer that is gone is taken, and dropped.
-        self.outgoing.len() < OUTGOING_READY
-            && peer.is_none_or(|peer| peer.sessions.is_none() || peer.outward.is_open())
+        self.large.len() < OUTGOING_READY && contact.is_none_or(|contact| contact.outward.is_open())
+    }
+
+    fn packet_size(&self, peer: &Location) -> usize {
+        let contact = self.peers.at(peer).and_then(|slot| self.peers.peer(slot)?.contact.as_ref());
+        contact.map_or(PACKET_SIZE_MIN, Contact::packet_size)
     }
 
     fn send(&mut self, now: Instant, to: Option<&Location>, packet: Packet, bulk: bool) {
-        let packet = packet.to_vec();
         let Some(to) = to else {
             let packet = Arc::new(packet);
-            let up = self.peers.up().filter_map(|(address, peer)| Some((*address, peer.sessions?)));
-            for (address, sessions) in up.collect::<Vec<_>>() {
-                self.queue(address, packet_head(&sessions.from_us), packet.clone());
+            let up = |(slot, peer): (u16, &Peer)| Some((slot, peer.contact.as_ref()?.number));
+            for (slot, number) in self.peers.iter().filter_map(up).collect::<Vec<_>>() {
+                let content = Outbound::Shared(packet.clone());
+                self.queue(Outgoing::Sealed { slot, number, content });
             }
             return;
         };
-        let Some(address) = address_of(to) else { return };
-        let Some(peer) = self.peers.get_mut(&address) else { return };
-        let Some(sessions) = peer.sessions else { return };
+        let Some(slot) = self.peers.at(to) else { return };
+        let Some(peer) = self.peers.peer_if(slot) else { return };
         peer.packets_out += 1;
-        let (head, packet) = if bulk {
-            let (number, packet) = peer.outward.send(now, packet);
-            (bulk_head(&sessions.from_us, number), packet)
+        let Some(contact) = &mut peer.contact else { return };
+        let number = contact.number;
+        let content = if bulk {
+            if contact.outward.is_empty() {
+                self.flying.push(slot);
+            }
+            Outbound::Bulk(contact.outward.send(now, packet.len(), packet.clone()), packet)
         } else {
-            (packet_head(&sessions.from_us), Arc::new(packet))
+            Outbound::Packet(packet)
         };
-        self.queue(address, head, packet);
+        self.queue(Outgoing::Sealed { slot, number, content });
     }
 
-    fn flush(&mut self, _now: Instant) {
+    fn control(&mut self, _now: Instant, to: &Location, bytes: &[u8]) {
+        assert!(bytes.len() <= CONTROL_SIZE_MAX, "who sends a control message keeps it small");
+        let Some(slot) = self.peers.at(to) else { return };
+        self.say(slot, [&CONTROL_HEAD[..], bytes].concat());
+    }
+
+    fn flow_way(&self, peer: &Location) -> Option<FlowWay> {
+        let contact = self.peers.peer(self.peers.at(peer)?)?.contact.as_ref()?;
+        Some(FlowWay {
+            local: self.endpoint.local().ip(),
+            peer: contact.address,
+            datagram_size: contact.path.size().into(),
+            suites: suites_here().bits(),
+        })
+    }
+
+    fn flush(&mut self, now: Instant) {
         self.acknowledge();
         self.blocked = false;
         loop {
-            let (count, size) = self.next_batch();
-            if count == 0 {
+            if self.batch.to.is_none() {
+                self.fill(now);
+            }
+            if self.batch.to.is_none() {
                 return;
             }
-            match self.send_batch(count, size) {
-                Ok(_) => self.counters.datagrams_out += count as u64,
-                Err(Errno::EAGAIN) => {
-                    self.blocked = true;
-                    return;
-                }
-                Err(Errno::EINTR) => continue,
-                Err(errno) if count > 1 && self.segments => {
-                    tracing::info!("datagrams are sent one by one: {errno}");
-                    self.segments = false;
-                    continue;
-                }
-                Err(_) => self.counters.unsendable += count as u64,
+            if self.send_batch(now).is_err() {
+                self.blocked = true;
+                return;
             }
-            self.outgoing.drain(..count);
         }
+    }
+
+    fn set_members(&mut self, now: Instant, members: &[Row], events: &mut dyn FnMut(LinkEvent<'_>)) {
+        let mut changes = Changes::default();
+        self.peers.set_members(now, members, &mut changes);
+        self.carry_out(now, changes, events);
+    }
+
+    fn send_to_stranger(&mut self, to: SocketAddr, datagram: Vec<u8>) {
+        self.queue(Outgoing::Plain { to, datagram });
     }
 
     fn receive(&mut self, now: Instant, events: &mut dyn FnMut(LinkEvent<'_>)) {
@@ -446,132 +559,130 @@ impl Link for UdpLink {
     }
 
     fn handle_timeout(&mut self, now: Instant, events: &mut dyn FnMut(LinkEvent<'_>)) {
-        let changes = self.peers.handle_timeout(now);
+        let mut changes = Changes::default();
+        self.peers.handle_timeout(now, &mut changes);
         self.carry_out(now, changes, events);
-        let mut again = Vec::new();
-        for (address, peer) in self.peers.iter_mut() {
-            let mut packets = Vec::new();
-            peer.outward.handle_timeout(now, &mut packets);
-            if !packets.is_empty() {
-                again.push((*address, packets));
+        let mut flying = std::mem::take(&mut self.flying);
+        flying.sort_unstable();
+        flying.dedup();
+        flying.retain(|slot| self.peers.contact(*slot).is_some_and(|contact| !contact.outward.is_empty()));
+        for slot in &flying {
+            if let Some(contact) = self.peers.contact(*slot) {
+                contact.outward.handle_timeout(now);
             }
+            self.send_again(now, *slot);
         }
-        for (address, packets) in again {
-            self.send_again(address, packets);
-        }
+        self.flying.extend(flying);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let flights = self.peers.iter().filter_map(|(_, peer)| peer.outward.poll_timeout());
+        let contacts = self.flying.iter().filter_map(|slot| self.peers.peer(*slot)?.contact.as_ref());
+        let flights = contacts.filter_map(|contact| contact.outward.poll_timeout());
         flights.chain([self.peers.poll_timeout()]).min()
     }
 
     fn describe(&self) -> LinkDescription {
         LinkDescription {
             kind: "udp",
-            address: self.local.to_string(),
-            packet_size: self.config().packet_size_max,
-            sealing: None,
+            address: self.endpoint.local().to_string(),
+            packet_size: PACKET_SIZE_MIN,
+            sealing: Some(match suites_here().contains(Suites::AES) {
+                true => name_of(Suite::Aes256Gcm),
+                false => name_of(Suite::ChaCha20Poly1305),
+            }),
             trusted: true,
         }
     }
 
     fn describe_peers(&self, now: Instant) -> Vec<PeerDescription> {
-        let peer = |(address, peer): (&SocketAddr, &Peer)| PeerDescription {
-            location: location_of(*address),
-            name: peer.name.clone(),
-            address: address.to_string(),
-            up: peer.state == State::Up,
-            heard: peer.heard.map(|heard| now.since(heard)),
-            packet_size: self.config().packet_size_max,
-            round_trip: None,
-            sealing: None,
-            trouble: None,
-        };
-        self.peers.iter().map(peer).collect()
+        self.peers.iter().map(|(_, peer)| describe(now, peer)).collect()
     }
 
     fn status(&self, now: Instant, text: &mut dyn Write) {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "link udp {} datagrams of {}", self.local, self.datagram_size_max);
-        let counters = &self.counters;
+        let _ = writeln!(text, "link udp {} sealed", self.endpoint.local());
+        let (counters, peers) = (&self.counters, &self.peers.counters);
         let rows = [
             ("datagrams in", counters.datagrams_in),
             ("datagrams out", counters.datagrams_out),
             ("datagrams malformed", counters.malformed),
-            ("datagrams of strangers", counters.strange),
+            ("datagrams of strangers", peers.strange),
+            ("datagrams forged", peers.forged),
+            ("datagrams replayed", peers.replayed),
             ("datagrams without room", counters.overflowed),
             ("datagrams not sendable", counters.unsendable),
+            ("greetings refused", peers.refused),
+            ("greetings challenged", peers.challenged),
+            ("handshakes", peers.handshakes),
+            ("handshakes refused", peers.overflowed),
         ];
         for (name, value) in rows {
             let _ = writeln!(text, "{name:24} {value}");
         }
-        for (address, peer) in self.peers.iter() {
-            let state = match peer.state {
-                State::Up => "up",
-                State::Greeting => "greeting",
-                State::Down => "down",
-            };
-            let name = if peer.name.is_empty() { "?" } else { &peer.name };
-            let heard =
-                peer.heard.map_or("never".to_owned(), |at| format!("{} ms ago", now.since(at).as_millis()));
-            let _ = writeln!(
-                text,
-                "peer {name} {address} {state} heard {heard} in {} out {} again {} window {}",
-                peer.packets_in,
-                peer.packets_out,
-                peer.outward.sent_again(),
-                peer.outward.window(),
-            );
+        if let Some((_, from)) = self.peers.removed {
+            let _ = writeln!(text, "removed: {from} says that this host is not a member of the system");
+        }
+        if let Some(other) = self.peers.doubled(now) {
+            let _ = writeln!(text, "identity copied: {other} has the identity of this host");
+        }
+        for (_, peer) in self.peers.iter() {
+            status_of(now, peer, text);
         }
     }
 }
 
-/// Reads once: how many bytes, how many each datagram in them has but the last, and who sent them.
-fn receive_one(
-    socket: &UdpSocket,
-    scratch: &mut [u8],
-    control: &mut Vec<u8>,
-) -> nix::Result<(usize, usize, Option<SocketAddr>)> {
-    let mut slices = [IoSliceMut::new(scratch)];
-    let received = recvmsg::<SockaddrStorage>(
-        socket.as_raw_fd(),
-        &mut slices,
-        Some(control.as_mut_slice()),
-        MsgFlags::MSG_DONTWAIT,
-    )?;
-    let segment = received.cmsgs()?.find_map(|message| match message {
-        ControlMessageOwned::UdpGroSegments(size) => usize::try_from(size).ok(),
-        _ => None,
-    });
-    let from = received.address.as_ref().and_then(|address| {
-        let v4 = address.as_sockaddr_in().map(|address| SocketAddr::V4((*address).into()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into())))
-    });
-    Ok((received.bytes, segment.unwrap_or(received.bytes), from.map(plain)))
-}
-
-/// An address without its flow label, so that it compares equal however it came.
-fn plain(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(mut address) => {
-            address.set_flowinfo(0);
-            SocketAddr::V6(address)
-        }
-        v4 => v4,
+fn status_of(now: Instant, peer: &Peer, text: &mut dyn Write) {
+    let told = describe(now, peer);
+    let state = if told.up { "up" } else { "down" };
+    let heard = told.heard.map_or("never".to_owned(), |time| format!("{} ms ago", time.as_millis()));
+    let (again, window) = peer
+        .contact
+        .as_ref()
+        .map_or((0, 0), |contact| (contact.outward.sent_again(), contact.outward.window()));
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        text,
+        "peer {} {} {state} heard {heard} in {} out {} again {again} window {window} packets of {}",
+        told.name, told.address, peer.packets_in, peer.packets_out, told.packet_size,
+    );
+    if let Some(trouble) = told.trouble {
+        let _ = writeln!(text, "{trouble}");
     }
 }
 
-/// Lets the operating system keep more for the socket; how much it does.
-fn enlarge(socket: &UdpSocket) -> usize {
-    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-        let _ = setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER); // it does what it may
+fn describe(now: Instant, peer: &Peer) -> PeerDescription {
+    let contact = peer.contact.as_ref();
+    let listed = peer.member.addresses.first().map(SocketAddr::to_string).unwrap_or_default();
+    let copied = peer.copied(now).map(|copied| {
+        format!("identity copied: {} at {} and {}", peer.member.name, copied.kept, copied.other)
+    });
+    PeerDescription {
+        location: contact.map_or(Location::new(&[]), |contact| contact.location),
+        name: peer.member.name.clone(),
+        address: contact.map_or(listed, |contact| contact.address.to_string()),
+        up: contact.is_some(),
+        heard: contact.map(|contact| contact.heard).or(peer.last_heard).map(|heard| now.since(heard)),
+        packet_size: contact.map_or(PACKET_SIZE_MIN, Contact::packet_size),
+        round_trip: contact.and_then(|contact| contact.round_trip),
+        sealing: contact.map(|contact| name_of(contact.session.suite())),
+        trouble: copied,
     }
-    let _ = setsockopt(socket, sockopt::SndBuf, &RECEIVE_BUFFER);
-    nix::sys::socket::getsockopt(socket, sockopt::RcvBuf).unwrap_or(0)
 }
 
-/// Whether unsealed datagrams may come from and go to this address.
-pub(crate) fn stays_here(address: IpAddr) -> bool {
-    address.is_loopback()
+fn name_of(suite: Suite) -> &'static str {
+    match suite {
+        Suite::Aes256Gcm => "AES-256-GCM",
+        Suite::ChaCha20Poly1305 => "ChaCha20-Poly1305",
+    }
+}
+
+/// What this processor has instructions for.
+fn suites_here() -> Suites {
+    #[cfg(target_arch = "x86_64")]
+    let aes = std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let aes = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let aes = false;
+    if aes { Suites::AES } else { Suites::empty() }
 }

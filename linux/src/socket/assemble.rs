@@ -182,6 +182,14 @@ mod tests {
                 to: Destination::Port(PutPort::from_bytes([6; 6])),
                 data: Vec::new(),
             },
+            ToKernel::Introduce { port: PutPort::from_bytes([7; 6]), signature: None },
+            ToKernel::Introduce {
+                port: PutPort::from_bytes([7; 6]),
+                signature: Some(GetPort::from_bytes([8; 6])),
+            },
+            ToKernel::Accept { channel: 1 },
+            ToKernel::Decline { channel: u64::MAX },
+            ToKernel::Close { channel: 2 },
         ]
     }
 

@@ -7,8 +7,10 @@ use amoeba_wire::packet::Address;
 use amoeba_wire::{DATA_SIZE_MAX, HEADER_SIZE, Header, Malformed, Reader, Status};
 use amoeba_world::{Caller, DATAGRAM_SIZE_MAX, Datagram, Destination, Error, Message, TransOptions};
 
+use super::admin::{ADMIN_SIZE_MAX, PROOF_SIZE};
+
 /// The version of this protocol, said in ATTACH.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// Bytes before the fixed part.
 pub(crate) const PREFIX_SIZE: usize = 8;
 /// Bytes of the largest fixed part.
@@ -39,6 +41,9 @@ pub enum Bad {
     /// A frame that the state of its connection does not allow.
     #[error("frame out of turn")]
     OutOfTurn,
+    /// Descriptors with a frame that carries none, too many, or none where one belongs.
+    #[error("descriptors out of place")]
+    Descriptors,
 }
 
 impl From<Malformed> for Bad {
@@ -94,9 +99,14 @@ kinds! {
     Open = 11, 8, 0;
     Receive = 12, 0, 0;
     Send = 13, 24, DATAGRAM_SIZE_MAX;
+    Introduce = 14, 16, 0;
+    Accept = 15, 8, 0;
+    Decline = 16, 8, 0;
+    Close = 17, 8, 0;
     Look = 40, 8, 0;
     Trace = 41, 16, 0;
     TraceNext = 42, 0, 0;
+    Admin = 50, PROOF_SIZE, ADMIN_SIZE_MAX;
     Attached = 65, 24, 0;
     Done = 66, 0, 0;
     Reply = 67, HEADER_SIZE, DATA_SIZE_MAX;
@@ -106,8 +116,34 @@ kinds! {
     Text = 71, 0, TEXT_SIZE_MAX;
     Opened = 72, 16, 0;
     Datagram = 73, 8, DATAGRAM_SIZE_MAX;
+    Introduced = 74, 24, 0;
+    Channel = 75, 8, 0;
+    Flow = 76, 0, FLOW_SIZE_MAX;
+    FlowIntroduced = 77, 16, FLOW_SIZE_MAX;
     Facts = 90, 0, TEXT_SIZE_MAX;
     Traced = 91, 8, TEXT_SIZE_MAX;
+    Administered = 100, 0, ADMIN_SIZE_MAX;
+}
+
+/// Bytes of what a process is told of its flow.
+const FLOW_SIZE_MAX: usize = 128;
+/// The descriptors of a flow: its socket and an ear.
+pub(crate) const DESCRIPTORS_OF_FLOW: usize = 2;
+/// The most descriptors that travel with a frame to the kernel.
+pub(crate) const DESCRIPTORS_TO_KERNEL: usize = 1;
+/// The most descriptors that travel with a frame to a process.
+pub(crate) const DESCRIPTORS_TO_PROCESS: usize = 3;
+
+impl Kind {
+    /// How many descriptors travel with a frame of this kind.
+    pub(crate) fn descriptors(self) -> usize {
+        match self {
+            Kind::Introduce | Kind::Accept => DESCRIPTORS_TO_KERNEL,
+            Kind::Introduced | Kind::Channel => DESCRIPTORS_TO_PROCESS,
+            Kind::Flow | Kind::FlowIntroduced => DESCRIPTORS_OF_FLOW,
+            _ => 0,
+        }
+    }
 }
 
 /// The first eight bytes of a frame, checked: what is to come, and no more than may come.
@@ -203,6 +239,11 @@ pub enum ToKernel {
     Open { port: Option<GetPort> },
     Receive,
     Send { from: Option<Address>, to: Destination, data: Vec<u8> },
+    Admin { proof: [u8; PROOF_SIZE], request: Vec<u8> },
+    Introduce { port: PutPort, signature: Option<GetPort> },
+    Accept { channel: u64 },
+    Decline { channel: u64 },
+    Close { channel: u64 },
     Look { port: Option<PutPort> },
     Trace { filter: TraceFilter },
     TraceNext,
@@ -246,6 +287,16 @@ impl ToKernel {
                 let to = destination(&mut fixed)?;
                 ToKernel::Send { from, to, data: parts.data }
             }
+            Kind::Admin => ToKernel::Admin { proof: fixed.array()?, request: parts.data },
+            Kind::Introduce => {
+                let signature = flagged(&mut fixed)?.map(GetPort::from_bytes);
+                let port = fixed.get_port()?;
+                zeros::<2>(&mut fixed)?;
+                ToKernel::Introduce { port, signature }
+            }
+            Kind::Accept => ToKernel::Accept { channel: fixed.get_u64()? },
+            Kind::Decline => ToKernel::Decline { channel: fixed.get_u64()? },
+            Kind::Close => ToKernel::Close { channel: fixed.get_u64()? },
             Kind::Look => ToKernel::Look { port: flagged(&mut fixed)?.map(PutPort::from_bytes) },
             Kind::Trace => ToKernel::Trace { filter: TraceFilter::get(&mut fixed)? },
             Kind::TraceNext => ToKernel::TraceNext,
@@ -300,6 +351,14 @@ impl ToKernel {
                 let from = from.unwrap_or(Address::NULL);
                 FrameHead::new(Kind::Send, &[&from.0, &port, &address.0], data.len())
             }
+            ToKernel::Admin { proof, request } => FrameHead::new(Kind::Admin, &[proof], request.len()),
+            ToKernel::Introduce { port, signature } => {
+                let signature = flag(signature.as_ref().map(GetPort::to_bytes));
+                FrameHead::new(Kind::Introduce, &[&signature, &port.to_bytes(), &[0; 2]], 0)
+            }
+            ToKernel::Accept { channel } => FrameHead::new(Kind::Accept, &[&channel.to_le_bytes()], 0),
+            ToKernel::Decline { channel } => FrameHead::new(Kind::Decline, &[&channel.to_le_bytes()], 0),
+            ToKernel::Close { channel } => FrameHead::new(Kind::Close, &[&channel.to_le_bytes()], 0),
             ToKernel::Look { port } => FrameHead::new(Kind::Look, &[&flag(port.map(PutPort::to_bytes))], 0),
             ToKernel::Trace { filter } => FrameHead::new(Kind::Trace, &[&filter.to_bytes()], 0),
             ToKernel::TraceNext => FrameHead::new(Kind::TraceNext, &[], 0),
@@ -311,6 +370,7 @@ impl ToKernel {
         match self {
             ToKernel::Trans { message, .. } | ToKernel::Putrep { message, .. } => &message.data,
             ToKernel::Send { data, .. } => data,
+            ToKernel::Admin { request, .. } => request,
             _ => &[],
         }
     }
@@ -329,6 +389,11 @@ pub enum ToProcess {
     Text { text: Vec<u8> },
     Opened { address: Address, port: Option<PutPort> },
     Datagram { datagram: Datagram },
+    Administered { answer: Vec<u8> },
+    Introduced { channel: u64, caller: Caller },
+    Channel { channel: u64 },
+    Flow { flow: Vec<u8> },
+    FlowIntroduced { caller: Caller, flow: Vec<u8> },
     Facts { facts: Vec<u8> },
     Traced { dropped: u64, records: Vec<u8> },
 }
@@ -347,19 +412,25 @@ impl ToProcess {
             Kind::Port => ToProcess::Port { port: fixed.get_port()? },
             Kind::Request => ToProcess::Request {
                 request: fixed.get_u64()?,
-                caller: Caller {
-                    process: Address(fixed.array()?),
-                    signature: flagged(&mut fixed)?.map(PutPort::from_bytes),
-                },
+                caller: caller(&mut fixed)?,
                 message: message(&mut fixed, parts.data)?,
             },
             Kind::Text => ToProcess::Text { text: parts.data },
+            Kind::Administered => ToProcess::Administered { answer: parts.data },
             Kind::Opened => ToProcess::Opened {
                 address: Address(fixed.array()?),
                 port: flagged(&mut fixed)?.map(PutPort::from_bytes),
             },
             Kind::Datagram => {
                 ToProcess::Datagram { datagram: Datagram { from: Address(fixed.array()?), data: parts.data } }
+            }
+            Kind::Introduced => {
+                ToProcess::Introduced { channel: fixed.get_u64()?, caller: caller(&mut fixed)? }
+            }
+            Kind::Channel => ToProcess::Channel { channel: fixed.get_u64()? },
+            Kind::Flow => ToProcess::Flow { flow: parts.data },
+            Kind::FlowIntroduced => {
+                ToProcess::FlowIntroduced { caller: caller(&mut fixed)?, flow: parts.data }
             }
             Kind::Facts => ToProcess::Facts { facts: parts.data },
             Kind::Traced => ToProcess::Traced { dropped: fixed.get_u64()?, records: parts.data },
@@ -392,12 +463,29 @@ impl ToProcess {
                 (FrameHead::new(Kind::Request, &fixed, data.len()), data)
             }
             ToProcess::Text { text } => (FrameHead::new(Kind::Text, &[], text.len()), text),
+            ToProcess::Administered { answer } => {
+                (FrameHead::new(Kind::Administered, &[], answer.len()), answer)
+            }
             ToProcess::Opened { address, port } => {
                 let port = flag(port.map(PutPort::to_bytes));
                 (FrameHead::new(Kind::Opened, &[&address.0, &port], 0), Vec::new())
             }
             ToProcess::Datagram { datagram: Datagram { from, data } } => {
                 (FrameHead::new(Kind::Datagram, &[&from.0], data.len()), data)
+            }
+            ToProcess::Introduced { channel, caller } => {
+                let signature = flag(caller.signature.map(PutPort::to_bytes));
+                let fixed: [&[u8]; 3] = [&channel.to_le_bytes(), &caller.process.0, &signature];
+                (FrameHead::new(Kind::Introduced, &fixed, 0), Vec::new())
+            }
+            ToProcess::Flow { flow } => (FrameHead::new(Kind::Flow, &[], flow.len()), flow),
+            ToProcess::FlowIntroduced { caller, flow } => {
+                let signature = flag(caller.signature.map(PutPort::to_bytes));
+                let fixed: [&[u8]; 2] = [&caller.process.0, &signature];
+                (FrameHead::new(Kind::FlowIntroduced, &fixed, flow.len()), flow)
+            }
+            ToProcess::Channel { channel } => {
+                (FrameHead::new(Kind::Channel, &[&channel.to_le_bytes()], 0), Vec::new())
             }
             ToProcess::Facts { facts } => (FrameHead::new(Kind::Facts, &[], facts.len()), facts),
             ToProcess::Traced { dropped, records } => {
@@ -436,6 +524,11 @@ fn destination(fixed: &mut Reader) -> Result<Destination, Bad> {
         Some(port) if address.is_null() => Ok(Destination::Port(PutPort::from_bytes(port))),
         Some(_) => Err(Bad::Malformed),
     }
+}
+
+fn caller(fixed: &mut Reader) -> Result<Caller, Bad> {
+    let process = Address(fixed.array()?);
+    Ok(Caller { process, signature: flagged(fixed)?.map(PutPort::from_bytes) })
 }
 
 fn zeros<const N: usize>(fixed: &mut Reader) -> Result<(), Bad> {

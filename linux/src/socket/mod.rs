@@ -33,9 +33,14 @@
 //! | 11 | OPEN | has port 1, get-port 6, reserved 1 | | OPENED, ERROR |
 //! | 12 | RECEIVE | | | DATAGRAM |
 //! | 13 | SEND | source address 8 (null: the process), has port 1, put-port 6, reserved 1, address 8 | datagram | DONE, ERROR |
+//! | 14 | INTRODUCE | signed 1, signature get-port 6, reserved 1, put-port 6, reserved 2; **with** the client's region | | CHANNEL, FLOW, ERROR |
+//! | 15 | ACCEPT | channel 8; **with** the server's region | | |
+//! | 16 | DECLINE | channel 8 | | |
+//! | 17 | CLOSE | channel 8 | | DONE |
 //! | 40 | LOOK | has port 1, put-port 6, reserved 1 | | FACTS |
 //! | 41 | TRACE | process number 4 (0: all), with data 1, reserved 3, has port 1, put-port 6, reserved 1 | | DONE, ERROR |
 //! | 42 | TRACE-NEXT | | | TRACED, when there is something |
+//! | 50 | ADMIN | proof 16 | about other hosts: see `admin` | ADMINISTERED, ERROR |
 //!
 //! | kind | to the process | fixed part | data |
 //! |---|---|---|---|
@@ -48,8 +53,19 @@
 //! | 71 | TEXT | | text |
 //! | 72 | OPENED | address 8, has port 1, put-port 6, reserved 1 | |
 //! | 73 | DATAGRAM | source address 8 | datagram |
+//! | 74 | INTRODUCED | channel 8, process address 8, signed 1, signature 6, reserved 1; **with** the client's region, an ear, a rope | |
+//! | 75 | CHANNEL | channel 8; **with** the server's region, an ear, a rope | |
+//! | 76 | FLOW | **with** a socket and an ear | flow 8, receiver 4, datagram size 4, window 4, keys 65 |
+//! | 77 | FLOW-INTRODUCED | process address 8, signed 1, signature 6, reserved 1; **with** a socket and an ear | as FLOW |
 //! | 90 | FACTS | | record `way` (with a port) or `network` of class system |
 //! | 91 | TRACED | records dropped since the last 8 | records ([`amoeba_wire::trace`]) |
+//! | 100 | ADMINISTERED | | the answer |
+//!
+//! INTRODUCED answers GETREQ: the process then says ACCEPT or DECLINE over the same connection, and may say GETREQ again.
+//! Regions, ears and ropes are descriptors that travel with the frame; see `docs/channels.md`. A descriptor with any other
+//! frame, or one too many or too few, ends the connection. CLOSE is said by either process of a channel that has done with it.
+//!
+//! FLOW-INTRODUCED answers GETREQ too, and needs no answer. Flows are closed by CLOSE, as channels are.
 //!
 //! OPEN makes a connection the one of an endpoint of datagrams, which ends with it; RECEIVE goes over that alone.
 //!
@@ -63,13 +79,18 @@
 //! # Source
 //! Ours. The one-connection-per-thread shape is that of AMUNIX, Amoeba 5.3's driver for Unix.
 
+mod admin;
 mod assemble;
 mod frame;
+mod pass;
 mod path;
 mod stream;
 
+pub(crate) use admin::proof;
+pub use admin::{Admin, Administered};
 pub(crate) use assemble::{Assembled, Assembler};
 pub use frame::{Bad, Cookie, Parts, ToKernel, ToProcess, TraceFilter};
-pub(crate) use frame::{FrameHead, TEXT_SIZE_MAX, VERSION};
+pub(crate) use frame::{DESCRIPTORS_TO_KERNEL, FrameHead, TEXT_SIZE_MAX, VERSION};
+pub(crate) use pass::{receive_some, send_some};
 pub(crate) use path::{bind, connect};
-pub(crate) use stream::{Lost, Stream, prepare, send_some};
+pub(crate) use stream::{Lost, Stream, prepare};

@@ -1,16 +1,15 @@
 //! A process's end of a connection: blocking, whole frames.
 
-use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use amoeba_threads::Instant;
 use amoeba_wire::DATA_SIZE_MAX;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown, sockopt};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, shutdown, sockopt};
 
-use super::{Assembler, FrameHead, ToKernel, ToProcess};
+use super::{Assembler, ToKernel, ToProcess, receive_some, send_some};
 use crate::threads::now;
 
 /// Bytes that a socket may hold unread, where the system allows as much: with less, bulk data would change
@@ -42,25 +41,35 @@ impl Stream {
 
     /// Sends a whole frame. After an error the kernel has certainly not received all of it.
     pub(crate) fn send(&self, frame: &ToKernel) -> Result<(), Lost> {
+        self.send_with(frame, &[])
+    }
+
+    /// Sends a whole frame and the descriptors that belong to it.
+    pub(crate) fn send_with(&self, frame: &ToKernel, descriptors: &[BorrowedFd<'_>]) -> Result<(), Lost> {
         debug_assert!(frame.data().len() <= DATA_SIZE_MAX, "callers keep to the bound");
         let _whole_frames = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         let head = frame.head();
         let mut sent = 0;
         while sent < head.bytes().len() + frame.data().len() {
-            sent +=
-                send_some(&self.socket, &head, frame.data(), sent, SendFlags::empty()).map_err(|_| Lost)?;
+            sent += send_some(&self.socket, &head, frame.data(), sent, descriptors, SendFlags::empty())
+                .map_err(|_| Lost)?;
         }
         Ok(())
     }
 
     /// Waits for the next frame from the kernel, which must be alone: the kernel only answers.
     pub(crate) fn receive(&self) -> Result<ToProcess, Lost> {
+        self.receive_with().map(|(frame, _)| frame)
+    }
+
+    /// Waits for the next frame, and the descriptors that belong to it: exactly as many as its kind has.
+    pub(crate) fn receive_with(&self) -> Result<(ToProcess, Vec<OwnedFd>), Lost> {
+        let mut descriptors = Vec::new();
         let mut assembler = Assembler::default();
         let mut first = [0; FIRST_READ_SIZE];
         loop {
             let assembled = if assembler.missing() == 0 {
-                let (count, _) =
-                    retry_on_intr(|| recv(&self.socket, &mut first, RecvFlags::empty())).map_err(|_| Lost)?;
+                let count = receive_some(&self.socket, &mut first, &mut descriptors).map_err(|_| Lost)?;
                 let mut bytes = first.get(..count).filter(|bytes| !bytes.is_empty()).ok_or(Lost)?;
                 let assembled = assembler.feed(&mut bytes).map_err(|_| Lost)?;
                 if !bytes.is_empty() {
@@ -73,7 +82,9 @@ impl Stream {
                 unsafe { assembler.filled(count) }
             };
             if let Some(assembled) = assembled {
-                return ToProcess::parse(assembled.parts).map_err(|_| Lost);
+                let expected = assembled.parts.kind.descriptors();
+                let frame = ToProcess::parse(assembled.parts).map_err(|_| Lost)?;
+                return if descriptors.len() == expected { Ok((frame, descriptors)) } else { Err(Lost) };
             }
         }
     }
@@ -115,26 +126,14 @@ impl Stream {
     }
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// Sets up a connected socket, at either end.
 pub(crate) fn prepare(socket: &OwnedFd) {
     // Smaller buffers are slower, nothing else.
     let _ = sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER_SIZE);
-}
-
-/// Sends what is left of a frame after its first `sent` bytes, as much as the socket takes at once.
-pub(crate) fn send_some(
-    socket: &OwnedFd,
-    head: &FrameHead,
-    data: &[u8],
-    sent: usize,
-    flags: SendFlags,
-) -> io::Result<usize> {
-    let head_left = head.bytes().get(sent..).unwrap_or_default();
-    let data_left = &data[sent.saturating_sub(head.bytes().len())..];
-    let parts = [IoSlice::new(head_left), IoSlice::new(data_left)];
-    // NOSIGNAL: a kernel that went away is an error of this call, not the death of the process.
-    let count = retry_on_intr(|| {
-        sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), flags | SendFlags::NOSIGNAL)
-    })?;
-    Ok(count)
 }

@@ -32,8 +32,8 @@ use clap::Parser;
 
 pub use failure::{Code, Hint};
 pub use system::{
-    Console, DaemonStatus, DevOptions, JoinOptions, Session, Signals, Standard, Start, System, SystemKind,
-    SystemStatus, UpOptions,
+    Console, DaemonStatus, DevOptions, Invitation, InvitationState, InviteOptions, Invited, JoinOptions, Session,
+    Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
 };
 
 use commands::Command;

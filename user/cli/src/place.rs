@@ -12,6 +12,8 @@ use crate::failure::Advise;
 
 /// Bytes that are read of a file or descriptor that is to hold a capability.
 const CAPABILITY_TEXT_MAX: u64 = 256;
+/// Bytes that are read of a file or descriptor that is to hold another secret.
+const SECRET_LINE_MAX: u64 = 4096;
 /// Bytes that are shown of what was to be a capability and is nothing like one.
 const BAD_TEXT_SHOWN: usize = 12;
 
@@ -137,16 +139,41 @@ fn from_file(path: &OsStr) -> anyhow::Result<Place> {
     read(&shown, file)
 }
 
+/// The secret that an argument is, or is read from where it says: `-`, `@FILE` or `fd:N`. Of a line that is read it is the
+/// last word, so that a whole command line may be handed on.
+pub(crate) fn read_secret(argument: &OsStr) -> anyhow::Result<String> {
+    let bytes = argument.as_bytes();
+    let (what, from): (String, Box<dyn Read>) = if bytes == b"-" {
+        ("standard input".to_owned(), Box::new(std::io::stdin().lock()))
+    } else if let Some(file) = bytes.strip_prefix(b"@") {
+        let shown = format!("@{}", OsStr::from_bytes(file).display());
+        let file = std::fs::File::open(OsStr::from_bytes(file)).context(shown.clone())?;
+        (shown, Box::new(file))
+    } else if let Some(number) = bytes.strip_prefix(b"fd:") {
+        (crate::out::printable(bytes), Box::new(open_descriptor(number)?))
+    } else {
+        return Ok(argument.to_string_lossy().into_owned());
+    };
+    let mut text = Vec::new();
+    from.take(SECRET_LINE_MAX).read_to_end(&mut text).with_context(|| what.clone())?;
+    let text = String::from_utf8_lossy(&text);
+    text.split_whitespace().next_back().map(str::to_owned).ok_or_else(|| anyhow!("{what} is empty"))
+}
+
 fn from_descriptor(number: &[u8]) -> anyhow::Result<Place> {
+    let shown = format!("fd:{}", String::from_utf8_lossy(number));
+    read(&shown, open_descriptor(number)?)
+}
+
+fn open_descriptor(number: &[u8]) -> anyhow::Result<std::fs::File> {
     let number: Option<u32> = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
     let number = number.ok_or_else(|| anyhow!("fd: wants the number of an open descriptor, as in fd:3"))?;
-    let file = match std::fs::File::open(format!("/proc/self/fd/{number}")) {
+    match std::fs::File::open(format!("/proc/self/fd/{number}")) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             bail!("descriptor {number} is not open")
         }
-        file => file.context(format!("fd:{number}"))?,
-    };
-    read(&format!("fd:{number}"), file)
+        file => file.context(format!("fd:{number}")),
+    }
 }
 
 fn read(what: &str, from: impl Read) -> anyhow::Result<Place> {

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use amoeba_cap::Capability;
 use amoeba_world::World;
@@ -45,14 +46,70 @@ pub struct DevOptions {
 /// How this host is to join a system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinOptions {
-    /// A host of the system: `HOST:PORT`.
-    pub address: String,
+    /// The token that somebody of the system has made.
+    pub token: String,
     /// What this host is to be called; else as the machine is.
     pub name: Option<String>,
     /// Where this host is to listen for others: `ADDRESS:PORT`.
     pub listen: Option<String>,
-    /// Both are throw-away hosts on a network of such hosts.
-    pub dev: bool,
+}
+
+/// How another host is invited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InviteOptions {
+    /// How long the token is good.
+    pub time: Duration,
+    /// What the new host is to be called; else as it likes.
+    pub name: Option<String>,
+    /// Where this host is to listen for others, if it does not yet: `ADDRESS:PORT`.
+    pub listen: Option<String>,
+}
+
+/// An invitation that was just made. Its token is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Invited {
+    /// Its number, which is no secret.
+    pub id: String,
+    /// What the new host needs.
+    pub token: String,
+    /// What that host is to be called.
+    pub name: Option<String>,
+    /// How long the token is good.
+    pub time: Duration,
+    /// Where the new host will look for this one.
+    pub addresses: Vec<String>,
+}
+
+/// An invitation, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Invitation {
+    /// Its number.
+    pub id: String,
+    /// What the new host is to be called.
+    pub name: Option<String>,
+    /// What has become of it.
+    #[serde(flatten)]
+    pub state: InvitationState,
+}
+
+/// What has become of an invitation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum InvitationState {
+    /// It waits for a host.
+    Open {
+        /// For so long.
+        seconds: u64,
+    },
+    /// A host has joined with it.
+    Used {
+        /// Which.
+        host: String,
+    },
+    /// Its time is over.
+    Expired,
+    /// It was taken back.
+    Revoked,
 }
 
 /// A connection to a running system, with the capabilities that everything else is reached by.
@@ -84,8 +141,23 @@ pub trait System {
     /// Makes this host one of a system that is there already, starts it, and returns when it answers.
     ///
     /// # Errors
-    /// This host belongs to a system already, nobody answers at the address, or the host there refuses.
+    /// This host belongs to a system already, the host that invited it does not answer, or it refuses.
     fn join(&self, options: &JoinOptions) -> anyhow::Result<()>;
+    /// Makes a token for another host, starts the system if it does not run, and opens the way to other hosts.
+    ///
+    /// # Errors
+    /// Nobody can be reached here, or too many are invited.
+    fn invite(&self, options: &InviteOptions) -> anyhow::Result<Invited>;
+    /// The invitations of this host.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    fn invitations(&self) -> anyhow::Result<Vec<Invitation>>;
+    /// Takes an invitation back.
+    ///
+    /// # Errors
+    /// There is none of this number, or it was used.
+    fn revoke(&self, id: &str) -> anyhow::Result<()>;
     /// Stops the system and returns when nothing of it runs. Nothing to stop is no error.
     ///
     /// # Errors

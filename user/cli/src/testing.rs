@@ -14,7 +14,8 @@ use anyhow::bail;
 
 use crate::graph::Graph;
 use crate::{
-    Console, DevOptions, JoinOptions, Session, Signals, Standard, Start, System, SystemStatus, UpOptions,
+    Console, DevOptions, Invitation, InviteOptions, Invited, JoinOptions, Session, Signals, Standard, Start, System,
+    SystemStatus, UpOptions,
 };
 
 const VOLUME_SIZE: u64 = 16 << 20;
@@ -134,7 +135,20 @@ impl System for TestSystem {
     }
 
     fn join(&self, options: &JoinOptions) -> anyhow::Result<()> {
-        bail!("nobody answers at {}", options.address)
+        bail!("nobody answers to {}", options.token)
+    }
+
+    fn invite(&self, options: &InviteOptions) -> anyhow::Result<Invited> {
+        let (name, time) = (options.name.clone(), options.time);
+        Ok(Invited { id: "0a".into(), token: "am1test".into(), name, time, addresses: Vec::new() })
+    }
+
+    fn invitations(&self) -> anyhow::Result<Vec<Invitation>> {
+        Ok(Vec::new())
+    }
+
+    fn revoke(&self, id: &str) -> anyhow::Result<()> {
+        bail!("there is no invitation {id}")
     }
 
     fn dev(&self, _: &DevOptions) -> anyhow::Result<ExitCode> {

@@ -18,6 +18,7 @@ use amoeba_world::TransOptions;
 use anyhow::{Context, Result, bail};
 
 use crate::boot::{self, NAMESPACES};
+use crate::hosts::{Member, Members};
 use crate::state::State;
 use crate::{setup, system};
 
@@ -113,10 +114,11 @@ impl Hosts {
             let namespaces = network.as_ref().map(|network| &network.hosts()[number]);
             lay_out(&state, hosts.first().map(|first| &first.state), namespaces)?;
             state.write("host.name", name.as_bytes())?;
-            state.write("config.toml", config(&addresses, number).as_bytes())?;
+            state.write("config.toml", config(addresses[number], number).as_bytes())?;
             setup::ensure(&state)?;
             hosts.push(Host { name, state });
         }
+        introduce(&hosts)?;
         Ok(Hosts { programs: programs(directory)?, hosts, control, _network: network })
     }
 
@@ -280,22 +282,23 @@ fn open_here(descriptor: BorrowedFd<'_>) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), descriptor.as_raw_fd()).into()
 }
 
-/// The configuration of a host: the first has the servers, the second a file server of its own, all know each other.
-fn config(addresses: &[SocketAddr], number: usize) -> String {
-    let quoted = |address: &SocketAddr| format!("\"{address}\"");
-    let peers = addresses.iter().enumerate().filter(|(peer, _)| *peer != number);
-    let peers: Vec<String> = peers.map(|(_, address)| quoted(address)).collect();
+/// The configuration of a host: the first has the servers, the second a file server of its own.
+fn config(listen: SocketAddr, number: usize) -> String {
     let services = match number {
         0 => r#""bullet", "directory", "pool""#,
         // Files may have a copy on a second host, and the run server is there twice.
         1 => r#""bullet", "pool""#,
         _ => "",
     };
-    format!(
-        "services = [{services}]\n\n[link]\nlisten = {}\npeers = [{}]\ndev = true\n",
-        quoted(&addresses[number]),
-        peers.join(", ")
-    )
+    format!("services = [{services}]\n\n[link]\nlisten = \"{listen}\"\n")
+}
+
+/// Tells every host who the hosts are. Whoever makes all of them need not invite one after the other: the first writes
+/// what it is told into /system/hosts when it makes that directory.
+fn introduce(hosts: &[Host]) -> Result<()> {
+    let members = hosts.iter().map(|host| Member::of_this_host(&host.state)).collect::<Result<Vec<_>>>()?;
+    let members = Members::new(members);
+    hosts.iter().try_for_each(|host| members.write(&host.state))
 }
 
 #[cfg(test)]
@@ -312,21 +315,17 @@ mod tests {
     }
 
     #[test]
-    fn the_first_host_has_the_servers_and_all_know_each_other() {
+    fn the_first_host_has_the_servers() {
         let addresses = loopback_addresses(3).unwrap();
         for number in 0..3 {
-            let config: Config = toml::from_str(&config(&addresses, number)).unwrap();
+            let config: Config = toml::from_str(&config(addresses[number], number)).unwrap();
             let servers = [
                 &[Service::Bullet, Service::Directory, Service::Pool][..],
                 &[Service::Bullet, Service::Pool],
                 &[],
             ];
             assert_eq!(config.services, servers[number]);
-            let link = config.link.unwrap();
-            assert!(link.dev && link.listen == addresses[number]);
-            let mut known = link.addresses();
-            known.insert(number, link.listen);
-            assert_eq!(known, addresses);
+            assert_eq!(config.link.unwrap().listen, addresses[number]);
         }
     }
 }

@@ -1,34 +1,32 @@
 //! `amoeba join`: make this host one of a system.
 
+use std::ffi::OsString;
+
 use clap::Args;
 
-use crate::{Context, JoinOptions};
+use crate::{Context, JoinOptions, place};
 
 /// Make this host one of a system that runs elsewhere, and start it
 ///
-/// The system there must have a `[link]` in its config.toml. This host gets the system's secret and root directory, runs
-/// a kernel and no other server, and is known as /profile/hosts/NAME. Packets between hosts are not sealed yet: only
-/// loopback addresses are allowed, and hosts for tests that both say --dev.
+/// TOKEN is what `amoeba invite` has printed on a host of that system. This host then has the same names and files, runs a
+/// kernel and no other server, and is known as /system/hosts/NAME. When it was interrupted, the same token completes it.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A host of the system
-    #[arg(value_name = "HOST:PORT")]
-    address: String,
+    /// The token; `-` reads it from standard input, @FILE and fd:N from there
+    token: OsString,
     /// What this host is called, instead of the machine's name
     #[arg(long)]
     name: Option<String>,
-    /// Where this host listens for others
+    /// Where this host listens for others, instead of the first free UDP port from 5321 on
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// These are throw-away hosts on a network of their own: let packets cross it that are not sealed
-    #[arg(long)]
-    dev: bool,
 }
 
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
-        let Arguments { address, name, listen, dev } = self;
-        context.system.join(&JoinOptions { address, name, listen, dev })
+        let Arguments { token, name, listen } = self;
+        let token = place::read_secret(&token)?;
+        context.system.join(&JoinOptions { token, name, listen })
     }
 }
 
@@ -37,7 +35,7 @@ mod tests {
     use crate::testing::TestSystem;
 
     #[test]
-    fn a_host_that_does_not_answer_is_named() {
-        TestSystem::new().run(&["join", "127.0.0.1:9"]).failed(1, "amoeba: nobody answers at 127.0.0.1:9\n");
+    fn a_host_that_cannot_join_says_why() {
+        TestSystem::new().run(&["join", "am1x"]).failed(1, "amoeba: nobody answers to am1x\n");
     }
 }

@@ -8,6 +8,7 @@ mod dev;
 mod down;
 mod get;
 mod host;
+mod invite;
 mod join;
 pub(crate) mod kill;
 mod ln;
@@ -69,6 +70,7 @@ pub(crate) enum Command {
     Cap(cap::Arguments),
     Up(up::Arguments),
     Down(down::Arguments),
+    Invite(invite::Arguments),
     Join(join::Arguments),
     Status(status::Arguments),
     Host(host::Arguments),
@@ -136,6 +138,7 @@ impl Command {
             Command::Cap(arguments) => arguments.run(context)?,
             Command::Down(arguments) => arguments.run(context)?,
             Command::Join(arguments) => arguments.run(context)?,
+            Command::Invite(arguments) => arguments.run(context)?,
         }
         Ok(ExitCode::SUCCESS)
     }

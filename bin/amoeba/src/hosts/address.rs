@@ -1,0 +1,94 @@
+//! Where a host listens for others, and where these reach it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use amoeba_linux::link::admission::ADDRESSES_MAX;
+use anyhow::{Context, Result};
+
+use crate::config::LINK_PORT;
+
+/// Ports that are tried, from [`LINK_PORT`] on: several systems may be on one machine.
+const PORTS: u16 = 64;
+
+/// Where to listen when nobody has said it: everywhere, with IPv6 where there is any, or on the loopback network alone; the
+/// first port from [`LINK_PORT`] on that is free.
+///
+/// # Errors
+/// None of them is.
+pub(crate) fn choose_listen(loopback: bool) -> Result<SocketAddr> {
+    let ips = match loopback {
+        true => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        false => vec![IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+    };
+    let mut candidates = ips
+        .into_iter()
+        .flat_map(|ip| (LINK_PORT..LINK_PORT + PORTS).map(move |port| SocketAddr::new(ip, port)));
+    let last = LINK_PORT + PORTS - 1;
+    candidates
+        .find(|address| is_free(*address))
+        .with_context(|| format!("no UDP port from {LINK_PORT} to {last} is free; choose one with --listen"))
+}
+
+/// Whether nobody listens there, by IPv4 either.
+fn is_free(address: SocketAddr) -> bool {
+    let also = (address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        .then(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, address.port())));
+    // The first socket must be gone again, for the second may stand for both.
+    !also.is_some_and(|bound| bound.map(drop).is_err()) && UdpSocket::bind(address).is_ok()
+}
+
+/// By which addresses others reach a host that listens there: those of its interfaces when it listens everywhere, and that
+/// of the loopback network when it has no other.
+pub(crate) fn reachable(listen: SocketAddr) -> Vec<SocketAddr> {
+    if !listen.ip().is_unspecified() {
+        return vec![listen];
+    }
+    let ips = amoeba_linux::host::addresses().unwrap_or_else(|error| {
+        tracing::warn!("the addresses of this host are not known: {error}");
+        Vec::new()
+    });
+    of_interfaces(&ips, listen)
+}
+
+fn of_interfaces(ips: &[IpAddr], listen: SocketAddr) -> Vec<SocketAddr> {
+    let of_family = ips.iter().filter(|ip| ip.is_ipv4() || listen.is_ipv6());
+    let mut addresses: Vec<SocketAddr> = of_family.map(|ip| SocketAddr::new(*ip, listen.port())).collect();
+    if addresses.is_empty() {
+        addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port())));
+    }
+    // A machine may have many addresses of version 6: one of each version is always told.
+    if addresses.len() > ADDRESSES_MAX
+        && let Some(six) = addresses.iter().position(SocketAddr::is_ipv6)
+    {
+        addresses.swap(six, (ADDRESSES_MAX - 1).min(six));
+    }
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_reached_by_its_interfaces_and_else_by_itself() {
+        let everywhere: SocketAddr = "[::]:5321".parse().unwrap();
+        let four: Vec<IpAddr> = (1..20).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+        let six: IpAddr = "2001:db8::1".parse().unwrap();
+        let all = of_interfaces(&[&four[..], &[six]].concat(), everywhere);
+        assert_eq!(all.len(), ADDRESSES_MAX);
+        assert!(all.contains(&SocketAddr::new(six, 5321)) && all[0] == SocketAddr::new(four[0], 5321));
+        assert_eq!(of_interfaces(&[six], "0.0.0.0:7".parse().unwrap()), ["127.0.0.1:7".parse().unwrap()]);
+        assert_eq!(of_interfaces(&[], everywhere), ["127.0.0.1:5321".parse().unwrap()]);
+        let one = "192.0.2.1:7".parse().unwrap();
+        assert_eq!(reachable(one), [one]);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_not_chosen() {
+        let taken = choose_listen(true).unwrap();
+        let _socket = UdpSocket::bind(taken);
+        let other = choose_listen(true).unwrap();
+        assert!(other.ip().is_loopback() && other != taken);
+    }
+}

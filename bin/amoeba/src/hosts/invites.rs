@@ -1,0 +1,277 @@
+//! The invitations of this host: `invites.json` in its state directory, with the secrets of those that are open.
+//!
+//! Their time is that of the host's own clock that nobody sets. When the host starts anew that clock does, and what was open
+//! is over.
+
+use std::time::{Duration, Instant};
+
+use amoeba_linux::host;
+use amoeba_linux::link::admission::{INVITES_MAX, Invite, InviteId, InviteState};
+use amoeba_linux::lock::Lock;
+use amoeba_seal::PublicKey;
+use amoeba_world::random;
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::state::State;
+
+/// Where they lie.
+const FILE: &str = "invites.json";
+/// Held by whoever changes them.
+const LOCK: &str = "run/invites.lock";
+/// How long somebody else may take to change them.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An invitation, as it is kept.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) id: String,
+    secret: String,
+    /// What the host must be called.
+    pub(crate) name: Option<String>,
+    /// The start of the host in which it was made.
+    boot: String,
+    /// When it is over, in milliseconds since that start.
+    until: u64,
+    pub(crate) state: Kept,
+}
+
+/// What was done with an invitation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kept {
+    /// Nothing yet.
+    Open,
+    /// A host of this name and key has joined.
+    Used { host: String, key: String },
+    /// It was taken back.
+    Revoked,
+}
+
+/// The host's clock that nobody sets.
+struct Now {
+    boot: String,
+    millis: u64,
+}
+
+impl Now {
+    fn read() -> Result<Now> {
+        let (boot, time) = host::boot_time().context("this host does not tell how long it has run")?;
+        Ok(Now { boot, millis: u64::try_from(time.as_millis()).unwrap_or(u64::MAX) })
+    }
+}
+
+impl Entry {
+    /// What is left of its time; `None` when that is over.
+    fn left(&self, now: &Now) -> Option<Duration> {
+        let left = self.until.checked_sub(now.millis).filter(|left| *left > 0 && self.boot == now.boot)?;
+        Some(Duration::from_millis(left))
+    }
+
+    fn id(&self) -> Option<InviteId> {
+        self.id.parse().ok()
+    }
+
+    fn invite(&self, now: &Now) -> Option<Invite> {
+        let state = match &self.state {
+            Kept::Open => self.left(now).map_or(InviteState::Expired, InviteState::Open),
+            Kept::Used { key, .. } => InviteState::Used(key.parse().ok()?),
+            Kept::Revoked => InviteState::Revoked,
+        };
+        Some(Invite { id: self.id()?, secret: from_hex(&self.secret)?, name: self.name.clone(), state })
+    }
+}
+
+/// All of them, the oldest first.
+pub(crate) struct Invites {
+    entries: Vec<Entry>,
+    now: Now,
+}
+
+/// The right to change them.
+pub(crate) struct Changing {
+    pub(crate) invites: Invites,
+    _lock: Lock,
+}
+
+impl Invites {
+    /// Those of a state directory.
+    pub(crate) fn read(state: &State) -> Result<Invites> {
+        let entries = state.read_json(FILE)?.unwrap_or_default();
+        Ok(Invites { entries, now: Now::read()? })
+    }
+
+    /// The same, and nobody else changes them meanwhile.
+    pub(crate) fn change(state: &State) -> Result<Changing> {
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        let lock = loop {
+            if let Some(lock) = state.lock(LOCK)? {
+                break lock;
+            }
+            if Instant::now() > deadline {
+                bail!("another process does not come to an end with its changes of invitations");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        Ok(Changing { invites: Invites::read(state)?, _lock: lock })
+    }
+
+    /// What a kernel is told.
+    pub(crate) fn for_kernel(&self) -> Vec<Invite> {
+        self.entries.iter().filter_map(|entry| entry.invite(&self.now)).collect()
+    }
+
+    /// Each of them, and how much time it has; `None` when it is of no use any more.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Entry, Option<Duration>)> {
+        self.entries.iter().map(|entry| (entry, entry.left(&self.now).filter(|_| entry.state == Kept::Open)))
+    }
+
+    /// Whether somebody may join now.
+    pub(crate) fn any_open(&self) -> bool {
+        self.iter().any(|(_, left)| left.is_some())
+    }
+
+    /// One more invitation.
+    ///
+    /// # Errors
+    /// There are [`INVITES_MAX`], and all are open.
+    pub(crate) fn add(&mut self, time: Duration, name: Option<String>) -> Result<Invite> {
+        if self.entries.len() >= INVITES_MAX {
+            let over = self.iter().position(|(_, left)| left.is_none());
+            let over = over.with_context(|| {
+                format!("{INVITES_MAX} invitations are open, which is as many as there may be")
+            })?;
+            self.entries.remove(over);
+        }
+        let entropy = amoeba_linux::entropy();
+        let (id, secret) = (InviteId(random(&*entropy)), random::<16>(&*entropy));
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let until = self.now.millis.saturating_add(millis);
+        let entry = Entry {
+            id: id.to_string(),
+            secret: to_hex(&secret),
+            name,
+            boot: self.now.boot.clone(),
+            until,
+            state: Kept::Open,
+        };
+        let invite = entry.invite(&self.now).context("an invitation lasts at least a millisecond")?;
+        self.entries.push(entry);
+        Ok(invite)
+    }
+
+    /// Whether a host of this key may join with an invitation.
+    pub(crate) fn admits(&self, id: InviteId, by: PublicKey) -> bool {
+        let entry = self.iter().find(|(entry, _)| entry.id() == Some(id));
+        entry.is_some_and(|(entry, left)| match &entry.state {
+            Kept::Used { key, .. } => *key == by.to_string(),
+            _ => left.is_some(),
+        })
+    }
+
+    /// A host has joined with it.
+    pub(crate) fn used(&mut self, id: InviteId, host: &str, key: PublicKey) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id() == Some(id)) {
+            entry.state = Kept::Used { host: host.to_owned(), key: key.to_string() };
+        }
+    }
+
+    /// Takes one back.
+    ///
+    /// # Errors
+    /// There is none of this number, or it was used.
+    pub(crate) fn revoke(&mut self, id: &str) -> Result<()> {
+        let entry = self.entries.iter_mut().find(|entry| entry.id == id);
+        let entry = entry.with_context(|| format!("there is no invitation {id}"))?;
+        if let Kept::Used { host, .. } = &entry.state {
+            bail!("the invitation {id} was used by {host}, which is a host of the system now");
+        }
+        entry.state = Kept::Revoked;
+        Ok(())
+    }
+}
+
+impl Changing {
+    /// Keeps what was changed.
+    pub(crate) fn write(&self, state: &State) -> Result<()> {
+        state.write_json(FILE, &self.invites.entries)
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let number = (text.len() == 2 * N && N <= 16).then(|| u128::from_str_radix(text, 16).ok()).flatten()?;
+    number.to_be_bytes()[16 - N..].try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Invites {
+        Invites { entries: Vec::new(), now: Now { boot: "one".into(), millis: 1000 } }
+    }
+
+    fn open(invites: &Invites) -> Vec<bool> {
+        invites.iter().map(|(_, left)| left.is_some()).collect()
+    }
+
+    #[test]
+    fn an_invitation_is_open_until_its_time_is_over_or_the_host_starts_anew() {
+        let mut invites = empty();
+        let first = invites.add(Duration::from_secs(10), None).unwrap();
+        assert_eq!(first.state, InviteState::Open(Duration::from_secs(10)));
+        invites.now.millis = 10_999;
+        assert_eq!(open(&invites), [true]);
+        invites.now.millis = 11_000;
+        assert_eq!(open(&invites), [false]);
+        assert_eq!(invites.for_kernel()[0].state, InviteState::Expired);
+        invites.now = Now { boot: "two".into(), millis: 0 };
+        assert!(!invites.any_open());
+    }
+
+    #[test]
+    fn what_was_used_is_used_and_what_was_revoked_is_revoked() {
+        let (bolt, chisel) = (PublicKey::from_bytes([1; 32]), PublicKey::from_bytes([2; 32]));
+        let mut invites = empty();
+        let one = invites.add(Duration::from_secs(10), None).unwrap().id;
+        let other = invites.add(Duration::from_secs(10), None).unwrap().id;
+        assert!(invites.admits(one, bolt) && invites.admits(one, chisel));
+        invites.used(one, "bolt", bolt);
+        assert!(invites.admits(one, bolt) && !invites.admits(one, chisel));
+        assert!(invites.revoke(&one.to_string()).is_err());
+        invites.revoke(&other.to_string()).unwrap();
+        assert!(!invites.admits(other, bolt));
+        assert!(invites.revoke("none").is_err());
+        let states: Vec<InviteState> = invites.for_kernel().into_iter().map(|invite| invite.state).collect();
+        assert_eq!(states, [InviteState::Used(bolt), InviteState::Revoked]);
+    }
+
+    #[test]
+    fn there_is_a_bound_and_what_is_over_makes_room() {
+        let mut invites = empty();
+        for _ in 0..INVITES_MAX {
+            invites.add(Duration::from_secs(10), None).unwrap();
+        }
+        assert!(invites.add(Duration::from_secs(10), None).is_err());
+        let third = invites.entries[2].id.clone();
+        invites.revoke(&third).unwrap();
+        invites.add(Duration::from_secs(10), None).unwrap();
+        assert!(
+            invites.entries.len() == INVITES_MAX && !invites.entries.iter().any(|entry| entry.id == third)
+        );
+    }
+
+    #[test]
+    fn secrets_are_kept_as_they_are() {
+        let mut invites = empty();
+        let made = invites.add(Duration::from_secs(10), Some("bolt".into())).unwrap();
+        let text = serde_json::to_vec(&invites.entries).unwrap();
+        let kept = Invites { entries: serde_json::from_slice(&text).unwrap(), ..empty() };
+        assert!(kept.for_kernel() == [made]);
+        assert_eq!(from_hex::<16>("zz"), None);
+    }
+}

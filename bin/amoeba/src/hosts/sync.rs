@@ -1,0 +1,200 @@
+//! The supervisor's thread that keeps this host's idea of the system true: about each second it reads /system/hosts, keeps
+//! the list, and tells the kernel; and while somebody is invited it looks ten times a second who has come.
+//!
+//! A host whose row has gone is spoken with until the directory was read without it a second time: within that second it has
+//! read itself that it was removed.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use amoeba_linux::link::admission::Candidate;
+use amoeba_linux::socket::{Admin, Administered};
+use amoeba_world::World;
+use anyhow::{Context, Result, bail};
+
+use super::invites::Invites;
+use super::members::{Member, Members};
+use super::{Table, administer};
+use crate::boot::Event;
+use crate::config::Config;
+use crate::state::State;
+
+/// Time between two looks at the directory of hosts.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks for hosts that join, while somebody is invited.
+const GUEST_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the directory server is searched for.
+const LOCATE_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// What a host notes that was removed; it is there until the host belongs to a system again.
+pub(crate) const REMOVED: &str = "removed";
+
+/// Starts the thread.
+pub(crate) fn start(world: &World, state: &State, events: Sender<Event>) -> Result<()> {
+    let world = amoeba_place::hasty(world, LOCATE_TIMEOUT);
+    let table = Table::new(&world, state)?;
+    let told = Members::read(state)?;
+    let linked = Config::read(state)?.link.is_some();
+    let gone = state.has(REMOVED);
+    if gone {
+        let _ = events.send(Event::Removed); // nobody listens who is stopping
+    }
+    let mut sync = Sync { state: state.clone(), table, told, missing: BTreeSet::new(), linked, gone, events };
+    std::thread::Builder::new().name("hosts".to_owned()).spawn(move || sync.run())?;
+    Ok(())
+}
+
+struct Sync {
+    state: State,
+    table: Table,
+    /// What the kernel knows.
+    told: Members,
+    /// Hosts that the directory did not have when it was last read.
+    missing: BTreeSet<String>,
+    /// Whether there is a way to other hosts.
+    linked: bool,
+    /// Whether this host was removed.
+    gone: bool,
+    events: Sender<Event>,
+}
+
+impl Sync {
+    fn run(&mut self) {
+        let mut look = Instant::now();
+        let mut failing = String::new();
+        loop {
+            if look <= Instant::now() {
+                look = Instant::now() + INTERVAL;
+                let result = self.look();
+                let failed = result.err().map(|error| format!("{error:#}")).unwrap_or_default();
+                if failed != failing && !failed.is_empty() {
+                    tracing::info!("the list of hosts is as it was: {failed}");
+                }
+                failing = failed;
+            }
+            let guests = self.linked && Invites::read(&self.state).is_ok_and(|invites| invites.any_open());
+            if guests && let Err(error) = self.admit() {
+                tracing::warn!("nobody can be taken in: {error:#}");
+            }
+            let wait = if guests { GUEST_INTERVAL } else { INTERVAL };
+            std::thread::sleep(wait.min(look.saturating_duration_since(Instant::now())));
+        }
+    }
+
+    /// Reads the directory and carries out what has changed.
+    fn look(&mut self) -> Result<()> {
+        let own = Member::of_this_host(&self.state)?;
+        if !self.linked && !own.addresses.is_empty() {
+            self.linked = true;
+            let _ = self.events.send(Event::Linked); // nobody listens who is stopping
+        }
+        let there = self.table.read()?;
+        if there.is_empty() {
+            bail!("it is empty, which no system's is");
+        }
+        match there.find(&own.name) {
+            Some(row) if row.key == own.key => {
+                self.found()?;
+                self.correct(row, &own)?;
+            }
+            _ if self.told.find(&own.name).is_some() || self.gone => return self.removed(&own.name),
+            _ => bail!("this host has no row in it yet"),
+        }
+        let stays = self.still_there(&there);
+        if stays != self.told {
+            self.tell(stays)?;
+        }
+        Ok(())
+    }
+
+    /// What the directory says, and whoever is missing in it for the first time.
+    fn still_there(&mut self, there: &Members) -> Members {
+        let missing: Vec<&Member> =
+            self.told.iter().filter(|known| there.find(&known.name).is_none()).collect();
+        let grace: Vec<Member> = missing
+            .iter()
+            .filter(|known| !self.missing.contains(&known.name))
+            .map(|known| (*known).clone())
+            .collect();
+        let missing = missing.iter().map(|known| known.name.clone()).collect();
+        for name in self.told.iter().map(|known| &known.name).filter(|name| self.missing.contains(*name)) {
+            if there.find(name).is_none() {
+                tracing::warn!(host = name, "a host was removed from the system");
+            }
+        }
+        self.missing = missing;
+        Members::new(there.iter().cloned().chain(grace))
+    }
+
+    /// Lets this host's own row say what is true now.
+    fn correct(&self, row: &Member, own: &Member) -> Result<()> {
+        if row.addresses == own.addresses && row.services == own.services {
+            return Ok(());
+        }
+        let (addresses, services) = (own.addresses.clone(), own.services.clone());
+        tracing::info!(?addresses, ?services, "this host's row is changed");
+        self.table.change(&Member { addresses, services, ..row.clone() })
+    }
+
+    fn tell(&mut self, members: Members) -> Result<()> {
+        members.write(&self.state)?;
+        administer(&self.state, &Admin::Members(members.rows()))?;
+        self.told = members;
+        Ok(())
+    }
+
+    /// This host has a row.
+    fn found(&mut self) -> Result<()> {
+        if self.gone {
+            self.gone = false;
+            self.state.remove(REMOVED)?;
+            tracing::info!("this host is one of the system again");
+        }
+        Ok(())
+    }
+
+    /// This host was removed: it speaks with nobody any more.
+    fn removed(&mut self, name: &str) -> Result<()> {
+        if !self.gone {
+            tracing::error!("this host, {name}, was removed from the system: others refuse it");
+            self.state.write(REMOVED, b"this host was removed from the system\n")?;
+            self.gone = true;
+            let _ = self.events.send(Event::Removed); // nobody listens who is stopping
+        }
+        Ok(())
+    }
+
+    /// Makes members of the hosts that have come.
+    fn admit(&mut self) -> Result<()> {
+        let Administered::Candidates(candidates) = administer(&self.state, &Admin::Candidates)? else {
+            bail!("the kernel answers something else than it was asked");
+        };
+        for candidate in candidates {
+            let result = self.enter(&candidate).map_err(|error| format!("{error:#}"));
+            match &result {
+                Ok(()) => {
+                    tracing::info!(host = candidate.row.name, key = %candidate.row.key, "a host has joined")
+                }
+                Err(reason) => tracing::warn!(host = candidate.row.name, "refused a host: {reason}"),
+            }
+            administer(&self.state, &Admin::Settle { visit: candidate.visit, result })?;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, candidate: &Candidate) -> Result<()> {
+        let (row, id) = (&candidate.row, candidate.invite);
+        if !Invites::read(&self.state)?.admits(id, row.key) {
+            bail!("the time of this token is over, or it was used or revoked");
+        }
+        let own = self.state.host_name()?;
+        self.table.enter(&Member::that_joined(row, &own)).context("the new host's row")?;
+        let mut changing = Invites::change(&self.state)?;
+        changing.invites.used(id, &row.name, row.key);
+        changing.write(&self.state)?;
+        administer(&self.state, &Admin::Invites(changing.invites.for_kernel()))?;
+        let all = self.told.iter().cloned().chain([Member::that_joined(row, &own)]);
+        self.tell(Members::new(all))
+    }
+}

@@ -1,0 +1,336 @@
+//! The client's side of channels: which a process has, and a transaction over one.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use amoeba_cap::{GetPort, PORT_SIZE, PutPort};
+use amoeba_channel::{ClientEnd, End, Fate, RING_SIZE_DEFAULT, Step};
+use amoeba_threads::Instant;
+use amoeba_wire::Status;
+use amoeba_world::{Error, Message, TransOptions};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::session::Session;
+use crate::channel::bell::{Ear, Heard, Rope};
+use crate::channel::region::{OwnRegion, PeerRegion};
+use crate::channel::{LOOK_TIME, give_way};
+use crate::socket::{ToKernel, ToProcess};
+use crate::threads::now;
+
+/// The most channels that a process has as client. Past it the one that was unused for longest is closed; when all are
+/// in use, transactions go through the daemon.
+pub const CHANNELS_MAX: usize = 64;
+/// The most ports that a session remembers. Past it the one that was unused for longest, and has no channel, is forgotten.
+pub const PORTS_MAX: usize = 1024;
+/// How long a process does not ask for a channel again after it was refused one; longer each time.
+const REFUSED_FIRST: Duration = Duration::from_micros(200);
+const REFUSED_MAX: Duration = Duration::from_secs(10);
+/// How often a client gives its processor away before it rings a server that seems to sleep: one that has just replied is
+/// about to look again.
+const YIELDS_BEFORE_RING: usize = 2;
+
+/// What a channel is for: requests to a port, signed in one way.
+type Key = (PutPort, [u8; PORT_SIZE]);
+
+fn key(port: PutPort, signature: Option<&GetPort>) -> Key {
+    (port, signature.map_or([0; PORT_SIZE], GetPort::to_bytes))
+}
+
+/// The channels of a session.
+#[derive(Default)]
+pub(super) struct Channels {
+    ports: Mutex<Ports>,
+    open: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Ports {
+    known: BTreeMap<Key, Port>,
+    /// Counts uses.
+    uses: u64,
+}
+
+#[derive(Default)]
+struct Port {
+    idle: Vec<Box<Channel>>,
+    /// Channels that exist, or are being asked for.
+    open: usize,
+    /// The last use.
+    used: u64,
+    refused: Option<(Instant, Duration)>,
+}
+
+impl Channels {
+    fn ports(&self) -> MutexGuard<'_, Ports> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A channel for the calling thread alone, to be given back; from the second transaction with a port on.
+    pub(super) fn take(
+        &self,
+        session: &Session,
+        port: PutPort,
+        signature: Option<&GetPort>,
+    ) -> Option<Box<Channel>> {
+        let key = key(port, signature);
+        let evicted = {
+            let mut ports = self.ports();
+            ports.uses += 1;
+            let uses = ports.uses;
+            let Some(known) = ports.known.get_mut(&key) else {
+                ports.remember(key);
+                return None;
+            };
+            known.used = uses;
+            if let Some(channel) = known.idle.pop() {
+                return Some(channel);
+            }
+            if known.refused.is_some_and(|(until, _)| now() < until) {
+                return None;
+            }
+            known.open += 1;
+            match self.open.fetch_add(1, Ordering::Relaxed) < CHANNELS_MAX {
+                true => None,
+                false => {
+                    let evicted = ports.evict();
+                    if evicted.is_none() {
+                        self.forget(&mut ports, key);
+                        return None;
+                    }
+                    evicted
+                }
+            }
+        };
+        if let Some((other, channel)) = evicted {
+            self.close(session, other, channel);
+        }
+        let introduced = Channel::introduce(session, port, signature);
+        let mut ports = self.ports();
+        match introduced {
+            Some(channel) => {
+                if let Some(known) = ports.known.get_mut(&key) {
+                    known.refused = None;
+                }
+                Some(Box::new(channel))
+            }
+            None => {
+                self.forget(&mut ports, key);
+                if let Some(known) = ports.known.get_mut(&key) {
+                    let pause = known.refused.map_or(REFUSED_FIRST, |(_, pause)| REFUSED_MAX.min(pause * 2));
+                    known.refused = Some((now() + pause, pause));
+                }
+                None
+            }
+        }
+    }
+
+    /// Gives back a channel that can be used again.
+    pub(super) fn give(&self, port: PutPort, signature: Option<&GetPort>, channel: Box<Channel>) {
+        let mut ports = self.ports();
+        if let Some(known) = ports.known.get_mut(&key(port, signature)) {
+            known.idle.push(channel);
+        }
+    }
+
+    /// Gives back a channel that is over.
+    pub(super) fn end(
+        &self,
+        session: &Session,
+        port: PutPort,
+        signature: Option<&GetPort>,
+        channel: Box<Channel>,
+    ) {
+        self.close(session, key(port, signature), channel);
+    }
+
+    fn close(&self, session: &Session, key: Key, channel: Box<Channel>) {
+        self.forget(&mut self.ports(), key);
+        let id = channel.id;
+        drop(channel);
+        // A daemon that is gone has forgotten it.
+        let _ = session.control(&ToKernel::Close { channel: id });
+    }
+
+    /// One channel less.
+    fn forget(&self, ports: &mut Ports, key: Key) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(known) = ports.known.get_mut(&key) {
+            known.open -= 1;
+        }
+    }
+}
+
+impl Ports {
+    fn remember(&mut self, key: Key) {
+        if self.known.len() >= PORTS_MAX {
+            let unused = self.known.iter().filter(|(_, port)| port.open == 0);
+            let Some(oldest) = unused.min_by_key(|(_, port)| port.used).map(|(key, _)| *key) else { return };
+            self.known.remove(&oldest);
+        }
+        self.known.insert(key, Port { used: self.uses, ..Port::default() });
+    }
+
+    /// The idle channel whose port was unused for longest.
+    fn evict(&mut self) -> Option<(Key, Box<Channel>)> {
+        let idle = self.known.iter_mut().filter(|(_, port)| !port.idle.is_empty());
+        let (key, port) = idle.min_by_key(|(_, port)| port.used)?;
+        Some((*key, port.idle.pop()?))
+    }
+}
+
+/// How a transaction over a channel ended.
+pub(super) enum Outcome {
+    /// With this result, and the channel can be used again.
+    Done(Result<Message, Error>),
+    /// With this result, and the channel is over.
+    Last(Result<Message, Error>),
+    /// The request was certainly not executed, and the channel is over: it may go another way.
+    Elsewhere,
+}
+
+/// The client's side of one channel.
+pub(super) struct Channel {
+    id: u64,
+    end: ClientEnd<OwnRegion, PeerRegion>,
+    ear: Ear,
+    rope: Rope,
+}
+
+impl Channel {
+    /// Asks the daemon for a channel to a process that listens on the port.
+    fn introduce(session: &Session, port: PutPort, signature: Option<&GetPort>) -> Option<Channel> {
+        let (own, file) = OwnRegion::create(RING_SIZE_DEFAULT)
+            .inspect_err(|error| tracing::debug!("no memory for a channel: {error}"))
+            .ok()?;
+        let stream = session.take().ok()?;
+        let frame = ToKernel::Introduce { port, signature: signature.cloned() };
+        let Ok(answer) = stream.send_with(&frame, &[file.as_fd()]).and_then(|()| stream.receive_with())
+        else {
+            session.distrust();
+            return None;
+        };
+        session.give(stream);
+        let (ToProcess::Channel { channel }, descriptors) = answer else { return None };
+        let [region, ear, rope]: [OwnedFd; 3] = descriptors.try_into().ok()?;
+        let peer = PeerRegion::map(&region)
+            .inspect_err(|error| tracing::debug!("cannot map a channel: {error}"))
+            .ok()?;
+        Some(Channel {
+            id: channel,
+            end: ClientEnd::new(own, peer),
+            ear: Ear::new(ear),
+            rope: Rope::new(rope),
+        })
+    }
+
+    /// A transaction. Afterwards `request` is what it was.
+    pub(super) fn trans(
+        &mut self,
+        request: &mut Message,
+        options: &TransOptions,
+        deadline: Option<Instant>,
+    ) -> Outcome {
+        let asked = Message { header: request.header, data: std::mem::take(&mut request.data) };
+        if let Err(asked) = self.end.begin(asked, options.reply_size_max) {
+            *request = asked;
+            return Outcome::Elsewhere; // a channel that is given back is idle, so this one is broken
+        }
+        let outcome = self.wait(deadline);
+        if let Some(asked) = self.end.take_request() {
+            *request = asked;
+        }
+        outcome
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Outcome {
+        self.ring_unless_awake();
+        let mut looking_since = None;
+        loop {
+            match self.end.step() {
+                Step::Reply(reply) => return Outcome::Done(Ok(checked(reply))),
+                Step::Failed => return Outcome::Last(Err(FAILURE)),
+                Step::Progress => {
+                    looking_since = None;
+                    self.ring();
+                    continue;
+                }
+                Step::Waiting => self.ring(),
+                Step::Broken(broken) => {
+                    tracing::warn!("a server broke its channel: {broken}");
+                    return self.given_up(Outcome::Elsewhere);
+                }
+                Step::Idle | Step::Over => return self.given_up(Outcome::Elsewhere),
+            }
+            let at = now();
+            if deadline.is_some_and(|deadline| deadline <= at) {
+                return self.given_up(Outcome::Last(Err(Error::NotSent(Status::RPC_TRYAGAIN))));
+            }
+            if at.since(*looking_since.get_or_insert(at)) < LOOK_TIME {
+                give_way();
+            } else {
+                looking_since = None;
+                if self.sleep(deadline) == Heard::Over {
+                    return match self.end.peer_gone() {
+                        End::Reply(reply) => Outcome::Last(Ok(checked(reply))),
+                        End::NotTaken => Outcome::Elsewhere,
+                        End::MaybeTaken => Outcome::Last(Err(FAILURE)),
+                    };
+                }
+            }
+        }
+    }
+
+    fn ring(&mut self) {
+        if self.end.bell() {
+            self.rope.ring();
+        }
+    }
+
+    fn ring_unless_awake(&mut self) {
+        if self.end.bell() {
+            for _ in 0..YIELDS_BEFORE_RING {
+                give_way();
+                if self.end.is_ready() {
+                    return; // the server has answered: it was awake
+                }
+            }
+            self.rope.ring();
+        }
+    }
+
+    /// Sleeps until the bell rings or the time has come.
+    fn sleep(&mut self, deadline: Option<Instant>) -> Heard {
+        let mut heard = Heard::Rung;
+        if self.end.before_sleep() {
+            let left = deadline.map(|deadline| deadline.since(now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            // A wait that a signal ends is one that ends early.
+            if let Ok(1..) = poll(&mut [PollFd::new(&self.ear, PollFlags::IN)], timeout.as_ref()) {
+                heard = self.ear.hear();
+            }
+        }
+        self.end.after_sleep();
+        heard
+    }
+
+    /// The client waits no longer: `not_taken` if the request certainly was not executed.
+    fn given_up(&mut self, not_taken: Outcome) -> Outcome {
+        match self.end.withdraw() {
+            Fate::NotTaken => not_taken,
+            Fate::MaybeTaken => Outcome::Last(Err(FAILURE)),
+        }
+    }
+}
+
+const FAILURE: Error = Error::MaybeExecuted(Status::RPC_FAILURE);
+
+/// Statuses of the transaction layer are for kernels alone to give.
+fn checked(reply: Message) -> Message {
+    match reply.header.status().is_rpc() {
+        true => Message::status(Status::RPC_REMOTERPC),
+        false => reply,
+    }
+}

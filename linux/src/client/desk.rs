@@ -1,0 +1,491 @@
+//! Where the threads of a listener wait: for all its channels and for its kernel at once.
+//!
+//! At most one thread *looks*: it reads the clients' words in shared memory, giving its processor away in between. At most
+//! one *sleeps* in epoll, on every bell and on the kernel's connection. The others wait for one of these places. A thread
+//! that leaves with a request says for all channels that nobody looks, if there is a sleeper to be woken by their bells;
+//! with no other thread there, nothing need be said: whoever comes next looks first.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use amoeba_world::Message;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno;
+
+use super::served::{Line, Received, Served};
+use crate::channel::{LOOK_TIME, give_way};
+use crate::threads::now;
+
+/// How often channels are looked through for those that nobody uses.
+const TIDY_INTERVAL: Duration = Duration::from_secs(10);
+/// After so many intervals without use a channel is closed.
+const IDLE_INTERVALS: u64 = 6;
+/// After so many intervals in which a client has taken nothing of a reply, or sent nothing of a request, it is cut off.
+const STALL_INTERVALS: u64 = 2;
+/// Requests that one thread takes from channels before it looks what the kernel has.
+const TURN: u32 = 64;
+const EVENTS_PER_TURN: usize = 64;
+
+const KICK: u64 = u64::MAX;
+const CONNECTION: u64 = u64::MAX - 1;
+
+/// What a thread got.
+pub(super) enum Wait {
+    /// A request that came over a channel, which waits for the reply.
+    Request(Box<Served>, Message),
+    /// The kernel's connection has something.
+    Connection,
+    /// Channels ended, by their sessions and identifiers: the kernel is to be told.
+    Ended(Vec<(u64, u64)>),
+    /// The listener was closed.
+    Closed,
+}
+
+/// What is left for the thread that looks.
+enum Mail {
+    Channel(Box<Served>),
+    Over(u64),
+    /// Only channels of this session are of use.
+    Session(u64),
+}
+
+#[derive(Default)]
+struct Roles {
+    looker: bool,
+    sleeper: bool,
+    /// Threads that wait for a role.
+    waiting: usize,
+    mail: Vec<Mail>,
+    ended: Vec<(u64, u64)>,
+    /// Somebody saw that the kernel's connection has something, and had no time for it.
+    connection: bool,
+    closed: bool,
+}
+
+/// What came of looking.
+enum Looked {
+    Found(Wait),
+    /// Something changed: it must be looked again before anybody sleeps.
+    Again,
+    /// There is nothing, and every client knows that it must ring.
+    Quiet,
+}
+
+/// What the thread that looks looks at.
+#[derive(Default)]
+struct Deck {
+    channels: Vec<Box<Served>>,
+    next: usize,
+    /// Intervals gone by.
+    time: u64,
+    tidy_at: Option<amoeba_threads::Instant>,
+    taken: u32,
+}
+
+/// See the module.
+pub(super) struct Desk {
+    epoll: OwnedFd,
+    kick: OwnedFd,
+    roles: Mutex<Roles>,
+    turn: Condvar,
+    /// Only the thread that looks takes this lock.
+    deck: Mutex<Deck>,
+    /// How much mail there is, so that looking needs no lock.
+    mail: AtomicUsize,
+    lines: Mutex<BTreeMap<u64, Arc<Line>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Desk {
+    pub(super) fn new() -> Result<Desk, Errno> {
+        let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &kick, EventData::new_u64(KICK), EventFlags::IN)?;
+        Ok(Desk {
+            epoll,
+            kick,
+            roles: Mutex::default(),
+            turn: Condvar::new(),
+            deck: Mutex::default(),
+            mail: AtomicUsize::new(0),
+            lines: Mutex::default(),
+        })
+    }
+
+    /// Watches the kernel's connection, on which a request was asked for.
+    pub(super) fn watch(&self, connection: impl AsFd) -> Result<(), Errno> {
+        epoll::add(&self.epoll, connection, EventData::new_u64(CONNECTION), EventFlags::IN)
+    }
+
+    /// Watches it no more.
+    pub(super) fn unwatch(&self, connection: impl AsFd) {
+        // It fails only for a connection that was not watched.
+        let _ = epoll::delete(&self.epoll, connection);
+    }
+
+    /// Takes a new channel.
+    pub(super) fn add(&self, served: Box<Served>) -> Result<(), Errno> {
+        let (id, line) = (served.id, served.line.clone());
+        // Edge-triggered: a bell whose channel is out is somebody else's to hear.
+        let data = EventData::new_u64(id);
+        epoll::add(&self.epoll, &line.ear, data, EventFlags::IN | EventFlags::ET)?;
+        lock(&self.lines).insert(id, line);
+        self.give_back(served);
+        Ok(())
+    }
+
+    /// Takes back a channel whose request has its reply.
+    pub(super) fn give_back(&self, mut served: Box<Served>) {
+        let mut roles = lock(&self.roles);
+        // Only a sleeper hears bells, and nobody looks: the client must be told to ring.
+        let ready = roles.sleeper && !roles.looker && !served.end.before_sleep();
+        self.post(&mut roles, Mail::Channel(served));
+        drop(roles);
+        if ready {
+            self.kick();
+        }
+    }
+
+    /// A channel is over, and not here.
+    pub(super) fn end(&self, served: &Served) {
+        self.forget(served);
+        let mut roles = lock(&self.roles);
+        roles.ended.push((served.session, served.id));
+        drop(roles);
+        self.kick();
+    }
+
+    /// Channels of other sessions are of no more use.
+    pub(super) fn session(&self, session: u64) {
+        self.post(&mut lock(&self.roles), Mail::Session(session));
+    }
+
+    /// How many channels there are.
+    pub(super) fn channels(&self) -> usize {
+        lock(&self.lines).len()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.roles).closed
+    }
+
+    /// Whether some thread waits here.
+    pub(super) fn is_attended(&self) -> bool {
+        let roles = lock(&self.roles);
+        roles.looker || roles.sleeper || roles.waiting > 0
+    }
+
+    /// Every thread leaves; whoever waits for an answer over a channel that nobody is executing finds it gone.
+    pub(super) fn close(&self) {
+        {
+            let mut roles = lock(&self.roles);
+            roles.closed = true;
+            self.mail.fetch_add(1, Ordering::Relaxed);
+        }
+        self.turn.notify_all();
+        self.kick();
+        let channels = std::mem::take(&mut lock(&self.deck).channels);
+        let mail = std::mem::take(&mut lock(&self.roles).mail);
+        let left = mail.into_iter().filter_map(|mail| match mail {
+            Mail::Channel(served) => Some(served),
+            _ => None,
+        });
+        let ended: Vec<_> = channels
+            .into_iter()
+            .chain(left)
+            .map(|served| {
+                self.forget(&served);
+                (served.session, served.id)
+            })
+            .collect();
+        lock(&self.roles).ended.extend(ended);
+    }
+
+    /// The channels that ended since this was asked last.
+    pub(super) fn ended(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut lock(&self.roles).ended)
+    }
+
+    /// Waits for something to do.
+    pub(super) fn wait(&self) -> Wait {
+        let mut roles = lock(&self.roles);
+        loop {
+            if roles.closed {
+                return Wait::Closed;
+            }
+            if !roles.ended.is_empty() {
+                return Wait::Ended(std::mem::take(&mut roles.ended));
+            }
+            if std::mem::take(&mut roles.connection) {
+                return Wait::Connection;
+            }
+            if !roles.looker {
+                roles.looker = true;
+                drop(roles);
+                let looked = self.look();
+                if let Looked::Found(found) = looked {
+                    return found;
+                }
+                roles = lock(&self.roles);
+                let quiet = matches!(looked, Looked::Quiet);
+                if !quiet || !roles.mail.is_empty() || roles.closed || !roles.ended.is_empty() {
+                    continue;
+                }
+            }
+            if !roles.sleeper {
+                roles.sleeper = true;
+                drop(roles);
+                let connection = self.sleep(true);
+                roles = lock(&self.roles);
+                roles.sleeper = false;
+                if connection {
+                    self.promote(&roles);
+                    return Wait::Connection;
+                }
+            } else {
+                roles.waiting += 1;
+                roles = self.turn.wait(roles).unwrap_or_else(PoisonError::into_inner);
+                roles.waiting -= 1;
+            }
+        }
+    }
+
+    /// Looks for a request as the one thread that does, and gives the role up.
+    fn look(&self) -> Looked {
+        let mut deck = lock(&self.deck);
+        let mut since = None;
+        deck.channels.iter_mut().for_each(|served| served.end.after_sleep());
+        loop {
+            if self.mail.load(Ordering::Relaxed) > 0 && !self.absorb(&mut deck) {
+                lock(&self.roles).looker = false;
+                return Looked::Again;
+            }
+            if let Some((served, request)) = self.scan(&mut deck) {
+                return self.leave(deck, served, request);
+            }
+            let at = now();
+            if at.since(*since.get_or_insert(at)) < LOOK_TIME {
+                give_way();
+                continue;
+            }
+            self.tidy(&mut deck, at);
+            let mut roles = lock(&self.roles);
+            if deck.fall_asleep() && roles.mail.is_empty() {
+                roles.looker = false;
+                return Looked::Quiet;
+            }
+            drop(roles);
+            deck.channels.iter_mut().for_each(|served| served.end.after_sleep());
+            since = None;
+        }
+    }
+
+    /// The thread that looked goes away with a request, or with one of which it has seen the beginning.
+    fn leave(
+        &self,
+        mut deck: MutexGuard<'_, Deck>,
+        mut served: Box<Served>,
+        request: Option<Message>,
+    ) -> Looked {
+        let mut roles = lock(&self.roles);
+        let mut kick = false;
+        if roles.sleeper {
+            kick = !deck.fall_asleep() || !roles.mail.is_empty();
+            served.end.before_sleep();
+        }
+        deck.taken += 1;
+        let turn_over = !roles.sleeper && deck.taken.is_multiple_of(TURN);
+        drop(deck);
+        roles.looker = false;
+        self.promote(&roles);
+        drop(roles);
+        if kick {
+            self.kick();
+        }
+        let request = match request {
+            Some(request) => Received::Request(request),
+            None => served.pump(),
+        };
+        match request {
+            Received::Request(request) => {
+                if turn_over && self.sleep(false) {
+                    lock(&self.roles).connection = true;
+                }
+                Looked::Found(Wait::Request(served, request))
+            }
+            Received::Nothing => {
+                self.give_back(served);
+                Looked::Again
+            }
+            Received::Over => {
+                self.end(&served);
+                Looked::Again
+            }
+        }
+    }
+
+    /// Somebody is to take the role that becomes free.
+    fn promote(&self, roles: &Roles) {
+        if roles.waiting > 0 && !roles.sleeper {
+            self.turn.notify_one();
+        }
+    }
+
+    /// The next channel that has something: a whole request, or the beginning of a large one.
+    fn scan(&self, deck: &mut Deck) -> Option<(Box<Served>, Option<Message>)> {
+        let mut left = deck.channels.len();
+        while left > 0 {
+            left -= 1;
+            if deck.next >= deck.channels.len() {
+                deck.next = 0;
+            }
+            let index = deck.next;
+            let served = &mut deck.channels[index];
+            if !served.end.is_ready() {
+                deck.next += 1;
+                continue;
+            }
+            served.used = deck.time;
+            let request = match served.step() {
+                Some(Received::Request(request)) => Some(request),
+                Some(Received::Over) => {
+                    let served = deck.channels.swap_remove(index);
+                    self.forget(&served);
+                    lock(&self.roles).ended.push((served.session, served.id));
+                    continue;
+                }
+                Some(Received::Nothing) => {
+                    deck.next += 1;
+                    continue;
+                }
+                None => None,
+            };
+            return Some((deck.channels.swap_remove(index), request));
+        }
+        None
+    }
+
+    /// Takes the mail in; false when the listener was closed.
+    fn absorb(&self, deck: &mut Deck) -> bool {
+        let (mail, closed) = {
+            let mut roles = lock(&self.roles);
+            self.mail.store(0, Ordering::Relaxed);
+            if roles.closed {
+                return false;
+            }
+            (std::mem::take(&mut roles.mail), roles.closed)
+        };
+        let mut session = None;
+        for mail in mail {
+            match mail {
+                Mail::Channel(mut served) if !served.line.is_over() => {
+                    served.end.after_sleep();
+                    served.used = deck.time;
+                    deck.channels.push(served);
+                }
+                Mail::Channel(served) => self.forget(&served),
+                Mail::Over(id) => {
+                    if let Some(index) = deck.channels.iter().position(|served| served.id == id) {
+                        self.forget(&deck.channels.swap_remove(index));
+                    }
+                }
+                Mail::Session(number) => session = Some(number),
+            }
+        }
+        if let Some(session) = session {
+            deck.channels.retain(|served| {
+                let keep = served.session == session;
+                if !keep {
+                    self.forget(served);
+                }
+                keep
+            });
+        }
+        !closed
+    }
+
+    /// Closes channels that nobody has used for long, and those whose clients hold things up.
+    fn tidy(&self, deck: &mut Deck, at: amoeba_threads::Instant) {
+        if deck.tidy_at.is_some_and(|tidy_at| at < tidy_at) {
+            return;
+        }
+        deck.tidy_at = Some(at + TIDY_INTERVAL);
+        deck.time += 1;
+        let time = deck.time;
+        let mut ended = Vec::new();
+        deck.channels.retain(|served| {
+            let stalled = !served.end.is_idle() && time - served.used > STALL_INTERVALS;
+            if stalled {
+                tracing::warn!("cutting off a client that neither sends nor takes what it began");
+            }
+            let keep = !stalled && time - served.used <= IDLE_INTERVALS;
+            if !keep {
+                self.forget(served);
+                ended.push((served.session, served.id));
+            }
+            keep
+        });
+        lock(&self.roles).ended.extend(ended);
+    }
+
+    /// Sleeps until a bell rings, the kernel has something, or it is time to tidy up; or, unless `wait`, only looks who
+    /// rang. Whether the kernel has something.
+    fn sleep(&self, wait: bool) -> bool {
+        let mut events = Vec::with_capacity(EVENTS_PER_TURN);
+        let second = |tv_sec| Some(Timespec { tv_sec, tv_nsec: 0 });
+        let timeout = match wait {
+            false => second(0),
+            true if lock(&self.lines).is_empty() => None,
+            true => second(TIDY_INTERVAL.as_secs() as i64),
+        };
+        // A wait that a signal ends is one that ends early.
+        let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+        let mut connection = false;
+        for event in events {
+            match event.data.u64() {
+                KICK => {
+                    let _ = rustix::io::read(&self.kick, &mut [0; 8]); // somebody else may have been faster
+                }
+                CONNECTION => connection = true,
+                id => {
+                    let line = lock(&self.lines).get(&id).cloned();
+                    if line.is_some_and(|line| line.hear()) {
+                        self.post(&mut lock(&self.roles), Mail::Over(id));
+                    }
+                }
+            }
+        }
+        connection
+    }
+
+    fn post(&self, roles: &mut Roles, mail: Mail) {
+        roles.mail.push(mail);
+        self.mail.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn forget(&self, served: &Served) {
+        lock(&self.lines).remove(&served.id);
+        // It fails only for one that was forgotten before.
+        let _ = epoll::delete(&self.epoll, &served.line.ear);
+    }
+
+    /// Wakes the thread that sleeps.
+    fn kick(&self) {
+        // It fails only when it has been kicked 2^64 times.
+        let _ = rustix::io::write(&self.kick, &1u64.to_ne_bytes());
+    }
+}
+
+impl Deck {
+    /// Says for every channel that nobody looks; whether there is still nothing to do.
+    fn fall_asleep(&mut self) -> bool {
+        self.channels.iter_mut().fold(true, |quiet, served| served.end.before_sleep() && quiet)
+    }
+}

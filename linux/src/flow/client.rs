@@ -1,0 +1,191 @@
+//! The client's end of one flow, for the calling thread alone.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use amoeba_flow::FlowClient;
+use amoeba_threads::Instant;
+use amoeba_wire::Status;
+use amoeba_world::{Error, Message, TransOptions};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::handed::Handed;
+use super::socket::FlowSocket;
+use super::{receive, transmit, transmit_all};
+use crate::channel::bell::{Ear, Heard};
+use crate::channel::{LOOK_TIME, give_way};
+use crate::threads::now;
+
+/// How long the first answer of the other end may take; then a firewall is in the way.
+const PROBE_TIME: Duration = Duration::from_secs(1);
+/// Time between two PINGs.
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+/// Reads of one turn of a thread that has something to send.
+const RECEIVES_PER_TURN: usize = 8;
+
+/// How a transaction over a flow ended.
+pub(crate) enum Outcome {
+    /// With this result, and the flow can be used again.
+    Done(Result<Message, Error>),
+    /// With this result, and the flow is over.
+    Last(Result<Message, Error>),
+    /// The request was certainly not executed, and the flow is over: it may go another way.
+    Elsewhere,
+}
+
+/// Whether a flow can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usable {
+    /// The other end has answered.
+    Yes,
+    /// It has not yet: whoever is in a hurry goes another way.
+    NotYet,
+    /// It was revoked, or nothing comes through.
+    Never,
+}
+
+/// See the module.
+pub(crate) struct Flow {
+    id: u64,
+    socket: FlowSocket,
+    ear: Ear,
+    end: FlowClient,
+    /// When the first and the last PING were sent; `None` once one was answered.
+    probed: Option<(Instant, Instant)>,
+}
+
+impl Flow {
+    /// The flow that a kernel has handed over. The other end is asked at once whether it hears.
+    pub(crate) fn new(handed: &Handed, socket: OwnedFd, ear: OwnedFd) -> Flow {
+        let at = now();
+        let end = FlowClient::new(at, handed.session(at), handed.way);
+        let socket = FlowSocket::new(socket, handed.way.datagram_size);
+        let mut flow = Flow { id: handed.id, socket, ear: Ear::new(ear), end, probed: Some((at, at)) };
+        flow.ping(at);
+        flow
+    }
+
+    /// What the kernel calls it.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Looks whether it can be used, without waiting.
+    pub(crate) fn usable(&mut self) -> Usable {
+        if self.ear.hear() == Heard::Over {
+            return Usable::Never;
+        }
+        let Some((first, last)) = self.probed else { return Usable::Yes };
+        while receive(&self.socket, &mut self.end, now) {}
+        let at = now();
+        if self.end.is_open() {
+            self.probed = None;
+            return Usable::Yes;
+        }
+        if at.since(first) >= PROBE_TIME {
+            tracing::info!("a flow is blocked on its way: transactions go through the daemons");
+            return Usable::Never;
+        }
+        if at.since(last) >= PROBE_INTERVAL {
+            self.probed = Some((first, at));
+            self.ping(at);
+        }
+        Usable::NotYet
+    }
+
+    fn ping(&mut self, at: Instant) {
+        self.end.ping();
+        transmit_all(&self.socket, &mut self.end, at, false);
+    }
+
+    /// A transaction. Afterwards `request` is what it was.
+    pub(crate) fn trans(
+        &mut self,
+        request: &mut Message,
+        options: &TransOptions,
+        deadline: Option<Instant>,
+    ) -> Outcome {
+        let asked = Message { header: request.header, data: std::mem::take(&mut request.data) };
+        self.end.begin(now(), asked, options.reply_size_max);
+        let outcome = self.wait(deadline);
+        if let Some(asked) = self.end.take_request() {
+            *request = asked;
+        }
+        outcome
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Outcome {
+        let mut looking_since = None;
+        let mut at = now();
+        loop {
+            let sent = transmit(&self.socket, &mut self.end, at, true);
+            let mut received = false;
+            for _ in 0..RECEIVES_PER_TURN {
+                if !receive(&self.socket, &mut self.end, now) {
+                    break;
+                }
+                received = true;
+            }
+            at = now();
+            self.end.handle_timeout(at);
+            if let Some(result) = self.end.poll_result() {
+                // The last acknowledgement, if there is one, lets a server thread go.
+                transmit_all(&self.socket, &mut self.end, at, false);
+                return ended(result);
+            }
+            if deadline.is_some_and(|deadline| deadline <= at) {
+                return Outcome::Last(Err(in_time(self.end.give_up())));
+            }
+            if sent || received {
+                looking_since = None;
+            } else if at.since(*looking_since.get_or_insert(at)) < LOOK_TIME {
+                give_way();
+                at = now();
+            } else {
+                looking_since = None;
+                if self.sleep(deadline) {
+                    return self.revoked();
+                }
+                at = now();
+            }
+        }
+    }
+
+    /// Sleeps until something comes or it is time for something; whether the flow was revoked.
+    fn sleep(&self, deadline: Option<Instant>) -> bool {
+        let until = [deadline, self.end.poll_timeout()].into_iter().flatten().min();
+        let left = until.map(|until| until.since(now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut ready = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.ear, PollFlags::IN)];
+        // A wait that a signal ends is one that ends early.
+        let _ = poll(&mut ready, timeout.as_ref());
+        !ready[1].revents().is_empty() && self.ear.hear() == Heard::Over
+    }
+
+    /// The kernel has revoked the flow; what had arrived before counts.
+    fn revoked(&mut self) -> Outcome {
+        while receive(&self.socket, &mut self.end, now) {}
+        match self.end.poll_result().unwrap_or_else(|| Err(self.end.give_up())) {
+            Err(Error::NotSent(_)) => Outcome::Elsewhere,
+            result => Outcome::Last(result),
+        }
+    }
+}
+
+/// What the end of a transaction means for the flow.
+fn ended(result: Result<Message, Error>) -> Outcome {
+    match result {
+        // Either refused by a server that closes, or nothing comes through: the daemons know more.
+        Err(Error::NotSent(_)) => Outcome::Elsewhere,
+        Err(error) => Outcome::Last(Err(error)),
+        Ok(reply) => Outcome::Done(Ok(reply)),
+    }
+}
+
+/// There was a server, but not enough time.
+fn in_time(error: Error) -> Error {
+    match error {
+        Error::NotSent(_) => Error::NotSent(Status::RPC_TRYAGAIN),
+        other => other,
+    }
+}
