@@ -7,6 +7,7 @@ use std::time::Duration;
 use amoeba_threads::Instant;
 
 use crate::Config;
+use crate::channel::Channels;
 use crate::executor::{self, Ended, Executor};
 use crate::host::{Host, HostId, OUTSIDE, Owner, Process, ProcessId};
 use crate::network::{Network, Station};
@@ -34,6 +35,7 @@ pub(crate) struct State {
     pub(crate) hosts: Vec<Host>,
     pub(crate) processes: BTreeMap<ProcessId, Process>,
     pub(crate) process_count: u64,
+    pub(crate) channels: Channels,
     pub(crate) scribblers: BTreeMap<Station, Duration>,
     pub(crate) plans: BTreeSet<(Instant, Plan)>,
     /// What went wrong; the first ends the run.
@@ -47,6 +49,7 @@ pub(crate) struct State {
 pub(crate) enum Plan {
     StartProgram { host: HostId, program: usize, life: u32 },
     Scribble { station: Station },
+    ScribbleMemory { process: ProcessId, pause: Duration },
 }
 
 impl Core {
@@ -63,6 +66,7 @@ impl Core {
             hosts: Vec::new(),
             processes: BTreeMap::new(),
             process_count: 0,
+            channels: Channels::new(seed),
             scribblers: BTreeMap::new(),
             plans: BTreeSet::new(),
             failures: Vec::new(),
@@ -276,6 +280,12 @@ impl State {
         match plan {
             Plan::StartProgram { host, program, life } => self.start_program(host, program, life),
             Plan::Scribble { station } => self.scribble(station),
+            Plan::ScribbleMemory { process, pause } => {
+                if self.processes.contains_key(&process) {
+                    self.scribble_memory(process);
+                    self.plans.insert((self.now + pause, plan));
+                }
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Hosts and processes: each host has a kernel of its own, driven here, and dies with everything on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use amoeba_kernel::{
 use amoeba_threads::Instant;
 use amoeba_world::{Caller, Error, Message};
 
+use crate::channel::Key;
 use crate::core::State;
 use crate::disk::Medium;
 use crate::network::{Flying, Station};
@@ -33,7 +34,8 @@ pub(crate) const OUTSIDE: ProcessId = ProcessId(0);
 pub(crate) type Program = Arc<dyn Fn(ProcessId, Duration) -> Body + Send + Sync>;
 
 pub(crate) struct Host {
-    pub(crate) station: Station,
+    /// Its station on each network that it is on; the index is the number of its kernel's link.
+    pub(crate) stations: Vec<Station>,
     /// `None` while the host is down.
     pub(crate) kernel: Option<Kernel>,
     /// When the kernel wants to be called.
@@ -67,6 +69,10 @@ pub(crate) struct Process {
     pub(crate) transactions: BTreeMap<Slot, Pending<Result<Message, Error>>>,
     pub(crate) getreqs: BTreeMap<GetreqId, (PutPort, Pending<Arrived>)>,
     pub(crate) getreq_count: u64,
+    /// The ports it listens on, and how large requests may be.
+    pub(crate) listening: BTreeMap<PutPort, usize>,
+    /// What it has asked for before: from now on over channels.
+    pub(crate) asked: BTreeSet<Key>,
     /// Threads that wait for a datagram.
     pub(crate) endpoints: BTreeMap<EndpointId, Vec<ThreadId>>,
     /// Threads that wait for its end.
@@ -82,6 +88,8 @@ pub(crate) struct Pending<T> {
 pub(crate) enum PendingState<T> {
     Waiting,
     Ready(T),
+    /// There will be no answer; it must be asked again.
+    Over,
     Cancelled,
 }
 
@@ -93,12 +101,12 @@ pub(crate) struct Arrived {
 }
 
 impl State {
-    pub(crate) fn add_host(&mut self) -> HostId {
+    pub(crate) fn add_host(&mut self, networks: &[u16]) -> HostId {
         let id = HostId(u16::try_from(self.hosts.len()).expect("fewer hosts than 2^16"));
-        let station = self.network.add_station();
+        let stations = networks.iter().map(|network| self.network.add_station(*network)).collect();
         let mut random = Prng::new(self.seed, "host", u64::from(id.0));
         self.hosts.push(Host {
-            station,
+            stations,
             kernel: None,
             timeout: None,
             attached: BTreeMap::new(),
@@ -130,7 +138,7 @@ impl State {
         let config = kernel::Config {
             secret: system_secret(seed),
             entropy: Arc::new(SeededEntropy::new(Prng::new(seed, "kernel", label))),
-            links: vec![link],
+            links: vec![link; host.stations.len()],
         };
         host.kernel = Some(Kernel::new(config, now));
         let programs = host.programs.len();
@@ -197,6 +205,8 @@ impl State {
             transactions: BTreeMap::new(),
             getreqs: BTreeMap::new(),
             getreq_count: 0,
+            listening: BTreeMap::new(),
+            asked: BTreeSet::new(),
             endpoints: BTreeMap::new(),
             joiners: Vec::new(),
         };
@@ -213,6 +223,7 @@ impl State {
         for joiner in process.joiners {
             self.table.unpark(joiner);
         }
+        self.end_channels_of(id);
         self.host(process.host).attached.remove(&process.attached);
         self.drive(process.host, |kernel, now| kernel.detach(now, process.attached));
     }
@@ -242,7 +253,7 @@ impl State {
                 "the kernel sent {size} bytes: more than the link carries"
             );
             let to = transmit.to.map(|location| station_at(&location).expect("it came from this link"));
-            let from = self.host(host).station;
+            let from = self.host(host).stations[usize::from(transmit.link.0)];
             self.network.send(self.now, from, to, &transmit.packet.to_vec(), &mut self.trace);
         }
         let host = self.host(host);
@@ -278,17 +289,23 @@ impl State {
     }
 
     fn attached(&mut self, host: HostId, process: kernel::ProcessId) -> Option<&mut Process> {
-        let id = *self.host(host).attached.get(&process)?;
+        let id = self.process_at(host, process)?;
         self.processes.get_mut(&id)
+    }
+
+    /// The process that a kernel knows under this name.
+    pub(crate) fn process_at(&mut self, host: HostId, process: kernel::ProcessId) -> Option<ProcessId> {
+        self.host(host).attached.get(&process).copied()
     }
 
     /// A packet is at its station.
     pub(crate) fn packet_arrived(&mut self, flying: Flying) {
-        let host = self.hosts.iter().position(|host| host.station == flying.to);
-        if let Some(index) = host {
-            let from = location_of(flying.from);
+        let link = |host: &Host| host.stations.iter().position(|station| *station == flying.to);
+        let found = self.hosts.iter().enumerate().find_map(|(index, host)| Some((index, link(host)?)));
+        if let Some((index, link)) = found {
+            let (from, link) = (location_of(flying.from), LinkId(link as u16));
             self.drive(HostId(index as u16), |kernel, now| {
-                kernel.handle_packet(now, LinkId(0), &from, &flying.packet);
+                kernel.handle_packet(now, link, &from, &flying.packet);
             });
         }
     }

@@ -12,11 +12,13 @@
 //! then do its threads unwind, so no destructor can tidy up. Disk operations never park, so code under foreign locks
 //! may use them; transactions, sleeping and AMUTHR's locks park.
 
+mod channel;
 mod core;
 mod datagram;
 mod disk;
 mod executor;
 mod host;
+mod listener;
 mod nemesis;
 mod network;
 mod random;

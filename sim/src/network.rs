@@ -1,4 +1,5 @@
-//! One Ethernet-like link between all hosts: seeded delay, loss, duplication, reordering, and partitions that heal.
+//! Ethernet-like networks between hosts, one unless a test wants more: seeded delay, loss, duplication, reordering, and
+//! partitions that heal.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use amoeba_threads::Instant;
 use crate::random::Prng;
 use crate::trace::{Happening, Trace, digest};
 
-/// The longest a packet may be on its way. Below FLIP's packet life of 500 ms, as the protocol assumes.
+/// The longest a packet may be on its way, over all networks that it crosses together. Below FLIP's packet life of 500 ms,
+/// as the protocol assumes.
 pub const DELAY_MAX: Duration = Duration::from_millis(450);
 /// Packets on their way at once; more are lost, as in a full switch.
 pub const FLYING_MAX: usize = 1 << 16;
@@ -59,6 +61,10 @@ pub(crate) struct Network {
     pub(crate) faults: Faults,
     /// The side of each station; packets pass only within a side.
     sides: Vec<u32>,
+    /// The network of each station.
+    networks: Vec<u16>,
+    /// How many networks there are.
+    count: u16,
     flying: BTreeMap<(Instant, u64), Flying>,
     /// What a promiscuous listener heard last.
     heard: Vec<Vec<u8>>,
@@ -72,6 +78,8 @@ impl Network {
         Network {
             faults,
             sides: Vec::new(),
+            networks: Vec::new(),
+            count: 1,
             flying: BTreeMap::new(),
             heard: Vec::new(),
             random,
@@ -80,8 +88,11 @@ impl Network {
         }
     }
 
-    pub(crate) fn add_station(&mut self) -> Station {
+    /// A new station of network `network`, counted from 0.
+    pub(crate) fn add_station(&mut self, network: u16) -> Station {
         self.sides.push(0);
+        self.networks.push(network);
+        self.count = self.count.max(network + 1);
         Station((self.sides.len() - 1) as u16)
     }
 
@@ -107,11 +118,13 @@ impl Network {
         trace: &mut Trace,
     ) {
         self.hear(packet);
-        let everybody = (0..self.sides.len() as u16).map(Station).filter(|station| *station != from);
+        let network = |station: Station| self.networks.get(usize::from(station.0));
+        let near = |station: &Station| *station != from && network(*station) == network(from);
         let receivers: Vec<Station> = match to {
             Some(station) => vec![station],
-            None => everybody.collect(),
+            None => (0..self.sides.len() as u16).map(Station).collect(),
         };
+        let receivers: Vec<Station> = receivers.into_iter().filter(near).collect();
         for to in receivers {
             let copies =
                 match (self.random.chance(self.faults.loss), self.random.chance(self.faults.duplicate)) {
@@ -133,7 +146,7 @@ impl Network {
 
     fn delay(&mut self) -> Duration {
         let (low, high) = self.faults.delay;
-        let high = if self.random.chance(self.faults.late) { DELAY_MAX } else { high };
+        let high = if self.random.chance(self.faults.late) { DELAY_MAX / u32::from(self.count) } else { high };
         Duration::from_nanos(self.random.between(low.as_nanos() as u64, high.as_nanos() as u64))
     }
 

@@ -113,7 +113,12 @@ impl Sim {
 
     /// Adds a host and switches it on.
     pub fn add_host(&self) -> HostId {
-        self.0.state().add_host()
+        self.add_host_on(&[0])
+    }
+
+    /// Adds a host that is on several networks, numbered from 0, and switches it on. It is a switch between them.
+    pub fn add_host_on(&self, networks: &[u16]) -> HostId {
+        self.0.state().add_host(networks)
     }
 
     /// Starts `body` on `host` now, at every boot, and again 100 ms after it ended: a server.
@@ -221,7 +226,10 @@ impl Sim {
             .hosts
             .iter()
             .enumerate()
-            .map(|(index, host)| (host.station, side(HostId(index as u16))))
+            .flat_map(|(index, host)| {
+                let side = side(HostId(index as u16));
+                host.stations.iter().map(move |station| (*station, side))
+            })
             .collect();
         state.fault(format!("partition: {:?}", sides.iter().map(|(_, side)| side).collect::<Vec<_>>()));
         state.network.partition(|station| {
@@ -245,13 +253,25 @@ impl Sim {
     /// Adds a station that puts a hostile packet on the link every `pause`: noise, and lies made of what it hears.
     pub fn add_scribbler(&self, pause: Duration) {
         let mut state = self.0.state();
-        let station = state.network.add_station();
+        let station = state.network.add_station(0);
         state.scribblers.insert(station, pause);
         let first = state.now + pause;
         state.plans.insert((first, Plan::Scribble { station }));
     }
 
-    /// Ends all scribbling.
+    /// Requests that were executed by processes which took them from a channel, not from their kernel.
+    pub fn requests_over_channels(&self) -> u64 {
+        self.0.state().channels.taken
+    }
+
+    /// Makes a process hostile: from now on it scribbles over its own side of its channels every `pause`.
+    pub fn scribble_channels(&self, process: ProcessId, pause: Duration) {
+        let mut state = self.0.state();
+        let first = state.now + pause;
+        state.plans.insert((first, Plan::ScribbleMemory { process, pause }));
+    }
+
+    /// Ends all scribbling on the network.
     pub fn silence_scribblers(&self) {
         self.0.state().scribblers.clear();
     }

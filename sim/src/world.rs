@@ -4,19 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amoeba_cap::{GetPort, PutPort};
-use amoeba_kernel::{GetreqId, RequestId, Slot};
+use amoeba_kernel::Slot;
 use amoeba_threads::{Instant, Scheduler, SpawnError, Threads, Unpark};
 use amoeba_wire::Status;
 use amoeba_world::{
-    Clock, Destination, Endpoint, Error, Incoming, Listen, ListenError, Listener, Message, PutReply, ReplyTo,
-    TransOptions, Transactions, World,
+    Clock, Destination, Endpoint, Error, Listener, Message, TransOptions, Transactions, World,
 };
 
 use crate::core::{Core, State};
-use crate::datagram;
 use crate::host::{Pending, PendingState, Process, ProcessId};
 use crate::random::{Prng, SeededEntropy};
 use crate::scheduler::ThreadId;
+use crate::{channel, datagram, listener};
 
 /// Client threads of one process that may be in a transaction at once.
 const SLOTS_MAX: u16 = 1024;
@@ -120,7 +119,7 @@ impl SimTransactions {
                 let pending = find(process)?;
                 match pending.state {
                     PendingState::Ready(value) => return Some(value),
-                    PendingState::Cancelled => return None,
+                    PendingState::Cancelled | PendingState::Over => return None,
                     PendingState::Waiting => put_back(process, pending),
                 }
             } else {
@@ -131,16 +130,8 @@ impl SimTransactions {
         }
     }
 
-    fn free_slot(process: &Process) -> Option<Slot> {
-        (0..SLOTS_MAX).map(Slot).find(|slot| !process.transactions.contains_key(slot))
-    }
-}
-
-impl Transactions for SimTransactions {
-    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error> {
-        if !self.core.check_alive() {
-            return Err(Error::NotSent(Status::RPC_ABORTED));
-        }
+    /// A transaction that goes through the kernel.
+    fn trans_by_kernel(&self, request: Message, options: &TransOptions) -> Result<Message, Error> {
         let slot = {
             let mut state = self.core.state();
             let thread = state.table.current.expect("only threads of the simulated world make transactions");
@@ -160,6 +151,27 @@ impl Transactions for SimTransactions {
         .unwrap_or(Err(Error::MaybeExecuted(Status::RPC_FAILURE)))
     }
 
+    fn free_slot(process: &Process) -> Option<Slot> {
+        (0..SLOTS_MAX).map(Slot).find(|slot| !process.transactions.contains_key(slot))
+    }
+}
+
+impl Transactions for SimTransactions {
+    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error> {
+        if !self.core.check_alive() {
+            return Err(Error::NotSent(Status::RPC_ABORTED));
+        }
+        let started = self.core.state().now;
+        match channel::trans(&self.core, self.process, request, options) {
+            Ok(result) => result,
+            Err(request) => {
+                let spent = self.core.state().now.since(started);
+                let deadline = options.deadline.map(|time| time.saturating_sub(spent));
+                self.trans_by_kernel(request, &TransOptions { deadline, ..options.clone() })
+            }
+        }
+    }
+
     fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error> {
         if !self.core.check_alive() {
             return Err(Error::NotSent(Status::RPC_ABORTED));
@@ -170,7 +182,7 @@ impl Transactions for SimTransactions {
             .drive_for(self.process, |kernel, now, id| kernel.listen(now, id, port, request_size_max))
             .unwrap_or(Err(Status::RPC_TRYAGAIN))
             .map_err(Error::NotSent)?;
-        Ok(Arc::new(SimListener { core: self.core.clone(), process: self.process, put_port }))
+        Ok(listener::open(&self.core, self.process, put_port, request_size_max))
     }
 
     fn put_port(&self, port: &GetPort) -> Result<PutPort, Error> {
@@ -184,94 +196,5 @@ impl Transactions for SimTransactions {
 
     fn datagrams(&self, port: Option<&GetPort>) -> Result<Endpoint, Error> {
         datagram::open(&self.core, self.process, port)
-    }
-}
-
-struct SimListener {
-    core: Arc<Core>,
-    process: ProcessId,
-    put_port: PutPort,
-}
-
-impl Listen for SimListener {
-    fn put_port(&self) -> PutPort {
-        self.put_port
-    }
-
-    fn getreq(&self) -> Result<Incoming, ListenError> {
-        if !self.core.check_alive() {
-            return Err(ListenError);
-        }
-        let getreq = {
-            let mut state = self.core.state();
-            let thread = state.table.current.expect("only threads of the simulated world serve");
-            let process = state.processes.get_mut(&self.process).ok_or(ListenError)?;
-            process.getreq_count += 1;
-            let getreq = GetreqId(process.getreq_count);
-            process.getreqs.insert(getreq, (self.put_port, Pending::new(thread)));
-            let port = self.put_port;
-            let asked = state.drive_for(self.process, |kernel, _, id| kernel.getreq(id, port, getreq));
-            if !matches!(asked, Some(Ok(()))) {
-                if let Some(process) = state.processes.get_mut(&self.process) {
-                    process.getreqs.remove(&getreq);
-                }
-                return Err(ListenError);
-            }
-            getreq
-        };
-        let arrived = SimTransactions::wait(
-            &self.core,
-            self.process,
-            |process| process.getreqs.remove(&getreq).map(|(_, pending)| pending),
-            |process, pending| drop(process.getreqs.insert(getreq, (self.put_port, pending))),
-        )
-        .ok_or(ListenError)?;
-        let put = SimReply { core: self.core.clone(), process: self.process, request: arrived.request };
-        Ok(Incoming { caller: arrived.caller, request: arrived.message, reply: ReplyTo::new(Box::new(put)) })
-    }
-
-    fn close(&self) {
-        let mut state = self.core.state();
-        let port = self.put_port;
-        state.drive_for(self.process, |kernel, now, id| kernel.unlisten(now, id, port));
-        let Some(process) = state.processes.get_mut(&self.process) else {
-            return;
-        };
-        // A request that was delivered already is served; whoever waits in vain returns.
-        let waiting = process
-            .getreqs
-            .values_mut()
-            .filter(|(other, pending)| *other == port && matches!(pending.state, PendingState::Waiting));
-        let threads: Vec<ThreadId> = waiting
-            .map(|(_, pending)| {
-                pending.state = PendingState::Cancelled;
-                pending.thread
-            })
-            .collect();
-        threads.into_iter().for_each(|thread| state.table.unpark(thread));
-    }
-}
-
-impl Drop for SimListener {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-struct SimReply {
-    core: Arc<Core>,
-    process: ProcessId,
-    request: RequestId,
-}
-
-impl PutReply for SimReply {
-    fn putrep(self: Box<Self>, reply: Message) {
-        let request = self.request;
-        self.core.state().drive_for(self.process, |kernel, now, id| kernel.putrep(now, id, request, reply));
-    }
-
-    fn fail(self: Box<Self>) {
-        let request = self.request;
-        self.core.state().drive_for(self.process, |kernel, now, id| kernel.fail(now, id, request));
     }
 }
