@@ -173,7 +173,7 @@ impl Packet {
     }
 
     /// A packet with a copy of these bytes.
-    pub(crate) fn copied(header: &FlipHeader, payload: &[u8]) -> Packet {
+    pub fn copied(header: &FlipHeader, payload: &[u8]) -> Packet {
         let mut packet = Packet::header(header);
         if payload.len() <= HEAD_SIZE_MAX {
             packet.push(payload);
