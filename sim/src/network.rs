@@ -146,7 +146,8 @@ impl Network {
 
     fn delay(&mut self) -> Duration {
         let (low, high) = self.faults.delay;
-        let high = if self.random.chance(self.faults.late) { DELAY_MAX / u32::from(self.count) } else { high };
+        let high =
+            if self.random.chance(self.faults.late) { DELAY_MAX / u32::from(self.count) } else { high };
         Duration::from_nanos(self.random.between(low.as_nanos() as u64, high.as_nanos() as u64))
     }
 
