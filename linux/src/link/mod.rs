@@ -7,16 +7,13 @@
 //!   how two hosts come to have a session, `contact` what is under way in it, [`content`] the bytes inside the sealed
 //!   datagrams, `path` how large they may be, `endpoint` the socket.
 //! - [`admission`] takes hosts into a system: tokens, the desk of the inviter, the host that joins.
-//! - [`join()`] asks a host to be taken into its system.
 
 pub mod admission;
 mod contact;
 pub mod content;
-pub mod datagram;
 mod describe;
 mod endpoint;
 mod greeting;
-mod join;
 mod path;
 mod peers;
 #[cfg(test)]
@@ -33,7 +30,6 @@ use amoeba_threads::Instant;
 
 use admission::Row;
 pub use describe::{LinkDescription, PeerDescription};
-pub use join::{JOIN_TIME, JoinError, Joined, join};
 pub use peers::PEERS_MAX;
 pub use udp::{BindError, UdpConfig, UdpLink};
 
