@@ -191,7 +191,9 @@ impl State {
     /// The server will take no more from a channel; a client that uses it has to end it.
     fn end_channel(&mut self, id: ChannelId, ended: Ended) {
         let Some(channel) = self.channels.open.get_mut(&id) else { return };
-        channel.ended = Some(ended);
+        if channel.ended != Some(Ended::Gone) {
+            channel.ended = Some(ended); // a dead process's listeners close too
+        }
         match channel.thread {
             Some(thread) => self.table.unpark(thread),
             None => self.remove_channel(id),

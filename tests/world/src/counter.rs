@@ -10,7 +10,7 @@ use std::time::Duration;
 use amoeba_cap::{Capability, GetPort, Private, PutPort};
 use amoeba_sim::{HostId, Place, Prng, Sim};
 use amoeba_wire::{Command, Header, Status};
-use amoeba_world::{Error, Incoming, Message, TransOptions};
+use amoeba_world::{Error, Incoming, Listener, Message, TransOptions};
 
 /// The longest a server thinks about one request.
 pub const THINKING_MAX: Duration = Duration::from_secs(8);
@@ -111,6 +111,8 @@ pub struct Counter {
     secret: GetPort,
     /// Whether servers sometimes think for long.
     pub thinks: bool,
+    /// Whether servers sometimes give a request up.
+    pub gives_up: bool,
 }
 
 impl Counter {
@@ -120,6 +122,7 @@ impl Counter {
             log: log.clone(),
             secret: GetPort::from_bytes([b'c', b'o', b'u', b'n', b't', number]),
             thinks: true,
+            gives_up: true,
         }
     }
 
@@ -130,10 +133,27 @@ impl Counter {
     }
 
     fn serve(&self, place: &Place, threads: usize) {
+        let listening = place.world.transactions.listen(&self.secret, REQUEST_SIZE_MAX);
+        if let Ok(listener) = listening {
+            self.serve_with(place, threads, &listener);
+        } // else no room at the kernel: we are started again
+    }
+
+    /// Serves for a while, then stops listening; what it has taken by then it answers.
+    pub fn serve_for(&self, place: &Place, threads: usize, time: Duration) {
         let world = &place.world;
-        let Ok(listener) = world.transactions.listen(&self.secret, REQUEST_SIZE_MAX) else {
-            return; // no room at the kernel: we are started again
-        };
+        let Ok(listener) = world.transactions.listen(&self.secret, REQUEST_SIZE_MAX) else { return };
+        let (closing, sleeper) = (listener.clone(), world.threads.clone());
+        let closer = world.threads.spawn("closer", move || {
+            sleeper.sleep(time);
+            closing.close();
+        });
+        self.serve_with(place, threads, &listener);
+        drop(closer);
+    }
+
+    fn serve_with(&self, place: &Place, threads: usize, listener: &Listener) {
+        let world = &place.world;
         let workers: Vec<_> = (0..threads)
             .filter_map(|_| {
                 let (listener, counter, place) = (listener.clone(), self.clone(), place.clone());
@@ -158,7 +178,7 @@ impl Counter {
         let lot = amoeba_world::random::<8>(&*place.world.entropy);
         place.world.threads.sleep(self.thinking(u64::from_le_bytes(lot)));
         match lot[7] {
-            0..8 => drop(incoming.reply), // a server that gives up
+            0..8 if self.gives_up => drop(incoming.reply), // a server that gives up
             _ => incoming.reply.send(reply_to(number)),
         }
     }
