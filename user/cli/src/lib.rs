@@ -15,6 +15,7 @@ mod files;
 mod graph;
 mod launch;
 mod masks;
+mod members;
 mod out;
 mod place;
 mod progress;
@@ -32,8 +33,8 @@ use clap::Parser;
 
 pub use failure::{Code, Hint};
 pub use system::{
-    Console, DaemonStatus, DevOptions, Invitation, InvitationState, InviteOptions, Invited, JoinOptions, Session,
-    Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
+    Console, DaemonStatus, DevOptions, Invitation, InvitationState, InviteOptions, Invited, JoinOptions,
+    Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
 };
 
 use commands::Command;

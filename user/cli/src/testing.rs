@@ -14,8 +14,8 @@ use anyhow::bail;
 
 use crate::graph::Graph;
 use crate::{
-    Console, DevOptions, Invitation, InviteOptions, Invited, JoinOptions, Session, Signals, Standard, Start, System,
-    SystemStatus, UpOptions,
+    Console, DevOptions, Invitation, InviteOptions, Invited, JoinOptions, Session, Signals, Standard, Start,
+    System, SystemStatus, UpOptions,
 };
 
 const VOLUME_SIZE: u64 = 16 << 20;

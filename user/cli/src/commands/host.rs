@@ -10,8 +10,11 @@ use serde::Serialize;
 use crate::failure::Advise;
 use crate::graph::Graph;
 use crate::launch::pool::Pool;
+use crate::members::{self, Member, Way};
 use crate::out::{Align, Out, human_size, printable};
 use crate::{Context, duration, shown};
+
+mod remove;
 
 /// Show the hosts of the system
 #[derive(Args)]
@@ -28,6 +31,11 @@ enum HostCommand {
     Ls(Ls),
     /// Show all that is known of a host
     Show(Show),
+    /// Take a host out of the system: within five seconds no other speaks with it
+    ///
+    /// What it runs is lost to the others, and so are the files that only its file server has. The host itself keeps what it
+    /// has on its disks. It can join again, by a new invitation, when its state directory was moved away.
+    Remove(Remove),
 }
 
 #[derive(Args)]
@@ -44,6 +52,18 @@ struct Show {
     json: bool,
     /// Its name, as `amoeba host ls` lists it
     host: String,
+}
+
+#[derive(Args)]
+struct Remove {
+    /// Its name, as `amoeba host ls` lists it
+    host: String,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Also the host without which the rest is of no use
+    #[arg(long)]
+    force: bool,
 }
 
 /// A host for programs.
@@ -63,13 +83,57 @@ pub(crate) struct Host {
     /// When it last answered, if it ever has.
     pub(crate) answered: Option<String>,
     pub(crate) mips: u32,
+    #[serde(flatten)]
+    belonging: Belonging,
     #[serde(skip)]
     since_seconds: u64,
+}
+
+/// What the system has written down of a host, and how this host reaches it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Belonging {
+    /// Where others reach it, the best first.
+    addresses: Vec<String>,
+    /// Its public key.
+    key: Option<String>,
+    /// The host that invited it.
+    inviter: Option<String>,
+    /// When it joined.
+    joined: Option<String>,
+    /// The kind of link, and how it is sealed; `here` for this host.
+    link: Option<String>,
+    /// What is wrong with the link.
+    trouble: Option<String>,
 }
 
 impl Host {
     pub(crate) fn is_up(&self) -> bool {
         self.state == "up"
+    }
+
+    /// A host that has joined and that nobody has asked yet.
+    fn that_joined(member: &Member) -> Host {
+        let name = member.name.as_bytes().to_vec();
+        let reason = b"it has joined, and is not in the pool yet".to_vec();
+        let record = HostRecord {
+            name,
+            state: STATE_NEW,
+            since: member.joined,
+            reason,
+            architecture: Vec::new(),
+            cpus: 0,
+            kips: 0,
+            load_thousandths: 0,
+            placed_thousandths: 0,
+            memory_free: 0,
+            memory_total: 0,
+            processes: 0,
+            answered: 0,
+            polls: 0,
+            considered: 0,
+            chosen: 0,
+        };
+        Host::from(&record)
     }
 
     fn has_answered(&self) -> bool {
@@ -93,6 +157,7 @@ impl From<&HostRecord> for Host {
             processes: record.processes,
             answered: (record.answered != 0).then(|| shown::time(record.answered)),
             mips: record.kips / 1000,
+            belonging: Belonging::default(),
             since_seconds: record.since,
         }
     }
@@ -101,11 +166,15 @@ impl From<&HostRecord> for Host {
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         let graph = context.graph()?;
-        let hosts = all(&graph)?;
+        if let HostCommand::Remove(remove) = &self.command {
+            return self::remove::run(context, &graph, &remove.host, remove.yes, remove.force);
+        }
+        let hosts = known(&graph)?;
         match self.command {
+            HostCommand::Remove(_) => unreachable!("it was done above"),
             HostCommand::Ls(Ls { json: true }) => context.out.json(&hosts),
             HostCommand::Ls(Ls { json: false }) => {
-                print(&mut context.out, &hosts, graph.world().clock.unix_time().as_secs())
+                print_all(&mut context.out, &hosts, graph.world().clock.unix_time().as_secs())
             }
             HostCommand::Show(Show { json, host: name }) => {
                 let host = hosts.into_iter().find(|host| host.name == name);
@@ -118,9 +187,56 @@ impl Arguments {
     }
 }
 
-/// The hosts of the system, by name.
+/// The hosts of the system that programs may run on, by name.
 pub(super) fn all(graph: &Graph) -> anyhow::Result<Vec<Host>> {
     Ok(Pool::new(graph)?.hosts()?.iter().map(Host::from).collect())
+}
+
+/// All hosts of the system, by name: also those that have joined and are not in the pool yet.
+fn known(graph: &Graph) -> anyhow::Result<Vec<Host>> {
+    let mut hosts = all(graph)?;
+    // A system of one host may be older than its directory of hosts.
+    let members = members::members(graph).unwrap_or_default();
+    let ways = members::ways(graph);
+    for member in &members {
+        if !hosts.iter().any(|host| host.name == member.name) {
+            hosts.push(Host::that_joined(member));
+        }
+    }
+    hosts.sort_by(|one, other| one.name.cmp(&other.name));
+    for host in &mut hosts {
+        let member = members.iter().find(|member| member.name == host.name);
+        let is_here = graph.session().host_name == host.name;
+        host.belonging = Belonging::new(member, ways.iter().find(|way| way.name == host.name), is_here);
+    }
+    Ok(hosts)
+}
+
+impl Belonging {
+    fn new(member: Option<&Member>, way: Option<&Way>, is_here: bool) -> Belonging {
+        let link = match way {
+            _ if is_here => Some("here".to_owned()),
+            Some(way) if way.up => Some(way.link.clone()),
+            Some(_) => Some("down".to_owned()),
+            None => None,
+        };
+        let trouble = way.and_then(|way| way.trouble.clone());
+        let Some(member) = member else { return Belonging { link, trouble, ..Belonging::default() } };
+        Belonging {
+            addresses: member.addresses.clone(),
+            key: Some(member.key.clone()),
+            inviter: member.inviter.clone(),
+            joined: (member.joined != 0).then(|| shown::time(member.joined)),
+            link,
+            trouble,
+        }
+    }
+
+    fn fingerprint(&self) -> String {
+        let key = self.key.clone().unwrap_or_default();
+        let member = Member { key, ..Member::default() };
+        if member.key.is_empty() { "-".to_owned() } else { member.fingerprint().to_owned() }
+    }
 }
 
 fn state_name(state: u8) -> &'static str {
@@ -166,12 +282,59 @@ pub(super) fn print(out: &mut Out<'_>, hosts: &[Host], now: u64) -> anyhow::Resu
     out.table(&headings, hosts.iter().map(row).collect())
 }
 
+/// The table of `host ls`: who the hosts are, and how they are doing.
+fn print_all(out: &mut Out<'_>, hosts: &[Host], now: u64) -> anyhow::Result<()> {
+    let row = |host: &Host| {
+        let since = duration::human(Duration::from_secs(now.saturating_sub(host.since_seconds)));
+        let known = |text: String| if host.has_answered() { text } else { "-".into() };
+        let fresh = |text: String| if host.is_up() { text } else { "-".into() };
+        let trouble = host.belonging.trouble.clone().or_else(|| host.reason.clone());
+        vec![
+            host.name.clone(),
+            host.belonging.addresses.first().cloned().unwrap_or_else(|| "-".to_owned()),
+            host.state.into(),
+            since,
+            host.belonging.link.clone().unwrap_or_else(|| "-".to_owned()),
+            host.belonging.fingerprint(),
+            known(host.cpus.to_string()),
+            fresh(format!("{:.2}", host.load)),
+            fresh(human_size(host.memory_free)),
+            fresh(host.processes.to_string()),
+            trouble.unwrap_or_default(),
+        ]
+    };
+    let headings = [
+        ("HOST", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("STATE", Align::Left),
+        ("SINCE", Align::Right),
+        ("LINK", Align::Left),
+        ("KEY", Align::Left),
+        ("CPUS", Align::Right),
+        ("LOAD", Align::Right),
+        ("FREE", Align::Right),
+        ("PROCESSES", Align::Right),
+        ("", Align::Left),
+    ];
+    out.table(&headings, hosts.iter().map(row).collect())
+}
+
 fn print_one(out: &mut Out<'_>, host: &Host) -> anyhow::Result<()> {
     let mut rows =
         vec![("name", host.name.clone()), ("state", format!("{} since {}", host.state, host.since))];
     if let Some(reason) = &host.reason {
         rows.push(("reason", reason.clone()));
     }
+    let Belonging { addresses, key, inviter, joined, link, trouble } = host.belonging.clone();
+    let belonging = [
+        ("addresses", (!addresses.is_empty()).then(|| addresses.join(", "))),
+        ("key", key),
+        ("invited by", inviter),
+        ("joined", joined),
+        ("link", link),
+        ("trouble", trouble),
+    ];
+    rows.extend(belonging.into_iter().filter_map(|(what, value)| Some((what, value?))));
     match &host.answered {
         Some(answered) => rows.extend([
             ("answered", answered.clone()),

@@ -15,7 +15,7 @@ use crate::graph::Graph;
 use crate::launch::pool::{HOST_LOCATE_TIMEOUT, Pool};
 use crate::out::{Align, Out, printable};
 use crate::place::Place;
-use crate::{Context, SystemKind, SystemStatus, duration, everywhere};
+use crate::{Context, SystemKind, SystemStatus, duration, everywhere, members};
 
 /// Where the graph has names for services.
 const SERVICES: &[u8] = b"/profile/cap";
@@ -129,7 +129,10 @@ fn ask(graph: &Graph) -> anyhow::Result<Beyond> {
     });
     let silent = services.iter().filter(|service| !service.answers);
     let silent = silent.map(|service| format!("service {} does not answer", service.name));
-    let attention = down.chain(silent).collect();
+    let ways = members::ways(graph);
+    let troubles =
+        ways.iter().filter_map(|way| Some(format!("host {}: {}", way.name, way.trouble.as_ref()?)));
+    let attention = down.chain(silent).chain(troubles).collect();
     Ok(Beyond { hosts, services, attention })
 }
 
