@@ -2,12 +2,13 @@
 //! the list, and tells the kernel; and while somebody is invited it looks ten times a second who has come.
 //!
 //! A host whose row has gone is spoken with until the directory was read without it a second time: within that second it has
-//! read itself that it was removed.
+//! read itself that it was removed. One that was down hears it from the others, who refuse it.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use amoeba_linux::client::Client;
 use amoeba_linux::link::admission::Candidate;
 use amoeba_linux::socket::{Admin, Administered};
 use amoeba_world::World;
@@ -24,6 +25,11 @@ use crate::state::State;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two looks for hosts that join, while somebody is invited.
 const GUEST_INTERVAL: Duration = Duration::from_millis(100);
+/// The directory could not be read so often, and others refuse this host: it was removed. A host that has just joined is
+/// refused by those that have not read its row yet, which takes them a second.
+const REFUSED_LOOKS: u32 = 4;
+/// What the kernel's status says where others refuse this host.
+const REFUSED_LINE: &str = "removed: ";
 /// How long the directory server is searched for.
 const LOCATE_TIMEOUT: Duration = Duration::from_millis(900);
 
@@ -40,18 +46,23 @@ pub(crate) fn start(world: &World, state: &State, events: Sender<Event>) -> Resu
     if gone {
         let _ = events.send(Event::Removed); // nobody listens who is stopping
     }
-    let mut sync = Sync { state: state.clone(), table, told, missing: BTreeSet::new(), linked, gone, events };
+    let kernel = Client::new(&state.socket());
+    let (state, missing) = (state.clone(), BTreeSet::new());
+    let mut sync = Sync { state, kernel, table, told, missing, unread: 0, linked, gone, events };
     std::thread::Builder::new().name("hosts".to_owned()).spawn(move || sync.run())?;
     Ok(())
 }
 
 struct Sync {
     state: State,
+    kernel: Client,
     table: Table,
     /// What the kernel knows.
     told: Members,
     /// Hosts that the directory did not have when it was last read.
     missing: BTreeSet<String>,
+    /// How often in a row the directory could not be read.
+    unread: u32,
     /// Whether there is a way to other hosts.
     linked: bool,
     /// Whether this host was removed.
@@ -89,7 +100,11 @@ impl Sync {
             self.linked = true;
             let _ = self.events.send(Event::Linked); // nobody listens who is stopping
         }
-        let there = self.table.read()?;
+        let there = match self.table.read() {
+            Ok(there) => there,
+            Err(error) => return self.unreadable(&own.name, error),
+        };
+        self.unread = 0;
         if there.is_empty() {
             bail!("it is empty, which no system's is");
         }
@@ -106,6 +121,19 @@ impl Sync {
             self.tell(stays)?;
         }
         Ok(())
+    }
+
+    /// The directory cannot be read; perhaps because nobody speaks with this host any more.
+    fn unreadable(&mut self, name: &str, error: anyhow::Error) -> Result<()> {
+        self.unread = self.unread.saturating_add(1);
+        let refused = || {
+            let status = self.kernel.kernel_status().unwrap_or_default();
+            status.lines().any(|line| line.starts_with(REFUSED_LINE))
+        };
+        if self.unread >= REFUSED_LOOKS && refused() {
+            return self.removed(name);
+        }
+        Err(error)
     }
 
     /// What the directory says, and whoever is missing in it for the first time.
