@@ -99,7 +99,7 @@ impl Peers {
             self.counters.challenged += 1;
             return false;
         }
-        let admitted = self.gate.admit(now, bytes);
+        let admitted = self.gate.admit(now, &source[..source.len() - 2], bytes); // not the port
         self.counters.overflowed += u64::from(!admitted);
         admitted
     }

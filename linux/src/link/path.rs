@@ -1,7 +1,8 @@
 //! How large a datagram the way to a peer carries.
 //!
 //! Every way carries [`SIZE_MIN`]. Larger sizes are tried with padded datagrams that no router may cut; what is answered
-//! is carried. When numbered packets of a larger size vanish, the way has changed: back to the smallest, and try again.
+//! is carried. When numbered packets vanish, a datagram of the size that was carried and one of the smallest are tried
+//! together: if only the small one is answered, again and again, the way has changed. Then everything begins anew.
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ pub(crate) const SIZE_MIN: u16 = 1232;
 pub(crate) const SIZES: [u16; 3] = [1452, 8952, 65_507];
 /// How often each size is tried before it counts as too large.
 const TRIES: u32 = 3;
+/// How often the smallest is answered and not the larger before the larger counts as not carried any more.
+const DOUBTS_MAX: u32 = 3;
 /// Too large sizes are tried again after this time: ways change.
 const AGAIN: Duration = Duration::from_secs(600);
 
@@ -21,12 +24,14 @@ const AGAIN: Duration = Duration::from_secs(600);
 pub(crate) struct Path {
     size: u16,
     tries: u32,
+    /// Answers to the smallest without one to the size that was carried.
+    doubts: u32,
     again: Instant,
 }
 
 impl Path {
     pub(crate) fn new(now: Instant) -> Path {
-        Path { size: SIZE_MIN, tries: 0, again: now + AGAIN }
+        Path { size: SIZE_MIN, tries: 0, doubts: 0, again: now + AGAIN }
     }
 
     /// Bytes of the largest datagram that is known to be carried.
@@ -45,13 +50,20 @@ impl Path {
         SIZES.into_iter().filter(move |larger| try_now && *larger > size)
     }
 
-    /// A datagram of this size was carried. Whether that is news.
-    pub(crate) fn carried(&mut self, size: u16) -> bool {
-        let news = size > self.size && SIZES.contains(&size);
-        if news {
-            self.size = size;
+    /// A datagram of this size was carried. Whether that changes the size.
+    pub(crate) fn carried(&mut self, now: Instant, size: u16) -> bool {
+        if size >= self.size && SIZES.contains(&size) {
+            let news = size > self.size;
+            (self.size, self.doubts) = (size, 0);
+            return news;
         }
-        news
+        self.doubts += u32::from(size == SIZE_MIN);
+        self.doubts >= DOUBTS_MAX && self.shrink(now)
+    }
+
+    /// Numbered packets vanish: what to try together, the largest first, if that can be on account of their size.
+    pub(crate) fn doubt(&self) -> Option<[u16; 2]> {
+        (self.size > SIZE_MIN).then_some([self.size, SIZE_MIN])
     }
 
     /// Datagrams larger than the smallest vanish. Whether that changes anything.
@@ -76,10 +88,8 @@ mod tests {
     fn it_grows_to_what_is_carried_and_rests() {
         let mut path = Path::new(at(0));
         assert_eq!(path.probes(at(0)).collect::<Vec<_>>(), SIZES);
-        assert!(
-            path.carried(1452) && !path.carried(1452) && !path.carried(1300),
-            "only what was tried counts"
-        );
+        assert!(path.carried(at(0), 1452) && !path.carried(at(0), 1452));
+        assert!(!path.carried(at(0), 1300), "only what was tried counts");
         assert_eq!(path.probes(at(1)).collect::<Vec<_>>(), [8952, 65_507]);
         assert_eq!(path.probes(at(2)).count(), 2);
         assert_eq!(path.probes(at(3)).count(), 0);
@@ -90,7 +100,26 @@ mod tests {
     #[test]
     fn a_way_that_got_narrower_is_tried_anew() {
         let mut path = Path::new(at(0));
-        assert!(path.carried(8952) && path.shrink(at(5)) && !path.shrink(at(5)));
+        assert!(path.carried(at(0), 8952) && path.shrink(at(5)) && !path.shrink(at(5)));
         assert_eq!((path.size(), path.probes(at(6)).count()), (SIZE_MIN, 3));
+    }
+
+    #[test]
+    fn only_a_way_that_carries_small_ones_alone_is_narrower() {
+        let mut path = Path::new(at(0));
+        assert_eq!(path.doubt(), None);
+        path.carried(at(0), 8952);
+        for _ in 0..10 {
+            assert_eq!(path.doubt(), Some([8952, SIZE_MIN]));
+            assert!(
+                !path.carried(at(1), SIZE_MIN)
+                    && !path.carried(at(1), SIZE_MIN)
+                    && !path.carried(at(1), 8952)
+            );
+        }
+        assert!(
+            !path.carried(at(2), SIZE_MIN) && !path.carried(at(2), SIZE_MIN) && path.carried(at(2), SIZE_MIN)
+        );
+        assert_eq!((path.size(), path.doubt()), (SIZE_MIN, None));
     }
 }

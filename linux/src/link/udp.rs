@@ -39,6 +39,8 @@ const OUTGOING_READY: usize = 128;
 const RECEIVES_PER_TURN: usize = 64;
 /// Timeouts in a row after which numbered packets vanish because they are too large, perhaps.
 const SILENT_MAX: u32 = 2;
+/// What the operating system says when it cannot cut a buffer into datagrams.
+const CANNOT_CUT: [Errno; 4] = [Errno::EINVAL, Errno::EIO, Errno::EOPNOTSUPP, Errno::ENOPROTOOPT];
 /// What crossing a network of UDP adds to a hop count, as for an Ethernet.
 const WEIGHT: u16 = 3;
 
@@ -259,7 +261,9 @@ impl UdpLink {
             Content::Hello(hello) => contact.handle_hello(now, &hello),
             Content::Probe { size } => self.say(slot, probed(size)),
             Content::Probed { size } => {
-                contact.path.carried(size);
+                if contact.path.carried(now, size) {
+                    tracing::debug!(address = %contact.address, size = contact.path.size(), "datagrams on this way");
+                }
             }
             Content::Control(bytes) => events(LinkEvent::Control { from: &contact.location, bytes }),
         }
@@ -320,13 +324,26 @@ impl UdpLink {
         }
     }
 
-    /// Queues what this peer has not acknowledged in time. If nothing larger than the smallest datagram arrives any more,
-    /// the way has become narrower.
+    /// Perhaps numbered packets to this peer were not acknowledged in time; and when that goes on, perhaps the way has
+    /// become narrower.
+    fn bulk_timeout(&mut self, now: Instant, slot: u16) {
+        let Some(contact) = self.peers.contact(slot) else { return };
+        if contact.outward.poll_timeout().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        contact.outward.handle_timeout(now);
+        if contact.outward.silent() >= SILENT_MAX
+            && let Some(sizes) = contact.path.doubt()
+        {
+            for size in sizes {
+                self.say(slot, probe(size));
+            }
+        }
+    }
+
+    /// Queues what this peer has not acknowledged in time.
     fn send_again(&mut self, now: Instant, slot: u16) {
         let Some(contact) = self.peers.contact(slot) else { return };
-        if contact.outward.silent() >= SILENT_MAX && contact.path.shrink(now) {
-            tracing::info!(address = %contact.address, "large datagrams vanish on the way; trying smaller ones");
-        }
         let (number, mut again) = (contact.number, Vec::new());
         while let Some((bulk, packet)) = contact.outward.send_again(now) {
             again.push((bulk, packet.clone()));
@@ -396,7 +413,7 @@ impl UdpLink {
             if let Some(contact) = within {
                 contact.path.shrink(now);
             }
-        } else if self.batch.count > 1 && self.segments {
+        } else if self.batch.count > 1 && self.segments && CANNOT_CUT.contains(&errno) {
             tracing::info!("datagrams are sent one by one: {errno}");
             self.segments = false;
             return true;
@@ -498,7 +515,7 @@ impl Link for UdpLink {
         let Some(contact) = &mut peer.contact else { return };
         let number = contact.number;
         let content = if bulk {
-            if contact.outward.is_empty() {
+            if contact.outward.is_empty() && !self.flying.contains(&slot) {
                 self.flying.push(slot);
             }
             Outbound::Bulk(contact.outward.send(now, packet.len(), packet.clone()), packet)
@@ -563,13 +580,9 @@ impl Link for UdpLink {
         self.peers.handle_timeout(now, &mut changes);
         self.carry_out(now, changes, events);
         let mut flying = std::mem::take(&mut self.flying);
-        flying.sort_unstable();
-        flying.dedup();
         flying.retain(|slot| self.peers.contact(*slot).is_some_and(|contact| !contact.outward.is_empty()));
         for slot in &flying {
-            if let Some(contact) = self.peers.contact(*slot) {
-                contact.outward.handle_timeout(now);
-            }
+            self.bulk_timeout(now, *slot);
             self.send_again(now, *slot);
         }
         self.flying.extend(flying);

@@ -5,9 +5,10 @@
 //! moment ago, what was sent to the address that it claims. A recorded datagram has an old one, so it costs two hashes
 //! and one small answer. The cookie is a MAC over the address under a secret that the receiver draws anew every minute:
 //! it keeps nothing for anybody. Last, a **memory** of what was taken lately: a copy sent again within the cookie's life
-//! is known. So Diffie-Hellman is spent once for each datagram that a member made.
+//! is known. So Diffie-Hellman is spent once for each datagram that who has the key made, and for no address faster than
+//! a host that means well needs it: one that was removed still has the key.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use amoeba_cap::SystemSecret;
@@ -29,8 +30,13 @@ pub const NO_COOKIE: Cookie = [0; COOKIE_SIZE];
 /// Datagrams that are remembered; past it the oldest is forgotten.
 const TAKEN_MAX: usize = 1024;
 /// Handshakes that may be begun at once, and how fast they may follow: each costs four Diffie-Hellmans.
-const BUDGET_MAX: u32 = 64;
-const BUDGET_INTERVAL: Duration = Duration::from_millis(5);
+const BUDGET_MAX: u32 = 256;
+const BUDGET_INTERVAL: Duration = Duration::from_millis(4);
+/// Handshakes of one source (an IPv4 address, or 64 bits of an IPv6 address) in [`SOURCE_TIME`].
+const SOURCE_MAX: u32 = 16;
+const SOURCE_TIME: Duration = Duration::from_secs(1);
+/// Sources that are counted; past it others wait for the next [`SOURCE_TIME`].
+const SOURCES_MAX: usize = 1024;
 
 /// A proof that somebody receives at an address.
 pub type Cookie = [u8; COOKIE_SIZE];
@@ -44,6 +50,8 @@ pub struct Gate {
     is_taken: BTreeSet<[u8; MAC_SIZE]>,
     budget: u32,
     earned: Instant,
+    sources: BTreeMap<[u8; 8], u32>,
+    counted: Instant,
 }
 
 #[derive(ZeroizeOnDrop)]
@@ -76,6 +84,8 @@ impl Gate {
             is_taken: BTreeSet::new(),
             budget: BUDGET_MAX,
             earned: now,
+            sources: BTreeMap::new(),
+            counted: now,
         }
     }
 
@@ -104,19 +114,15 @@ impl Gate {
     }
 
     /// Whether Diffie-Hellman may be spent on this datagram, whose MAC and cookie are right: not on a copy, and not
-    /// faster than a host bears.
-    pub fn admit(&mut self, now: Instant, datagram: &[u8]) -> bool {
+    /// faster than a host bears, in all and from one `source` (the bytes of an address, the significant ones first).
+    pub fn admit(&mut self, now: Instant, source: &[u8], datagram: &[u8]) -> bool {
         let Some(mac) = datagram.last_chunk::<MAC_SIZE>() else { return false };
-        let ticks = now.since(self.earned).as_nanos() / BUDGET_INTERVAL.as_nanos();
-        if ticks > 0 {
-            self.budget =
-                (self.budget + u32::try_from(ticks).unwrap_or(BUDGET_MAX).min(BUDGET_MAX)).min(BUDGET_MAX);
-            self.earned = now;
-        }
-        if self.budget == 0 || !self.is_taken.insert(*mac) {
+        self.earn(now);
+        if self.budget == 0 || self.is_taken.contains(mac) || !self.count(source) {
             return false;
         }
         self.budget -= 1;
+        self.is_taken.insert(*mac);
         self.taken.push_back(*mac);
         if self.taken.len() > TAKEN_MAX {
             let oldest = self.taken.pop_front().expect("there are more than none");
@@ -125,11 +131,41 @@ impl Gate {
         true
     }
 
+    fn earn(&mut self, now: Instant) {
+        let ticks = now.since(self.earned).as_nanos() / BUDGET_INTERVAL.as_nanos();
+        if ticks > 0 {
+            let ticks = u32::try_from(ticks).unwrap_or(BUDGET_MAX).min(BUDGET_MAX);
+            self.budget = (self.budget + ticks).min(BUDGET_MAX);
+            self.earned = now;
+        }
+        if now.since(self.counted) >= SOURCE_TIME {
+            self.counted = now;
+            self.sources.clear();
+        }
+    }
+
+    /// Counts one more handshake of this source; false when it has had its share.
+    fn count(&mut self, source: &[u8]) -> bool {
+        let mut name = [0; 8];
+        let size = source.len().min(8);
+        name[..size].copy_from_slice(&source[..size]);
+        if self.sources.len() >= SOURCES_MAX && !self.sources.contains_key(&name) {
+            return false;
+        }
+        let count = self.sources.entry(name).or_insert(0);
+        *count += 1;
+        *count <= SOURCE_MAX
+    }
+
     fn rotate(&mut self, now: Instant, entropy: &dyn Entropy) {
-        if now.since(self.rotated) >= COOKIE_LIFE {
+        let age = now.since(self.rotated);
+        if age >= COOKIE_LIFE {
             self.rotated = now;
             self.secrets.swap(0, 1);
             self.secrets[0] = Key(random(entropy));
+        }
+        if age >= COOKIE_LIFE * 2 {
+            self.secrets[1] = Key(random(entropy)); // nobody asked for so long that the last one is too old, too
         }
     }
 }
@@ -165,20 +201,28 @@ mod tests {
         assert!(gate.is_fresh(at(70_000), b"here", &cookie, &entropy), "one secret ago");
         assert_ne!(gate.cookie(at(70_000), b"here", &entropy), cookie);
         assert!(!gate.is_fresh(at(140_000), b"here", &cookie, &entropy), "two secrets ago");
+        let cookie = gate.cookie(at(140_000), b"here", &entropy);
+        assert!(!gate.is_fresh(at(400_000), b"here", &cookie, &entropy), "nobody asked in between");
     }
 
     #[test]
-    fn copies_and_floods_are_not_admitted_and_the_memory_is_bounded() {
+    fn copies_and_floods_are_not_admitted_and_what_is_kept_is_bounded() {
         let mut gate = gate(at(0));
         let datagram = |number: u64| [&[0; 20][..], &number.to_le_bytes(), &[0; 8]].concat();
-        assert!(gate.admit(at(0), &datagram(0)) && !gate.admit(at(0), &datagram(0)));
-        let admitted = (1..10_000).filter(|number| gate.admit(at(0), &datagram(*number))).count();
-        assert_eq!(admitted, BUDGET_MAX as usize - 1);
-        for number in 10_000..20_000u64 {
-            assert!(gate.admit(at(number * 5), &datagram(number)), "{number}");
+        assert!(gate.admit(at(0), b"first", &datagram(0)) && !gate.admit(at(0), b"first", &datagram(0)));
+        let mut admitted = |source: &dyn Fn(u64) -> u64, from: u64| {
+            let mut admit =
+                |number: u64| gate.admit(at(from), &source(number).to_be_bytes(), &datagram(from + number));
+            (1..5000).filter(|number| admit(*number)).count()
+        };
+        assert_eq!(admitted(&|_| 7, 0), SOURCE_MAX as usize, "one source has its share");
+        assert_eq!(admitted(&|number| number, 10_000), BUDGET_MAX as usize, "and so have all");
+        for number in 20_000..30_000u64 {
+            assert!(gate.admit(at(number * 100), b"slow", &datagram(number)), "{number}");
         }
         assert!(gate.taken.len() == TAKEN_MAX && gate.is_taken.len() == TAKEN_MAX);
-        assert!(!gate.admit(at(1_000_000), &datagram(19_500)), "it is remembered");
+        assert!(!gate.admit(at(30_000_000), b"slow", &datagram(29_500)), "it is remembered");
+        assert!(gate.sources.len() <= SOURCES_MAX);
     }
 
     #[test]
