@@ -17,6 +17,8 @@ use super::session::Session;
 use crate::channel::bell::{Ear, Heard, Rope};
 use crate::channel::region::{OwnRegion, PeerRegion};
 use crate::channel::{LOOK_TIME, give_way};
+use crate::flow::client::{self, Flow, Usable};
+use crate::flow::handed::Handed;
 use crate::socket::{ToKernel, ToProcess};
 use crate::threads::now;
 
@@ -28,6 +30,8 @@ pub const PORTS_MAX: usize = 1024;
 /// How long a process does not ask for a channel again after it was refused one; longer each time.
 const REFUSED_FIRST: Duration = Duration::from_micros(200);
 const REFUSED_MAX: Duration = Duration::from_secs(10);
+/// How long a process does not ask for a flow again after one was blocked on its way.
+const BLOCKED_REST: Duration = Duration::from_secs(180);
 /// How often a client gives its processor away before it rings a server that seems to sleep: one that has just replied is
 /// about to look again.
 const YIELDS_BEFORE_RING: usize = 2;
@@ -85,8 +89,20 @@ impl Channels {
                 return None;
             };
             known.used = uses;
-            if let Some(channel) = known.idle.pop() {
-                return Some(channel);
+            match known.pop() {
+                Some((Usable::Yes, channel)) => return Some(channel),
+                Some((usable, channel)) => {
+                    if usable == Usable::Blocked {
+                        known.refused = Some((now() + BLOCKED_REST, BLOCKED_REST));
+                    }
+                    drop(ports);
+                    self.close(session, key, channel);
+                    return None;
+                }
+                None => {}
+            }
+            if !known.idle.is_empty() {
+                return None; // a flow that was not answered yet
             }
             if known.refused.is_some_and(|(until, _)| now() < until) {
                 return None;
@@ -111,10 +127,15 @@ impl Channels {
         let mut ports = self.ports();
         match introduced {
             Some(channel) => {
+                let mut channel = Box::new(channel);
                 if let Some(known) = ports.known.get_mut(&key) {
                     known.refused = None;
+                    if channel.usable() != Usable::Yes {
+                        known.idle.push(channel);
+                        return None;
+                    }
                 }
-                Some(Box::new(channel))
+                Some(channel)
             }
             None => {
                 self.forget(&mut ports, key);
@@ -148,7 +169,7 @@ impl Channels {
 
     fn close(&self, session: &Session, key: Key, channel: Box<Channel>) {
         self.forget(&mut self.ports(), key);
-        let id = channel.id;
+        let id = channel.id();
         drop(channel);
         // A daemon that is gone has forgotten it.
         let _ = session.control(&ToKernel::Close { channel: id });
@@ -160,6 +181,16 @@ impl Channels {
         if let Some(known) = ports.known.get_mut(&key) {
             known.open -= 1;
         }
+    }
+}
+
+impl Port {
+    /// An idle channel that can be used, or one that never will be.
+    fn pop(&mut self) -> Option<(Usable, Box<Channel>)> {
+        (0..self.idle.len()).rev().find_map(|index| {
+            let usable = self.idle[index].usable();
+            (usable != Usable::NotYet).then(|| (usable, self.idle.swap_remove(index)))
+        })
     }
 }
 
@@ -191,16 +222,14 @@ pub(super) enum Outcome {
     Elsewhere,
 }
 
-/// The client's side of one channel.
-pub(super) struct Channel {
-    id: u64,
-    end: ClientEnd<OwnRegion, PeerRegion>,
-    ear: Ear,
-    rope: Rope,
+/// The direct way to one server process: on this host or on another.
+pub(super) enum Channel {
+    Memory(Memory),
+    Flow(Flow),
 }
 
 impl Channel {
-    /// Asks the daemon for a channel to a process that listens on the port.
+    /// Asks the daemon for a channel, or a flow, to a process that listens on the port.
     fn introduce(session: &Session, port: PutPort, signature: Option<&GetPort>) -> Option<Channel> {
         let (own, file) = OwnRegion::create(RING_SIZE_DEFAULT)
             .inspect_err(|error| tracing::debug!("no memory for a channel: {error}"))
@@ -213,13 +242,67 @@ impl Channel {
             return None;
         };
         session.give(stream);
-        let (ToProcess::Channel { channel }, descriptors) = answer else { return None };
+        match answer {
+            (ToProcess::Channel { channel }, descriptors) => {
+                Memory::new(channel, own, descriptors).map(Channel::Memory)
+            }
+            (ToProcess::Flow { flow }, descriptors) => {
+                let (handed, [socket, ear]) = (Handed::parse(&flow).ok()?, descriptors.try_into().ok()?);
+                Some(Channel::Flow(Flow::new(&handed, socket, ear)))
+            }
+            _ => None,
+        }
+    }
+
+    fn id(&self) -> u64 {
+        match self {
+            Channel::Memory(memory) => memory.id,
+            Channel::Flow(flow) => flow.id(),
+        }
+    }
+
+    fn usable(&mut self) -> Usable {
+        match self {
+            Channel::Memory(_) => Usable::Yes,
+            Channel::Flow(flow) => flow.usable(),
+        }
+    }
+
+    /// A transaction. Afterwards `request` is what it was.
+    pub(super) fn trans(
+        &mut self,
+        request: &mut Message,
+        options: &TransOptions,
+        deadline: Option<Instant>,
+    ) -> Outcome {
+        match self {
+            Channel::Memory(memory) => memory.trans(request, options, deadline),
+            Channel::Flow(flow) => match flow.trans(request, options, deadline) {
+                client::Outcome::Done(result) => Outcome::Done(result),
+                client::Outcome::Last(result) => Outcome::Last(result),
+                client::Outcome::Elsewhere => Outcome::Elsewhere,
+            },
+        }
+    }
+}
+
+/// The client's side of one channel.
+pub(super) struct Memory {
+    id: u64,
+    end: ClientEnd<OwnRegion, PeerRegion>,
+    ear: Ear,
+    rope: Rope,
+}
+
+impl Memory {
+    /// The channel that the daemon has made.
+    fn new(id: u64, own: OwnRegion, descriptors: Vec<OwnedFd>) -> Option<Memory> {
         let [region, ear, rope]: [OwnedFd; 3] = descriptors.try_into().ok()?;
         let peer = PeerRegion::map(&region)
             .inspect_err(|error| tracing::debug!("cannot map a channel: {error}"))
             .ok()?;
-        Some(Channel {
-            id: channel,
+        Some(Memory {
+            id,
             end: ClientEnd::new(own, peer),
             ear: Ear::new(ear),
             rope: Rope::new(rope),
@@ -227,7 +310,7 @@ impl Channel {
     }
 
     /// A transaction. Afterwards `request` is what it was.
-    pub(super) fn trans(
+    fn trans(
         &mut self,
         request: &mut Message,
         options: &TransOptions,

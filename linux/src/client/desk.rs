@@ -8,16 +8,17 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use amoeba_world::Message;
+use amoeba_world::{Incoming, Message};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::served::{Line, Received, Served};
 use crate::channel::{LOOK_TIME, give_way};
+use crate::flow::served::Flows;
 use crate::threads::now;
 
 /// How often channels are looked through for those that nobody uses.
@@ -32,9 +33,12 @@ const EVENTS_PER_TURN: usize = 64;
 
 const KICK: u64 = u64::MAX;
 const CONNECTION: u64 = u64::MAX - 1;
+const FLOWS: u64 = u64::MAX - 2;
 
 /// What a thread got.
 pub(super) enum Wait {
+    /// A request that came over a flow.
+    Flow(Incoming),
     /// A request that came over a channel, which waits for the reply.
     Request(Box<Served>, Message),
     /// The kernel's connection has something.
@@ -97,6 +101,8 @@ pub(super) struct Desk {
     /// How much mail there is, so that looking needs no lock.
     mail: AtomicUsize,
     lines: Mutex<BTreeMap<u64, Arc<Line>>>,
+    /// Clients of other hosts, once there are any.
+    flows: OnceLock<Arc<Flows>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,6 +122,7 @@ impl Desk {
             deck: Mutex::default(),
             mail: AtomicUsize::new(0),
             lines: Mutex::default(),
+            flows: OnceLock::new(),
         })
     }
 
@@ -139,6 +146,17 @@ impl Desk {
         lock(&self.lines).insert(id, line);
         self.give_back(served);
         Ok(())
+    }
+
+    /// The flows of the listener, made by `make` when there were none yet.
+    pub(super) fn flows(&self, make: impl FnOnce() -> Result<Flows, Errno>) -> Result<Arc<Flows>, Errno> {
+        let _one_makes_them = lock(&self.lines);
+        if let Some(flows) = self.flows.get() {
+            return Ok(flows.clone());
+        }
+        let flows = Arc::new(make()?);
+        epoll::add(&self.epoll, &*flows, EventData::new_u64(FLOWS), EventFlags::IN)?;
+        Ok(self.flows.get_or_init(|| flows).clone())
     }
 
     /// Takes back a channel whose request has its reply.
@@ -206,6 +224,9 @@ impl Desk {
             })
             .collect();
         lock(&self.roles).ended.extend(ended);
+        if let Some(flows) = self.flows.get() {
+            flows.close();
+        }
     }
 
     /// The channels that ended since this was asked last.
@@ -270,6 +291,10 @@ impl Desk {
             if let Some((served, request)) = self.scan(&mut deck) {
                 return self.leave(deck, served, request);
             }
+            let flows = self.flows.get().filter(|flows| flows.count() > 0);
+            if let Some(incoming) = flows.and_then(Flows::poll) {
+                return self.leave_with(deck, incoming);
+            }
             let at = now();
             if at.since(*since.get_or_insert(at)) < LOOK_TIME {
                 give_way();
@@ -329,6 +354,25 @@ impl Desk {
                 Looked::Again
             }
         }
+    }
+
+    /// The thread that looked goes away with a request that came over a flow.
+    fn leave_with(&self, mut deck: MutexGuard<'_, Deck>, incoming: Incoming) -> Looked {
+        let mut roles = lock(&self.roles);
+        let kick = roles.sleeper && (!deck.fall_asleep() || !roles.mail.is_empty());
+        deck.taken += 1;
+        let turn_over = !roles.sleeper && deck.taken.is_multiple_of(TURN);
+        drop(deck);
+        roles.looker = false;
+        self.promote(&roles);
+        drop(roles);
+        if kick {
+            self.kick();
+        }
+        if turn_over && self.sleep(false) {
+            lock(&self.roles).connection = true;
+        }
+        Looked::Found(Wait::Flow(incoming))
     }
 
     /// Somebody is to take the role that becomes free.
@@ -454,6 +498,7 @@ impl Desk {
                     let _ = rustix::io::read(&self.kick, &mut [0; 8]); // somebody else may have been faster
                 }
                 CONNECTION => connection = true,
+                FLOWS => {} // whoever looks next finds what it is
                 id => {
                     let line = lock(&self.lines).get(&id).cloned();
                     if line.is_some_and(|line| line.hear()) {

@@ -17,6 +17,8 @@ use super::session::{Refused, Session};
 use super::{Absence, Client, LISTENER_ABSENCE_MAX};
 use crate::channel::bell::{Ear, Rope};
 use crate::channel::region::{OwnRegion, PeerRegion};
+use crate::flow::handed::Handed;
+use crate::flow::served::{Flows, Introduced};
 use crate::socket::{Stream, ToKernel, ToProcess};
 
 /// The most channels that one listener has as server; past it clients keep to the daemon's path.
@@ -156,6 +158,11 @@ impl PortListener {
                 session.give(stream);
                 Ok(None)
             }
+            Ok((ToProcess::FlowIntroduced { caller, flow }, descriptors)) => {
+                self.meet_from_afar(&session, caller, &flow, descriptors);
+                session.give(stream);
+                Ok(None)
+            }
             Ok((ToProcess::Error { error }, _)) => {
                 session.give(stream);
                 self.state().doubtful = true;
@@ -215,6 +222,31 @@ impl PortListener {
         Some((Box::new(served), file))
     }
 
+    /// Takes a flow from a client of another host.
+    fn meet_from_afar(&self, session: &Session, caller: Caller, flow: &[u8], descriptors: Vec<OwnedFd>) {
+        let descriptors: Result<[OwnedFd; 2], _> = descriptors.try_into();
+        let (Ok(handed), Ok([socket, ear])) = (Handed::parse(flow), descriptors) else {
+            return tracing::warn!("the kernel's idea of a flow is another one");
+        };
+        let client = self.client.clone();
+        let make = || {
+            let tell = move |number, flow| {
+                // A daemon that is gone has forgotten it.
+                if let Ok(session) = client.session()
+                    && session.number == number
+                {
+                    let _ = session.control(&ToKernel::Close { channel: flow });
+                }
+            };
+            Flows::new(self.put_port, self.request_size_max, Box::new(tell))
+        };
+        let session = session.number;
+        match self.desk.flows(make) {
+            Ok(flows) => flows.add(Introduced { handed, socket, ear, caller, session }),
+            Err(errno) => tracing::warn!("cannot watch flows: {errno}"), // the client finds nobody there
+        }
+    }
+
     /// Tells the kernel about channels that are over.
     fn close_channels(&self, ended: Vec<(u64, u64)>) {
         let Ok(session) = self.client.session() else { return };
@@ -231,6 +263,7 @@ impl PortListener {
                 let caller = served.caller;
                 Ok(Some(Incoming { caller, request, reply: ReplyTo::new(served) }))
             }
+            Wait::Flow(incoming) => Ok(Some(incoming)),
             Wait::Connection => {
                 let heard = self.hear()?;
                 if heard.is_some() && self.desk.is_attended() {

@@ -40,8 +40,10 @@ pub(crate) enum Usable {
     Yes,
     /// It has not yet: whoever is in a hurry goes another way.
     NotYet,
-    /// It was revoked, or nothing comes through.
-    Never,
+    /// Nothing comes through.
+    Blocked,
+    /// It was revoked.
+    Over,
 }
 
 /// See the module.
@@ -73,7 +75,7 @@ impl Flow {
     /// Looks whether it can be used, without waiting.
     pub(crate) fn usable(&mut self) -> Usable {
         if self.ear.hear() == Heard::Over {
-            return Usable::Never;
+            return Usable::Over;
         }
         let Some((first, last)) = self.probed else { return Usable::Yes };
         while receive(&self.socket, &mut self.end, now) {}
@@ -84,7 +86,7 @@ impl Flow {
         }
         if at.since(first) >= PROBE_TIME {
             tracing::info!("a flow is blocked on its way: transactions go through the daemons");
-            return Usable::Never;
+            return Usable::Blocked;
         }
         if at.since(last) >= PROBE_INTERVAL {
             self.probed = Some((first, at));

@@ -26,7 +26,7 @@ use crate::channel::{LOOK_TIME, give_way};
 use crate::threads::now;
 
 /// Flows that a listener has. Past it the one that was unused for longest and executes nothing is closed.
-pub const FLOWS_PER_LISTENER_MAX: usize = 256;
+pub(crate) const FLOWS_PER_LISTENER_MAX: usize = 256;
 /// Reads of one flow before the others have their turn.
 const RECEIVES_PER_TURN: usize = 16;
 /// Flows with something to read that are looked at in one turn.
@@ -135,7 +135,10 @@ impl Flows {
         let evicted = if state.flows.len() < FLOWS_PER_LISTENER_MAX { None } else { state.evict() };
         let refused = state.closed
             || state.flows.len() >= FLOWS_PER_LISTENER_MAX
-            || self.watch(&served).inspect_err(|errno| tracing::warn!("cannot watch a flow: {errno}")).is_err();
+            || self
+                .watch(&served)
+                .inspect_err(|errno| tracing::warn!("cannot watch a flow: {errno}"))
+                .is_err();
         let over = if refused {
             Some(served)
         } else {
@@ -192,7 +195,11 @@ impl Flows {
         message.header.port = self.port;
         message.header.signature = served.caller.signature.unwrap_or(PutPort::NULL);
         let caller = served.caller;
-        Incoming { caller, request: message, reply: ReplyTo::new(Box::new(Duty { flows: self.clone(), served, tid })) }
+        Incoming {
+            caller,
+            request: message,
+            reply: ReplyTo::new(Box::new(Duty { flows: self.clone(), served, tid })),
+        }
     }
 
     /// Reads what has come, answers what needs no server, and keeps the requests.
@@ -209,7 +216,9 @@ impl Flows {
         let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&at_once));
         for event in events {
             let token = event.data.u64();
-            let Some(entry) = state.flows.get_mut(&(token & !EAR)).filter(|_| token != NUDGE) else { continue };
+            let Some(entry) = state.flows.get_mut(&(token & !EAR)).filter(|_| token != NUDGE) else {
+                continue;
+            };
             if token & EAR == 0 {
                 state.uses += 1;
                 entry.used = state.uses;
@@ -273,7 +282,8 @@ impl AsFd for Flows {
 impl State {
     /// The flow that was unused for longest, of those that are idle.
     fn evict(&mut self) -> Option<Arc<Served>> {
-        let idle = self.flows.values().filter(|entry| entry.served.end.try_lock().is_ok_and(|end| end.is_idle()));
+        let idle =
+            self.flows.values().filter(|entry| entry.served.end.try_lock().is_ok_and(|end| end.is_idle()));
         let oldest = idle.min_by_key(|entry| entry.used).map(|entry| entry.served.clone())?;
         self.flows.remove(&oldest.id);
         if self.hot.as_ref().is_some_and(|hot| hot.id == oldest.id) {
@@ -315,7 +325,8 @@ impl Served {
                 looking_since = None;
                 let left = end.poll_timeout().map(|until| until.since(at));
                 let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-                let mut ready = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.ear, PollFlags::IN)];
+                let mut ready =
+                    [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.ear, PollFlags::IN)];
                 // A wait that a signal ends is one that ends early.
                 let _ = poll(&mut ready, timeout.as_ref());
                 if !ready[1].revents().is_empty() && self.ear.hear() == Heard::Over {

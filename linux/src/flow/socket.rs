@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, send, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, send, sendmsg, setsockopt, sockopt,
+};
 
 /// Datagrams that the operating system is given at once.
 pub(crate) const SEGMENTS_MAX: usize = 60;
@@ -97,7 +99,13 @@ impl FlowSocket {
         let size = u16::try_from(segment).map_err(|_| Errno::EINVAL)?;
         let control = [ControlMessage::UdpGsoSegments(&size)];
         for _ in 0..ERRORS_MAX {
-            match sendmsg::<()>(self.socket.as_raw_fd(), &slices, &control, flags | MsgFlags::MSG_NOSIGNAL, None) {
+            match sendmsg::<()>(
+                self.socket.as_raw_fd(),
+                &slices,
+                &control,
+                flags | MsgFlags::MSG_NOSIGNAL,
+                None,
+            ) {
                 Err(Errno::EINTR | Errno::ECONNREFUSED) => {}
                 other => return other.map(|_| ()),
             }
@@ -110,8 +118,12 @@ impl FlowSocket {
         let mut control = nix::cmsg_space!(i32);
         for _ in 0..ERRORS_MAX {
             let mut slices = [IoSliceMut::new(scratch)];
-            let received =
-                recvmsg::<()>(self.socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT);
+            let received = recvmsg::<()>(
+                self.socket.as_raw_fd(),
+                &mut slices,
+                Some(&mut control),
+                MsgFlags::MSG_DONTWAIT,
+            );
             match received {
                 Ok(received) => {
                     let segment = received.cmsgs().ok()?.find_map(|message| match message {

@@ -31,7 +31,7 @@ use crate::socket::{Bad, DESCRIPTORS_TO_KERNEL, ToProcess, prepare, receive_some
 use crate::threads::now;
 pub use home::BindError;
 use home::Home;
-pub use switch::{ACCEPT_TIME, CHANNELS_MAX, CHANNELS_PER_CLIENT_MAX};
+pub use switch::{ACCEPT_TIME, CHANNELS_MAX, CHANNELS_PER_CLIENT_MAX, FLOWS_MAX, FLOWS_PER_CLIENT_MAX};
 use switch::{DESCRIPTORS_PER_CHANNEL, Switch};
 use table::Token;
 

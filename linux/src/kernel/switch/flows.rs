@@ -179,7 +179,9 @@ impl Switch {
     ) -> bool {
         let Path::Elsewhere { route: Some(hop), .. } = self.kernel.path(port) else { return false };
         let link = usize::from(hop.link.0);
-        let Some(way) = self.links.get(link).and_then(|link| link.flow_way(&hop.location)) else { return false };
+        let Some(way) = self.links.get(link).and_then(|link| link.flow_way(&hop.location)) else {
+            return false;
+        };
         let Some(caller) = self.kernel.caller(member.process, signature) else { return false };
         if self.flows.is_full(member.process) {
             self.flows.refused += 1;
@@ -194,7 +196,8 @@ impl Switch {
             }
         };
         let id = self.flows.draw();
-        let message = Word::Ask { id, port, caller, suites: way.suites, udp_port, window: socket.window() }.emit();
+        let message =
+            Word::Ask { id, port, caller, suites: way.suites, udp_port, window: socket.window() }.emit();
         let peer = (link, hop.location);
         let process = member.process;
         let asking = Asking { peer, client: token, process, socket, message, way, tries: 0, next: now };
@@ -356,7 +359,13 @@ impl Switch {
         }
         match made {
             Ok((socket, bell)) => {
-                let flow = Flow { name: (peer, id, true), process, served: None, keeper: bell.keeper, answer: Vec::new() };
+                let flow = Flow {
+                    name: (peer, id, true),
+                    process,
+                    served: None,
+                    keeper: bell.keeper,
+                    answer: Vec::new(),
+                };
                 self.flows.insert(id, flow);
                 self.flows.given += 1;
                 let flow = Handed { id, receiver, way, keys }.to_bytes();
