@@ -15,7 +15,58 @@ pub(crate) const ETHERNET_HEADER_SIZE: usize = 14;
 const RECEIVE_BUFFER: c_int = 16 << 20;
 
 // <linux/if_packet.h>
+const PACKET_ADD_MEMBERSHIP: c_int = 1;
+const PACKET_DROP_MEMBERSHIP: c_int = 2;
+const PACKET_STATISTICS: c_int = 6;
 const PACKET_IGNORE_OUTGOING: c_int = 23;
+const PACKET_MR_MULTICAST: u16 = 0;
+// <linux/if_arp.h>
+const ARPHRD_ETHER: u16 = 1;
+
+/// What the operating system calls an interface in the network namespace of the calling thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    /// Its number.
+    pub(crate) index: c_int,
+    /// Its address on the Ethernet.
+    pub(crate) mac: [u8; 6],
+    /// Bytes that a frame may have behind its Ethernet header.
+    pub(crate) mtu: usize,
+    /// Whether its frames are those of an Ethernet.
+    pub(crate) ethernet: bool,
+}
+
+impl Interface {
+    /// Looks an interface up by name.
+    pub(crate) fn find(name: &str) -> io::Result<Interface> {
+        let socket = rustix::net::socket_with(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::DGRAM,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let mut request = request_about(name)?;
+        let mut ask = |what: libc::c_ulong| {
+            // SAFETY: the request is a whole `ifreq`, which these calls read and fill.
+            match unsafe { libc::ioctl(socket.as_raw_fd(), what as _, &raw mut request) } {
+                -1 => Err(io::Error::last_os_error()),
+                _ => Ok(request.ifr_ifru),
+            }
+        };
+        // SAFETY: after SIOCGIFINDEX the union holds the index.
+        let index = unsafe { ask(libc::SIOCGIFINDEX as _)?.ifru_ifindex };
+        // SAFETY: after SIOCGIFMTU the union holds the maximum.
+        let mtu = unsafe { ask(libc::SIOCGIFMTU as _)?.ifru_mtu };
+        // SAFETY: after SIOCGIFHWADDR the union holds the address, its kind in the place of the family.
+        let address = unsafe { ask(libc::SIOCGIFHWADDR as _)?.ifru_hwaddr };
+        let mut mac = [0; 6];
+        for (byte, given) in mac.iter_mut().zip(address.sa_data) {
+            *byte = given.cast_unsigned();
+        }
+        let ethernet = address.sa_family == ARPHRD_ETHER;
+        Ok(Interface { index, mac, mtu: usize::try_from(mtu).unwrap_or(0), ethernet })
+    }
+}
 
 /// The question about one interface, with zeros for what is asked.
 pub(crate) fn request_about(name: &str) -> io::Result<libc::ifreq> {
@@ -65,6 +116,30 @@ impl PacketSocket {
         }
     }
 
+    /// Lets the interface take frames for this multicast address, or no longer.
+    pub(crate) fn listen_to(&self, index: c_int, mac: [u8; 6], listen: bool) -> io::Result<()> {
+        // SAFETY: a `packet_mreq` is plain data, for which zeros are a value.
+        let mut request: libc::packet_mreq = unsafe { std::mem::zeroed() };
+        request.mr_ifindex = index;
+        request.mr_type = PACKET_MR_MULTICAST;
+        request.mr_alen = 6;
+        request.mr_address[..6].copy_from_slice(&mac);
+        let name = if listen { PACKET_ADD_MEMBERSHIP } else { PACKET_DROP_MEMBERSHIP };
+        self.set(libc::SOL_PACKET, name, &request)
+    }
+
+    /// Frames that the operating system has dropped since this was last asked, because nobody read them in time.
+    pub(crate) fn take_overruns(&self) -> u64 {
+        let mut statistics = [0u32; 2]; // packets, drops
+        let mut size = size_of_val(&statistics) as libc::socklen_t;
+        // SAFETY: the operating system writes at most `size` bytes, and there are as many.
+        let got = unsafe {
+            let value = statistics.as_mut_ptr().cast();
+            libc::getsockopt(self.0.as_raw_fd(), libc::SOL_PACKET, PACKET_STATISTICS, value, &raw mut size)
+        };
+        if got == 0 { statistics[1].into() } else { 0 }
+    }
+
     /// Reads the frames that have arrived, at most [`BATCH`]. How many those were: zero when there are none.
     pub(crate) fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
         let size_max = batch.frame_size_max;
@@ -98,11 +173,11 @@ impl PacketSocket {
         Ok(count)
     }
 
-    /// Sends frames, at most [`BATCH`] of them, each in two parts. How many were taken: those behind it were not looked at.
+    /// Sends frames, at most [`BATCH`] of them, each in three parts. How many were taken: those behind it were not looked at.
     ///
     /// # Errors
     /// About the first frame.
-    pub(crate) fn send(&self, frames: &[[IoSlice<'_>; 2]]) -> io::Result<usize> {
+    pub(crate) fn send(&self, frames: &[[IoSlice<'_>; 3]]) -> io::Result<usize> {
         let frames = &frames[..frames.len().min(BATCH)];
         let mut heads = heads();
         for (head, frame) in heads.iter_mut().zip(frames) {

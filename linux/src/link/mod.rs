@@ -6,6 +6,7 @@
 //! - [`UdpLink`] is the link every pair of hosts has: one socket, everything sealed. `peers` is who is there, `greeting`
 //!   how two hosts come to have a session, `contact` what is under way in it, [`content`] the bytes inside the sealed
 //!   datagrams, `path` how large they may be, `endpoint` the socket.
+//! - [`EthernetLink`] is FLIP on a raw Ethernet as the original spoke it, unsealed.
 //! - [`admission`] takes hosts into a system: tokens, the desk of the inviter, the host that joins.
 
 pub mod admission;
@@ -13,6 +14,7 @@ mod contact;
 pub mod content;
 mod describe;
 mod endpoint;
+mod ethernet;
 mod greeting;
 mod path;
 mod peers;
@@ -30,6 +32,7 @@ use amoeba_threads::Instant;
 
 use admission::Row;
 pub use describe::{LinkDescription, PeerDescription};
+pub use ethernet::{EthernetConfig, EthernetError, EthernetLink};
 pub use peers::PEERS_MAX;
 pub use udp::{BindError, UdpConfig, UdpLink};
 

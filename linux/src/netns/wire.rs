@@ -215,7 +215,8 @@ impl Worker {
 
     /// Sends frames to a host. One that the operating system does not take is lost.
     fn send(&mut self, port: usize, frames: &[&[u8]]) {
-        let parts: Vec<_> = frames.iter().map(|frame| [IoSlice::new(frame), IoSlice::new(&[])]).collect();
+        let parts: Vec<_> =
+            frames.iter().map(|frame| [IoSlice::new(frame), IoSlice::new(&[]), IoSlice::new(&[])]).collect();
         let mut parts = &parts[..];
         while !parts.is_empty() {
             let taken = self.sockets[port].send(parts).unwrap_or_else(|_| {

@@ -120,7 +120,7 @@ fn a_null_request_has_112_bytes_and_the_original_s_layout() {
     let mut anvil = machine(ANVIL, 8);
     anvil.send(at(0), To::Station(BOLT), Packet::copied(&flip, &payload));
     let golden = vector!("request.hex");
-    assert_eq!(frames(&mut anvil, at(0)), [golden.clone()]);
+    assert_eq!(frames(&mut anvil, at(0)), [vector!("request.hex")]);
     assert_eq!(golden.len(), 112);
     let mut bolt = machine(BOLT, 8);
     let (from, packet) = bolt.handle_frame(at(0), &golden).unwrap();
