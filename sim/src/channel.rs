@@ -9,7 +9,7 @@ mod client;
 mod hostile;
 mod server;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use amoeba_cap::{GetPort, PORT_SIZE, PutPort};
@@ -86,12 +86,20 @@ pub(crate) struct Channels {
     last: u64,
     /// Requests that were taken from channels.
     pub(crate) taken: u64,
+    /// Processes that scribble.
+    hostile: BTreeSet<ProcessId>,
     random: Prng,
 }
 
 impl Channels {
     pub(crate) fn new(seed: u64) -> Channels {
-        Channels { open: BTreeMap::new(), last: 0, taken: 0, random: Prng::new(seed, "channels", 0) }
+        Channels {
+            open: BTreeMap::new(),
+            last: 0,
+            taken: 0,
+            hostile: BTreeSet::new(),
+            random: Prng::new(seed, "channels", 0),
+        }
     }
 
     /// The channels of a process as server, from any of them on.

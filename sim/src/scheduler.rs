@@ -103,6 +103,10 @@ impl Table {
         self.threads.get(&id).is_some_and(|thread| thread.killed)
     }
 
+    pub(crate) fn is_parked(&self, id: ThreadId) -> bool {
+        self.threads.get(&id).is_some_and(|thread| matches!(thread.state, ThreadState::Parked { .. }))
+    }
+
     /// The running thread wants to park.
     pub(crate) fn park(&mut self, id: ThreadId, now: Instant, deadline: Option<Instant>) -> Parking {
         let spurious = self.spurious > 0 && self.random.chance(self.spurious);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use amoeba_cap::PutPort;
 use amoeba_channel::{End, Fate, Step};
 use amoeba_threads::Instant;
 use amoeba_wire::{Command, DATA_SIZE_MAX, Status};
@@ -9,9 +10,9 @@ use amoeba_world::{Error, Message, TransOptions};
 
 use super::{CHANNELS_PER_CLIENT_MAX, ChannelId, Ended, Key};
 use crate::core::{Core, State};
-use crate::host::ProcessId;
+use crate::host::{PendingState, ProcessId};
 
-/// How long a request may wait untaken before it goes through the kernel, where any process that listens may take it.
+/// How long a request may wait untaken, and nothing of it be read, before it goes through the kernel, where any process that listens may take it.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 const FAILURE: Error = Error::MaybeExecuted(Status::RPC_FAILURE);
@@ -34,11 +35,11 @@ pub(crate) fn trans(
         let begun = open.client_end.begin(request, options.reply_size_max);
         begun.expect("a channel that is given back is idle, and so is a new one");
         state.ring_server(channel);
-        (Going { channel, withdrawn: false, deadline: options.deadline.map(|time| now + time) }, now)
+        let deadline = options.deadline.map(|time| now + time);
+        (Going { channel, withdrawn: false, deadline, patient_until: now + PATIENCE }, now)
     };
-    let patient_until = now + PATIENCE;
     loop {
-        let until = match going.go_on(&mut core.state(), patient_until) {
+        let until = match going.go_on(&mut core.state()) {
             Next::Done(result) => return Ok(result),
             Next::Elsewhere(request) => return Err(request),
             Next::Yield => Some(now), // in the past: others may run in between
@@ -61,6 +62,7 @@ struct Going {
     /// It was taken back too late, and now its end is awaited.
     withdrawn: bool,
     deadline: Option<Instant>,
+    patient_until: Instant,
 }
 
 enum Next {
@@ -72,7 +74,7 @@ enum Next {
 }
 
 impl Going {
-    fn go_on(&mut self, state: &mut State, patient_until: Instant) -> Next {
+    fn go_on(&mut self, state: &mut State) -> Next {
         let id = self.channel;
         let now = state.now;
         let Some(channel) = state.channels.open.get_mut(&id) else { return Next::Dead };
@@ -94,10 +96,11 @@ impl Going {
                 state.give_channel(id, next)
             }
             Step::Progress => {
+                self.patient_until = now + PATIENCE;
                 state.ring_server(id);
                 Next::Yield
             }
-            Step::Waiting => self.wait(state, now, patient_until),
+            Step::Waiting => self.wait(state, now),
             Step::Broken(_) | Step::Over => {
                 state.remove_channel(id);
                 Next::Done(Err(FAILURE))
@@ -105,11 +108,11 @@ impl Going {
         }
     }
 
-    fn wait(&mut self, state: &mut State, now: Instant, patient_until: Instant) -> Next {
+    fn wait(&mut self, state: &mut State, now: Instant) -> Next {
         let id = self.channel;
         let Some(channel) = state.channels.open.get_mut(&id) else { return Next::Dead };
         let late = self.deadline.is_some_and(|deadline| deadline <= now);
-        let impatient = !self.withdrawn && (channel.ended.is_some() || patient_until <= now);
+        let impatient = !self.withdrawn && (channel.ended.is_some() || self.patient_until <= now);
         if late || impatient {
             match channel.client_end.withdraw() {
                 Fate::MaybeTaken if late => {
@@ -121,6 +124,11 @@ impl Going {
                     return state.give_channel(id, Next::Done(Err(Error::NotSent(Status::RPC_TRYAGAIN))));
                 }
                 Fate::NotTaken => {
+                    if channel.ended.is_none() {
+                        let (client, server, port) = (channel.client, channel.server, channel.key.port);
+                        state.check_awake(client, server, port);
+                    }
+                    let Some(channel) = state.channels.open.get_mut(&id) else { return Next::Dead };
                     let next = elsewhere(channel.client_end.take_request());
                     state.remove_channel(id); // the next introduction may find a process with more time
                     return next;
@@ -131,7 +139,7 @@ impl Going {
             channel.client_end.after_sleep();
             return Next::Yield;
         }
-        let patience = (!self.withdrawn).then_some(patient_until);
+        let patience = (!self.withdrawn).then_some(self.patient_until);
         Next::Sleep([self.deadline, patience].into_iter().flatten().min())
     }
 }
@@ -174,6 +182,24 @@ impl State {
             self.remove_channel(unused?);
         }
         self.introduce(client, key, options.signature.as_ref(), thread)
+    }
+
+    /// A client has lost its patience: then no thread of its server may be asleep, or a bell was not rung.
+    fn check_awake(&mut self, client: ProcessId, server: ProcessId, port: PutPort) {
+        let hostile = &self.channels.hostile;
+        if hostile.contains(&client) || hostile.contains(&server) {
+            return;
+        }
+        let Some(process) = self.processes.get(&server) else { return };
+        let asleep = process.getreqs.values().any(|(other, pending)| {
+            *other == port
+                && matches!(pending.state, PendingState::Waiting)
+                && self.table.is_parked(pending.thread)
+        });
+        if asleep {
+            let name = self.process_name(server);
+            self.failures.push(format!("a request waited for {PATIENCE:?} while a thread of {name} slept"));
+        }
     }
 
     /// The transaction over a channel has ended.

@@ -15,6 +15,7 @@ const WORDS: [Word; Word::COUNT] =
 impl State {
     /// Scribbles over the region of the process in one of its channels, and wakes the peer as often as not.
     pub(crate) fn scribble_memory(&mut self, process: ProcessId) {
+        self.channels.hostile.insert(process);
         let ids = self.channels.ids(|channel| channel.client == process || channel.server == process);
         if ids.is_empty() {
             return;

@@ -113,6 +113,10 @@ pub struct Counter {
     pub thinks: bool,
     /// Whether servers sometimes give a request up.
     pub gives_up: bool,
+    /// Whether a thread of a server sometimes does other things after a reply.
+    pub lingers: bool,
+    /// Whether clients sometimes wait for a short time only.
+    pub hurries: bool,
 }
 
 impl Counter {
@@ -123,6 +127,8 @@ impl Counter {
             secret: GetPort::from_bytes([b'c', b'o', b'u', b'n', b't', number]),
             thinks: true,
             gives_up: true,
+            lingers: false,
+            hurries: false,
         }
     }
 
@@ -181,6 +187,9 @@ impl Counter {
             0..8 if self.gives_up => drop(incoming.reply), // a server that gives up
             _ => incoming.reply.send(reply_to(number)),
         }
+        if self.lingers && lot[6] < 12 {
+            place.world.threads.sleep(Duration::from_millis(u64::from(lot[5])));
+        }
     }
 
     fn thinking(&self, lot: u64) -> Duration {
@@ -209,7 +218,10 @@ impl Counter {
         data.extend(filler(number, size as usize));
         let request = Message { header: Header::request(&capability, COUNT), data };
         let before = world.threads.now();
-        let result = world.transactions.trans(request, &TransOptions::default());
+        let hurries = self.hurries && random.chance(200);
+        let deadline = hurries.then(|| Duration::from_micros(random.between(0, 60_000)));
+        let options = TransOptions { deadline, ..TransOptions::default() };
+        let result = world.transactions.trans(request, &options);
         let took = world.threads.now() - before;
         assert!(took <= TRANSACTION_MAX, "request {number} took {took:?}: {result:?}");
         self.log.claim(number, claim_of(number, &result));
