@@ -333,6 +333,11 @@ impl Kernel {
         self.flip.add_link(now, config)
     }
 
+    /// Whether requests and replies may use a link from now on; the routes learnt before are forgotten.
+    pub fn set_trusted(&mut self, link: LinkId, trusted: bool) {
+        self.flip.set_trusted(link, trusted);
+    }
+
     /// The next packet to send; [`Transmit::bulk`] only to locations that are `ready` for it: it says how many bytes a
     /// packet may have that goes there now, `None` for none.
     pub fn poll_transmit_where(

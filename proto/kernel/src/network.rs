@@ -135,7 +135,7 @@ impl Kernel {
     }
 
     fn handle_message(&mut self, now: Instant, to: Address, from: Address, packet: Packet, how: Arrived) {
-        let Packet { header, message } = packet;
+        let Packet { header, message, next } = packet;
         let Some(&id) = self.addresses.get(&to) else {
             return self.answer_for_departed(now, to, from, &header);
         };
@@ -161,7 +161,13 @@ impl Kernel {
                 }
                 self.rearm_clients(id);
             }
-            RpcKind::Locate | RpcKind::Forward | RpcKind::Report => {}
+            RpcKind::Forward => {
+                let next = next.filter(|next| !next.is_null());
+                let Some(next) = next else { return };
+                let slot = Slot(header.dest);
+                self.with_remote(now, id, slot, |trans| trans.forwarded(from, &header, next));
+            }
+            RpcKind::Locate | RpcKind::Report => {}
         }
     }
 

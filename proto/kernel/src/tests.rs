@@ -29,6 +29,8 @@ struct Net {
     now: Instant,
     kernels: Vec<Kernel>,
     events: Vec<VecDeque<Event>>,
+    /// Nobody hears what the original's kernels would not say.
+    classic: bool,
 }
 
 const GET: [u8; 6] = *b"secret";
@@ -42,7 +44,12 @@ impl Net {
         };
         let kernel = |seed| Net::kernel(seed, links.clone(), at(0));
         let kernels = (0..count as u64).map(kernel).collect();
-        let mut net = Net { now: at(0), kernels, events: (0..count).map(|_| VecDeque::new()).collect() };
+        let mut net = Net {
+            now: at(0),
+            kernels,
+            events: (0..count).map(|_| VecDeque::new()).collect(),
+            classic: false,
+        };
         net.run(1000, |_| true);
         net
     }
@@ -81,12 +88,11 @@ impl Net {
                             transmit.to.as_ref().is_none_or(|location| location.as_bytes() == [to as u8]);
                         if to != from && wanted {
                             let source = Location::new(&[from as u8]);
-                            self.kernels[to].handle_packet(
-                                self.now,
-                                LinkId(0),
-                                &source,
-                                &transmit.packet.to_vec(),
-                            );
+                            let packet = match self.classic {
+                                true => wire::as_the_original_sends_it(&transmit),
+                                false => transmit.packet.to_vec(),
+                            };
+                            self.kernels[to].handle_packet(self.now, LinkId(0), &source, &packet);
                         }
                     }
                 }
@@ -765,6 +771,7 @@ fn the_replies_that_all_processes_keep_are_bounded_together() {
 
 mod datagrams;
 mod introductions;
+mod wire;
 
 #[test]
 fn requests_of_this_host_and_of_others_take_turns() {

@@ -2,7 +2,7 @@
 
 use amoeba_cap::PutPort;
 use amoeba_flip::{Manner, Payload};
-use amoeba_rpc::{Action, RemoteTrans};
+use amoeba_rpc::{Action, RemoteTrans, Server};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
 use amoeba_wire::packet::Address;
@@ -183,15 +183,19 @@ impl Kernel {
         let Some(ClientSlot::Remote { trans, .. }) = self.slot_mut(process, slot) else { return };
         let port = trans.port();
         let actions = step(trans);
-        let mut done = None;
+        let (mut done, mut next) = (None, None);
         for action in actions {
             match action {
                 Action::Send(to, packet) => self.send(now, process, to, packet),
+                Action::Forward(server) => next = Some(server),
                 Action::Doubt(server) => self.flip.doubt(server),
                 Action::Forget(server) => self.cache.remove(port, server),
                 Action::Locate => {}
                 Action::Done(result) => done = Some(result),
             }
+        }
+        if let Some(address) = next {
+            return self.send_on(now, process, slot, address);
         }
         match done {
             Some(result) => {
@@ -200,6 +204,15 @@ impl Kernel {
             }
             None => self.rearm(process, slot),
         }
+    }
+
+    /// Gives a transaction to the server that another has named.
+    fn send_on(&mut self, now: Instant, process: ProcessId, slot: Slot, address: Address) {
+        let Some(ClientSlot::Remote { trans, .. }) = self.slot_mut(process, slot) else { return };
+        let (port, server) = (trans.port(), Server { address, round_trip: ROUND_TRIP_FIRST });
+        self.cache.insert(port, server);
+        let tid = self.next_tid(process);
+        self.with_remote(now, process, slot, |trans| vec![trans.found(now, server, tid)]);
     }
 
     fn put_remote(&mut self, process: ProcessId, slot: Slot, trans: RemoteTrans) {
@@ -233,6 +246,9 @@ impl Kernel {
         self.flip.unicast(now, from, to, packet, manner, ANSWER_LOCATE_TIMEOUT);
     }
 }
+
+/// What is taken for the round trip to a server that another named, in milliseconds.
+const ROUND_TRIP_FIRST: u16 = 10;
 
 /// What a client hears when the process that had its request has ended, or the client will wait for it no longer.
 pub(crate) const SERVER_DIED: Error = Error::MaybeExecuted(Status::RPC_FAILURE);

@@ -21,8 +21,8 @@ use amoeba_world::{Error, Message};
 
 use crate::message::emit;
 use crate::{
-    DOUBT_AFTER, ENQUIRE_INTERVAL, ENQUIRES_MAX, RECEIVED_MAX, REFUSED_WAIT, REFUSED_WAIT_MAX, SERVE_TIMEOUT,
-    SERVE_TIMEOUT_MAX, Server, UNANSWERED_MIN,
+    DOUBT_AFTER, ENQUIRE_INTERVAL, ENQUIRES_MAX, FORWARDS_MAX, RECEIVED_MAX, REFUSED_WAIT, REFUSED_WAIT_MAX,
+    SERVE_TIMEOUT, SERVE_TIMEOUT_MAX, Server, UNANSWERED_MIN,
 };
 
 /// What the transaction wants done.
@@ -30,6 +30,8 @@ use crate::{
 pub enum Action {
     /// Send these bytes to that process.
     Send(Address, Payload),
+    /// That process is to be asked instead, under a new identifier: give it to [`RemoteTrans::found`].
+    Forward(Address),
     /// Nothing is heard from that process: look for another way there.
     Doubt(Address),
     /// That process does not serve the port (any more): forget that it did.
@@ -61,6 +63,7 @@ pub struct RemoteTrans {
     reply_size_max: usize,
     phase: Phase,
     refusals: u32,
+    forwards: u32,
     /// Since when nobody has answered the search for a server, if one is going on.
     searching_since: Option<Instant>,
     timeout: Instant,
@@ -86,6 +89,7 @@ impl RemoteTrans {
             reply_size_max,
             phase,
             refusals: 0,
+            forwards: 0,
             searching_since: None,
             timeout: now,
         }
@@ -181,6 +185,21 @@ impl RemoteTrans {
             RpcKind::Fail => vec![Action::Done(Err(Error::MaybeExecuted(Status::RPC_FAILURE)))],
             _ => Vec::new(),
         }
+    }
+
+    /// The server has not executed the request and names another that is to.
+    pub fn forwarded(&mut self, from: Address, header: &RpcHeader, next: Address) -> Vec<Action> {
+        let Some((server, tid)) = self.server().filter(|sent| *sent == (from, header.tid)) else {
+            return Vec::new();
+        };
+        let acknowledgement = emit(&self.control(RpcKind::Ack, rpc_flag::REQUEST, tid), None);
+        self.forwards += 1;
+        self.phase = Phase::Locating;
+        let then = match self.forwards <= FORWARDS_MAX {
+            true => Action::Forward(next),
+            false => Action::Done(Err(Error::NotSent(Status::RPC_TRYAGAIN))),
+        };
+        vec![Action::Send(server, acknowledgement), Action::Forget(server), then]
     }
 
     /// A packet of kind `kind` that this transaction sent to `to` came back: the process is not there.

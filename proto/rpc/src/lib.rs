@@ -46,6 +46,8 @@ pub const DOUBT_AFTER: u32 = 2;
 pub const ENQUIRE_INTERVAL: Duration = Duration::from_millis(600);
 /// ENQUIREs that may stay unanswered: a dead host fails its transactions within 5 s.
 pub const ENQUIRES_MAX: u32 = 7;
+/// Servers in a row that may send a request on to the next; then its client is told to try again.
+pub const FORWARDS_MAX: u32 = 16;
 /// How long a client waits after a first refusal; doubles to at most [`REFUSED_WAIT_MAX`].
 pub const REFUSED_WAIT: Duration = Duration::from_millis(5);
 /// The longest wait after a refusal.

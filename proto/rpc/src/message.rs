@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amoeba_cap::PutPort;
 use amoeba_flip::{Head, Payload};
 use amoeba_wire::Header;
-use amoeba_wire::packet::{RPC_HEADER_SIZE, RpcHeader, RpcKind, rpc_flag};
+use amoeba_wire::packet::{Address, RPC_HEADER_SIZE, RpcHeader, RpcKind, rpc_flag};
 use amoeba_world::Message;
 
 /// What a FLIP broadcast of RPC begins with: its protocol number, big-endian.
@@ -18,18 +18,24 @@ pub struct Packet {
     pub header: RpcHeader,
     /// What a request or reply carries.
     pub message: Option<Message>,
+    /// Whom a FORWARD names.
+    pub next: Option<Address>,
 }
 
 impl Packet {
     /// The packet that begins with `head`; `data`, which follows it, is not moved. `None` for anything else.
     pub fn parse(head: &Head, data: Vec<u8>) -> Option<Packet> {
         let (header, rest, big_endian) = RpcHeader::parse(head)?;
-        let carries = matches!(header.kind, RpcKind::Request | RpcKind::Reply);
-        if !carries {
-            return Some(Packet { header, message: None });
+        let (mut message, mut next) = (None, None);
+        match header.kind {
+            RpcKind::Request | RpcKind::Reply => {
+                let inner = Header::from_bytes(rest.first_chunk()?, big_endian);
+                message = Some(Message { header: inner, data });
+            }
+            RpcKind::Forward => next = Some(Address(*rest.first_chunk()?)),
+            _ => {}
         }
-        let inner = Header::from_bytes(rest.first_chunk()?, big_endian);
-        Some(Packet { header, message: Some(Message { header: inner, data }) })
+        Some(Packet { header, message, next })
     }
 }
 
@@ -61,3 +67,6 @@ pub fn locate(port: PutPort, sent: u32) -> Vec<u8> {
     bytes.extend_from_slice(&header.to_bytes());
     bytes
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! What kernels say to each other, packet by packet: what an original would understand, and what only ours say.
+
+use amoeba_wire::packet::{FlipHeader, RpcHeader, RpcKind, flip_flag, rpc_flag};
+
+use super::*;
+
+/// The packet without the flag by which we announce that we send and take reports.
+pub(super) fn as_the_original_sends_it(transmit: &Transmit) -> Vec<u8> {
+    let mut bytes = transmit.packet.to_vec();
+    let skip = if bytes[1] == 4 { 4 } else { 0 }; // MULTIDATA begins with its protocol
+    if flip_of(transmit).offset == 0
+        && let Some(flags) = bytes.get_mut(40 + skip + 15)
+    {
+        *flags &= !rpc_flag::REPORTS;
+    }
+    bytes
+}
+
+fn flip_of(transmit: &Transmit) -> FlipHeader {
+    FlipHeader::parse(&transmit.packet.to_vec()).expect("kernels send FLIP packets").0
+}
+
+fn rpc_of(transmit: &Transmit) -> Option<RpcHeader> {
+    let bytes = transmit.packet.to_vec();
+    let payload = &bytes[40..];
+    let payload = payload.strip_prefix(&[0, 0, 0, 1]).unwrap_or(payload);
+    RpcHeader::parse(payload).map(|(header, _, _)| header)
+}
+
+/// A transaction of which the fragment that is number 20 of each large message is lost once; how many fragments left,
+/// how many reports, and how many fragments said that their sender keeps them.
+fn with_a_lost_fragment(classic: bool) -> (usize, usize, usize) {
+    let mut net = Net::new(2);
+    net.classic = classic;
+    let (server, port) = net.serve(1);
+    let client = net.attach(0);
+    let data: Vec<u8> = (0..100_000u32).map(|byte| (byte * 5) as u8).collect();
+    net.trans(0, client, port, data.clone());
+    let (mut fragments, mut reports, mut kept, mut lost) = (0, 0, 0, [false; 2]);
+    let mut carry = |transmit: &Transmit| {
+        fragments += usize::from(transmit.bulk);
+        kept += usize::from(flip_of(transmit).flags & flip_flag::KEPT != 0);
+        reports += usize::from(!transmit.bulk && rpc_kind(transmit) == RpcKind::Report as u8);
+        let direction = usize::from(transmit.to == Some(Location::new(&[0])));
+        let lose = transmit.bulk && flip_of(transmit).offset == 20 * 1458 && !lost[direction];
+        lost[direction] |= lose;
+        !lose
+    };
+    net.run(30_000, &mut carry);
+    let (request, message) = net.request(1);
+    assert!(message.data == data);
+    net.answer(1, server, request, data.clone());
+    net.run(30_000, &mut carry);
+    assert!(net.reply(0) == Ok(data));
+    assert_eq!(lost, [true; 2]);
+    (fragments, reports, kept)
+}
+
+const FRAGMENTS: usize = (100_000 + HEADERS_SIZE).div_ceil(1458);
+
+#[test]
+fn of_a_large_message_only_the_lost_fragment_is_sent_again() {
+    let (fragments, reports, kept) = with_a_lost_fragment(false);
+    assert_eq!((fragments, kept), (2 * (FRAGMENTS + 1), fragments));
+    assert!(reports >= 4 && reports <= fragments / 2, "{reports} reports");
+}
+
+#[test]
+fn towards_an_original_a_large_message_is_sent_again_whole_and_nothing_new_is_said() {
+    let (fragments, reports, kept) = with_a_lost_fragment(true);
+    assert_eq!((fragments, reports, kept), (4 * FRAGMENTS, 0, 0));
+}
+
+/// What a kernel announces: in LOCATE, HEREIS and REQUEST, and nowhere else.
+#[test]
+fn reports_are_announced_by_a_flag() {
+    let mut net = Net::new(2);
+    let (server, port) = net.serve(1);
+    let client = net.attach(0);
+    net.trans(0, client, port, b"x".to_vec());
+    let mut flags = Vec::new();
+    let mut carry = |transmit: &Transmit| {
+        flags.extend(rpc_of(transmit).map(|header| (header.kind, header.flags)));
+        true
+    };
+    net.run(100, &mut carry);
+    let (request, _) = net.request(1);
+    net.answer(1, server, request, Vec::new());
+    net.run(100, &mut carry);
+    let expected = [
+        (RpcKind::Locate, rpc_flag::REPORTS),
+        (RpcKind::Hereis, rpc_flag::REPORTS),
+        (RpcKind::Request, rpc_flag::REPORTS),
+        (RpcKind::Reply, 0),
+        (RpcKind::Ack, rpc_flag::REPLY),
+    ];
+    assert_eq!(flags, expected);
+}
+
+/// An original server may send a client on; the client acknowledges that and asks there, under a new identifier.
+#[test]
+fn a_request_that_a_server_sends_on_is_asked_elsewhere() {
+    let mut net = Net::new(3);
+    let (_, port) = net.serve(1);
+    let (second, client) = (net.attach(2), net.attach(0));
+    net.trans(0, client, port, b"for whoever".to_vec());
+    let mut asked = None;
+    net.run(100, |transmit| {
+        let request = rpc_of(transmit).filter(|header| header.kind == RpcKind::Request);
+        asked = asked.or(request.map(|request| (request, flip_of(transmit))));
+        request.is_none() // the original would take it and send a FORWARD
+    });
+    let (request, sent) = asked.expect("the request was sent");
+    let now = net.now;
+    net.kernels[2].listen(now, second, &GetPort::from_bytes(GET), 1 << 20).unwrap();
+    net.kernels[2].getreq(second, port, GetreqId(1)).unwrap();
+    let next = net.kernels[2].address(second).unwrap();
+    let forward = RpcHeader { kind: RpcKind::Forward, flags: 0, dest: request.from, from: 0, ..request };
+    let payload = [&forward.to_bytes()[..], &next.0].concat();
+    let length = payload.len() as u32;
+    let (from, to) = (sent.to, sent.from);
+    let flip = FlipHeader { flags: 0, to, from, message_id: 9999, length, total: length, ..sent };
+    let packet = [&flip.to_bytes()[..], &payload].concat();
+    net.kernels[0].handle_packet(now, LinkId(0), &Location::new(&[1]), &packet);
+    let mut said = Vec::new();
+    net.run(1000, |transmit| {
+        said.extend(rpc_of(transmit).map(|header| (header.kind, header.tid)));
+        true
+    });
+    assert_eq!(said[0], (RpcKind::Ack, request.tid));
+    assert!(said.contains(&(RpcKind::Request, request.tid.wrapping_add(1))), "{said:?}");
+    assert_eq!(net.request(2).1.data, b"for whoever");
+    assert!(net.events[1].is_empty());
+}
+
+/// A secure request does not cross an untrusted network, and its client hears why.
+#[test]
+fn a_server_that_only_untrusted_networks_lead_to_is_unsafe() {
+    let mut net = Net::new(2);
+    for kernel in &mut net.kernels {
+        kernel.set_trusted(LinkId(0), false);
+    }
+    let (_, port) = net.serve(1);
+    let client = net.attach(0);
+    net.trans(0, client, port, b"secret".to_vec());
+    net.run(1000, |transmit| {
+        assert_ne!(rpc_kind(transmit), RpcKind::Request as u8);
+        true
+    });
+    assert_eq!(net.reply(0), Err(Error::NotSent(Status::RPC_UNSAFE)));
+}
