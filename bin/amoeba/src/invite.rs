@@ -16,14 +16,19 @@ use crate::state::State;
 /// The longest that an invitation may be open.
 const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Makes an invitation; the first one opens the way to other hosts.
-pub(crate) fn make(state: &State, options: &InviteOptions) -> Result<Invited> {
+/// Refuses what no invitation can be.
+pub(crate) fn check(options: &InviteOptions) -> Result<()> {
     if let Some(name) = options.name.as_ref().filter(|name| !is_name(name)) {
         bail!("{name:?} cannot be a host's name: it has 1 to 64 bytes, without '/' or control characters");
     }
     if options.time > TIME_MAX {
         bail!("an invitation is open for at most {} days", TIME_MAX.as_secs() / (24 * 3600));
     }
+    Ok(())
+}
+
+/// Makes an invitation; the first one opens the way to other hosts.
+pub(crate) fn make(state: &State, options: &InviteOptions) -> Result<Invited> {
     let listening = open_link(state, options.listen.as_deref())?;
     let mut changing = Invites::change(state)?;
     let invite = changing.invites.add(options.time, options.name.clone())?;

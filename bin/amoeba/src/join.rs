@@ -55,7 +55,7 @@ pub(crate) fn main(state: &State, options: &JoinOptions) -> Result<()> {
     match pending.confirm() {
         Ok(()) => state.remove(PENDING),
         Err(error) => {
-            if matches!(error, JoinError::Refused { .. }) {
+            if matches!(error, JoinError::Refused { .. } | JoinError::Token(_)) {
                 state.remove("system.secret")?;
                 state.remove(PENDING)?;
             }

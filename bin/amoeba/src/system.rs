@@ -89,6 +89,7 @@ impl amoeba_cli::System for Local {
 
     fn invite(&self, options: &InviteOptions) -> Result<Invited> {
         let state = outside("invite")?;
+        invite::check(options)?;
         if !runs(&state)? {
             start_detached(&state)?;
         }

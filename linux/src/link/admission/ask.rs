@@ -196,6 +196,7 @@ impl Conversation {
                     Some(Answer::Refused { reason }) => {
                         return Err(JoinError::Refused { inviter: self.address, reason });
                     }
+                    Some(Answer::Useless(why)) => return Err(JoinError::Token(said(why))),
                     Some(answer) => return Ok(answer),
                     None => {}
                 }
@@ -244,13 +245,18 @@ fn meet(config: &AskConfig<'_>) -> Result<Conversation, JoinError> {
             let _ = one.socket.send(&one.join);
         }
         let again = now() + ASK_INTERVAL;
-        while now() < again {
-            for index in 0..tries.len() {
+        while now() < again && !tries.is_empty() {
+            for index in (0..tries.len()).rev() {
                 match tries[index].listen(config) {
                     Ok(None) => {}
                     Ok(Some(prove)) => return Ok(tries.swap_remove(index).converse(prove)),
                     Err(error @ JoinError::Token(_)) => return Err(error),
-                    Err(error) => failure = error,
+                    Err(error) => {
+                        if matches!(error, JoinError::Stranger(_)) {
+                            tries.swap_remove(index);
+                        }
+                        failure = error;
+                    }
                 }
             }
             std::thread::sleep(Duration::from_millis(2));

@@ -97,7 +97,22 @@ enum Outcome {
     /// The visitor has confirmed; the supervisor is to make its row.
     Confirmed,
     Done,
-    Refused(String),
+    Refused(Refusal),
+}
+
+/// Why a visitor is not taken in.
+enum Refusal {
+    Token(Why),
+    Other(String),
+}
+
+impl Refusal {
+    fn answer(&self) -> Answer {
+        match self {
+            Refusal::Token(why) => Answer::Useless(*why),
+            Refusal::Other(reason) => Answer::Refused { reason: reason.clone() },
+        }
+    }
 }
 
 impl Desk {
@@ -153,7 +168,7 @@ impl Desk {
                 }
                 Outcome::Done
             }
-            Err(reason) => Outcome::Refused(reason),
+            Err(reason) => Outcome::Refused(Refusal::Other(reason)),
         };
     }
 
@@ -233,13 +248,14 @@ impl Desk {
         let Ok(keys) = handshake.finish(Suite::ChaCha20Poly1305) else { return };
         visit.heard = now;
         let invited_as = self.invites.name(visit.invite);
-        let verdict = verdict(&introduction, invited_as);
+        let verdict = verdict(&introduction, invited_as).map_err(Refusal::Other);
         let name = invited_as.filter(|_| !introduction.chosen).unwrap_or(&introduction.name).to_owned();
         let mut addresses = introduction.addresses;
         note_source(&mut addresses, from);
         let row = Row { name, key, addresses };
-        let verdict = verdict.and_then(|()| self.invites.check(now, visit.invite, Some(key)).map_err(said));
-        let verdict = verdict.and_then(|()| self.room_for(&row));
+        let verdict =
+            verdict.and_then(|()| self.invites.check(now, visit.invite, Some(key)).map_err(Refusal::Token));
+        let verdict = verdict.and_then(|()| self.room_for(&row).map_err(Refusal::Other));
         let outcome = match verdict {
             Ok(()) => Outcome::Open,
             Err(reason) => Outcome::Refused(reason),
@@ -272,7 +288,7 @@ impl Desk {
         let question = Question::parse(session.open(now, &mut sealed).ok()?.content).ok()?;
         visit.heard = now;
         let answer = match (&*outcome, question) {
-            (Outcome::Refused(reason), _) => Answer::Refused { reason: reason.clone() },
+            (Outcome::Refused(refusal), _) => refusal.answer(),
             (_, Question::Welcome) => Answer::Welcome {
                 secret: self.config.secret.to_bytes(),
                 root: self.config.root.clone(),
@@ -285,10 +301,10 @@ impl Desk {
             (Outcome::Open | Outcome::Confirmed, Question::Confirm) => {
                 *outcome = match self.invites.check(now, visit.invite, Some(row.key)) {
                     Ok(()) => Outcome::Confirmed,
-                    Err(why) => Outcome::Refused(said(why)),
+                    Err(why) => Outcome::Refused(Refusal::Token(why)),
                 };
                 match outcome {
-                    Outcome::Refused(reason) => Answer::Refused { reason: reason.clone() },
+                    Outcome::Refused(refusal) => refusal.answer(),
                     _ => Answer::Wait,
                 }
             }

@@ -10,7 +10,7 @@
 //! introduction     | name, NUL | chosen 1 | count 1 | addresses |
 //! question         | 1 WELCOME | 2 MEMBERS, from 2 | 3 CONFIRM |
 //! answer           | 1 | secret 32 | root capability, NUL | name of the inviter, NUL | name of the host, NUL | members 2 |
-//!                  | 2 | from 2 | count 2 | members | 3 (wait) | 4 (done) | 5 | reason, NUL |
+//!                  | 2 | from 2 | count 2 | members | 3 (wait) | 4 (done) | 5 | reason, NUL | 6 | why 1 |
 //! member           | name, NUL | key 32 | count 1 | addresses |
 //! ```
 //! Integers are little-endian. `attempt` is drawn by the joining host and names one handshake. The tags are made with the
@@ -238,6 +238,8 @@ pub(super) enum Answer {
     Refused {
         reason: String,
     },
+    /// The token is of no use, and why.
+    Useless(Why),
 }
 
 impl Answer {
@@ -258,6 +260,7 @@ impl Answer {
             }
             Answer::Wait => writer.put_u8(3),
             Answer::Done => writer.put_u8(4),
+            Answer::Useless(why) => writer.put_u8(6).put_u8(*why as u8),
             Answer::Refused { reason } => {
                 let end = reason.floor_char_boundary(TEXT_SIZE_MAX);
                 writer.put_u8(5).put_string(reason[..end].as_bytes())
@@ -279,6 +282,7 @@ impl Answer {
             2 => Answer::Members { from: reader.get_u16()?, rows: get_rows(&mut reader)? },
             3 => Answer::Wait,
             4 => Answer::Done,
+            6 => Answer::Useless(Why::from_byte(reader.get_u8()?).ok_or(Malformed)?),
             5 => Answer::Refused { reason: get_text(&mut reader, TEXT_SIZE_MAX)? },
             _ => return Err(Malformed),
         };
@@ -417,6 +421,7 @@ mod tests {
             Answer::Members { from: 2, rows: vec![row("bolt", &["192.0.2.1:5321", "[2001:db8::1]:9"])] },
             Answer::Wait,
             Answer::Done,
+            Answer::Useless(Why::Used),
             Answer::Refused { reason: "no".into() },
         ];
         for answer in answers {
