@@ -460,6 +460,19 @@ impl FlipBox {
             || self.pacer.has(now, from, to, matches)
     }
 
+    /// What has not left yet of a message between these addresses is not to leave any more: `matches` is given what it
+    /// begins with. What waits for its address to be found still leaves.
+    pub fn withdraw(
+        &mut self,
+        now: Instant,
+        from: Address,
+        to: Address,
+        mut matches: impl FnMut(&[u8]) -> bool,
+    ) {
+        self.outbox.withdraw(from, to, &mut matches);
+        self.pacer.withdraw(now, from, to, matches);
+    }
+
     /// Whether a message between these addresses is arriving, fragment by fragment: `matches` is given what it begins
     /// with.
     pub fn arriving(

@@ -217,6 +217,28 @@ impl Pacer {
         waiting.len() + active.len()
     }
 
+    /// Drops a message between these addresses that `matches` by its beginning.
+    pub(crate) fn withdraw(
+        &mut self,
+        now: Instant,
+        from: Address,
+        to: Address,
+        mut matches: impl FnMut(&[u8]) -> bool,
+    ) {
+        let mut is = |message: &Sending| {
+            message.header.from == from && message.header.to == to && matches(message.payload.head())
+        };
+        let leaving = self.messages.iter().find(|(_, paced)| is(&paced.message)).map(|(id, _)| *id);
+        for line in self.lines.values_mut() {
+            line.waiting.retain(|message| {
+                let withdrawn = is(message);
+                self.size -= if withdrawn { message.payload.len() } else { 0 };
+                !withdrawn
+            });
+        }
+        leaving.into_iter().for_each(|id| self.end(now, id));
+    }
+
     /// Whether a message between these addresses that `matches` by its beginning is on its way.
     pub(crate) fn has(
         &self,

@@ -132,6 +132,18 @@ impl Outbox {
         })
     }
 
+    /// Drops the messages of this host between these addresses that `matches` by their beginning.
+    pub(crate) fn withdraw(&mut self, from: Address, to: Address, mut matches: impl FnMut(&[u8]) -> bool) {
+        for queue in self.queues.values_mut() {
+            queue.own.retain(|Sending { header, payload, .. }| {
+                let withdrawn = header.from == from && header.to == to && matches(payload.head());
+                self.own_size -= if withdrawn { payload.len() } else { 0 };
+                !withdrawn
+            });
+        }
+        self.queues.retain(|_, queue| !queue.is_empty());
+    }
+
     /// Drops everything for a location; how many messages and fragments those were.
     pub(crate) fn forget(&mut self, link: LinkId, location: &Location) -> usize {
         let dropped = self.queues.remove(&(link, *location)).unwrap_or_default();

@@ -111,6 +111,21 @@ impl Kernel {
             || self.flip.arriving(now, server, process.address, reply)
     }
 
+    /// A request was refused or has its answer: no more of it is to leave. Its receiver may forget that it refused it
+    /// before the last of a long message would be there.
+    pub(crate) fn withdraw_request(
+        &mut self,
+        now: Instant,
+        id: ProcessId,
+        slot: Slot,
+        server: Address,
+        tid: u32,
+    ) {
+        let Some(here) = self.address(id) else { return };
+        let request = |front: &[u8]| is_of(front, RpcKind::Request, tid, slot.0, 0);
+        self.flip.withdraw(now, here, server, request);
+    }
+
     /// Tells whoever asked that what it asks about is under way.
     pub(crate) fn answer_alive(
         &mut self,

@@ -2,10 +2,10 @@
 
 use amoeba_cap::PutPort;
 use amoeba_flip::{Manner, Payload};
-use amoeba_rpc::{Action, RemoteTrans, Server};
+use amoeba_rpc::{Action, HEADERS_SIZE, RemoteTrans, Server};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
-use amoeba_wire::packet::Address;
+use amoeba_wire::packet::{Address, ETHERNET_PAYLOAD_MAX};
 use amoeba_world::{Error, Message, TransOptions};
 
 use crate::serve::Origin;
@@ -181,8 +181,14 @@ impl Kernel {
         step: impl FnOnce(&mut RemoteTrans) -> Vec<Action>,
     ) {
         let Some(ClientSlot::Remote { trans, .. }) = self.slot_mut(process, slot) else { return };
-        let port = trans.port();
+        let (port, before) = (trans.port(), trans.server());
         let actions = step(trans);
+        let ended = actions.iter().any(|action| matches!(action, Action::Done(_)));
+        let large = trans.request_size() + HEADERS_SIZE > ETHERNET_PAYLOAD_MAX;
+        let over = before.filter(|before| large && (ended || trans.server() != Some(*before)));
+        if let Some((server, tid)) = over {
+            self.withdraw_request(now, process, slot, server, tid);
+        }
         let (mut done, mut next) = (None, None);
         for action in actions {
             match action {

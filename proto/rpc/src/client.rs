@@ -105,6 +105,11 @@ impl RemoteTrans {
         self.reply_size_max
     }
 
+    /// Bytes of the request's data.
+    pub fn request_size(&self) -> usize {
+        self.data.len()
+    }
+
     /// Whether it still needs a server.
     pub fn is_locating(&self) -> bool {
         self.phase == Phase::Locating

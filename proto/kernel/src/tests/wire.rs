@@ -149,3 +149,20 @@ fn a_server_that_only_untrusted_networks_lead_to_is_unsafe() {
     });
     assert_eq!(net.reply(0), Err(Error::NotSent(Status::RPC_UNSAFE)));
 }
+
+/// A server that refuses a request while it still leaves gets no more of it, nor does its link.
+#[test]
+fn no_more_of_a_refused_request_leaves() {
+    let mut net = Net::new(2);
+    let (server, port) = net.serve(1);
+    let client = net.attach(0);
+    net.trans(0, client, port, vec![1; 1 << 20]);
+    let before = net.crawl(500);
+    assert!(before > 50, "it leaves slowly: {before}");
+    let now = net.now;
+    net.kernels[1].detach(now, server);
+    net.run(2000, |transmit| !transmit.bulk); // a question is asked, and answered: not here
+    assert_eq!(net.reply(0), LOST);
+    assert_eq!(net.crawl(3000), 0, "nothing of it leaves any more");
+    assert!(net.kernels[0].poll_timeout().is_none_or(|next| next > now + Duration::from_secs(5)));
+}
