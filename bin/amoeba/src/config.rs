@@ -12,6 +12,9 @@ use crate::state::State;
 /// The smallest image of a file server.
 const BULLET_SIZE_MIN: u64 = 1 << 20;
 
+/// The most raw Ethernets.
+const ETHERNETS_MAX: usize = 8;
+
 /// The port of a link, where nothing else is said.
 pub(crate) const LINK_PORT: u16 = 5321;
 
@@ -27,12 +30,20 @@ pub(crate) struct Config {
     pub directory: Directory,
     /// The way to other hosts; without it there are none.
     pub link: Option<Link>,
+    /// Raw Ethernets that it is on beside it.
+    pub ethernet: Vec<Ethernet>,
 }
 
 impl Default for Config {
     fn default() -> Config {
         let services = vec![Service::Bullet, Service::Directory, Service::Pool];
-        Config { services, bullet: Bullet::default(), directory: Directory::default(), link: None }
+        Config {
+            services,
+            bullet: Bullet::default(),
+            directory: Directory::default(),
+            link: None,
+            ethernet: vec![],
+        }
     }
 }
 
@@ -54,6 +65,19 @@ pub(crate) enum Service {
 pub(crate) struct Link {
     /// Where the kernel listens for other hosts.
     pub listen: SocketAddr,
+}
+
+/// A raw Ethernet's part.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ethernet {
+    /// The interface.
+    pub interface: String,
+    /// Everybody on it is trusted with everything: without it no transaction crosses it.
+    #[serde(default)]
+    pub trusted: bool,
+    /// Bytes behind the Ethernet header of the largest frame, where it is not the original's 1500.
+    pub mtu: Option<usize>,
 }
 
 /// The address that `HOST:PORT` stands for; without a port the usual one.
@@ -98,9 +122,14 @@ impl Default for Directory {
 }
 
 impl Config {
+    /// Whether there is no way to other hosts.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.link.is_none() && self.ethernet.is_empty()
+    }
+
     /// Whether this host runs a run server.
     pub(crate) fn has_pool(&self) -> bool {
-        self.link.is_some() && self.services.contains(&Service::Pool)
+        !self.is_alone() && self.services.contains(&Service::Pool)
     }
 
     /// The configuration of a system.
@@ -115,9 +144,33 @@ impl Config {
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         let config: Config = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        if config.ethernet.len() > ETHERNETS_MAX {
+            bail!("{}: at most {ETHERNETS_MAX} [[ethernet]]", path.display());
+        }
         if config.bullet.size < BULLET_SIZE_MIN {
             bail!("{}: bullet.size is at least {BULLET_SIZE_MIN} bytes", path.display());
         }
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_on_an_ethernet_is_not_alone_and_trust_must_be_said() {
+        let config: Config = toml::from_str("[[ethernet]]\ninterface = \"eth0\"\n").unwrap();
+        assert!(!config.is_alone() && config.has_pool());
+        assert_eq!((config.ethernet[0].trusted, config.ethernet[0].mtu), (false, None));
+        let two = "[link]\nlisten = \"127.0.0.1:1\"\n[[ethernet]]\ninterface = \"a\"\ntrusted = true\nmtu = 9000\n\
+                   [[ethernet]]\ninterface = \"b\"\n";
+        let config: Config = toml::from_str(two).unwrap();
+        assert_eq!(
+            (config.ethernet.len(), config.ethernet[0].mtu, config.ethernet[0].trusted),
+            (2, Some(9000), true)
+        );
+        assert!(toml::from_str::<Config>("[[ethernet]]\n").is_err());
+        assert!(Config::default().is_alone());
     }
 }

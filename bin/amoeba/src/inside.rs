@@ -46,7 +46,7 @@ impl Inside {
             root: self.capability(&given, Environment::ROOT, "root.cap")?,
             host: self.capability(&given, "HOST", "host.cap")?,
             host_name: self.host_name(),
-            alone: Config::read(&self.state).is_ok_and(|config| config.link.is_none()),
+            alone: Config::read(&self.state).is_ok_and(|config| config.is_alone()),
         })
     }
 

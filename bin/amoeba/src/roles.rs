@@ -10,7 +10,7 @@ use amoeba_linux::client::Client;
 use amoeba_linux::guest::{GuestConfig, LinuxGuests};
 use amoeba_linux::kernel::{Config as KernelConfig, Daemon};
 use amoeba_linux::link::admission::{Desk, DeskConfig};
-use amoeba_linux::link::{UdpConfig, UdpLink};
+use amoeba_linux::link::{EthernetConfig, EthernetLink, UdpConfig, UdpLink};
 use amoeba_linux::{FileDisk, connect};
 use amoeba_name::Names;
 use amoeba_process::ProcessServer;
@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::boot::end_with_supervisor;
-use crate::config::Config;
+use crate::config::{Config, Ethernet};
 use crate::hosts::sync::REMOVED;
 use crate::hosts::{Invites, Members};
 use crate::setup;
@@ -86,9 +86,15 @@ fn know_hosts(state: &State, config: &mut KernelConfig) -> Result<()> {
         let (identity, secret) = (identity.clone(), secret.clone());
         UdpLink::bind(UdpConfig { listen, identity, secret, entropy: amoeba_linux::entropy() })
     };
-    if let Some(link) = Config::read(state)?.link {
+    let configured = Config::read(state)?;
+    if let Some(link) = configured.link {
         let link = open(link.listen).context("[link]")?;
         config.listening = Some(link.local_address());
+        config.links.push(Box::new(link));
+    }
+    // Nobody on an Ethernet can tell who was removed; so it is this host that leaves.
+    for Ethernet { interface, trusted, mtu } in configured.ethernet.into_iter().filter(|_| !removed) {
+        let link = EthernetLink::open(EthernetConfig { interface, trusted, mtu }).context("[[ethernet]]")?;
         config.links.push(Box::new(link));
     }
     config.open_link = Some(Box::new(move |listen| {

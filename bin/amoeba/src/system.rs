@@ -156,7 +156,7 @@ fn session(state: &State) -> Result<Session> {
         root: state.capability("root.cap")?,
         host: state.capability("host.cap")?,
         host_name: state.host_name()?,
-        alone: Config::read(state)?.link.is_none(),
+        alone: Config::read(state)?.is_alone(),
     })
 }
 
