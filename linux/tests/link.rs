@@ -2,9 +2,10 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -204,24 +205,25 @@ fn two_hosts_talk_both_ways_in_any_size() {
 
 #[test]
 fn hosts_share_the_work() {
-    let [one, two, three] = Plan::new(["one", "two", "three"]).start();
-    for host in [&one, &two, &three] {
-        host.await_peers(2);
-    }
-    let servers = [Echo::start(&two, 2, 2), Echo::start(&three, 3, 2)];
-    let mut answered = [0; 4];
-    let asked = Instant::now();
-    while answered[2] == 0 || answered[3] == 0 {
+    // Work goes to the nearest, and hosts count as equally near by what was measured when they were found: on a busy
+    // machine one of them may have been late. So this may take several systems.
+    let shared = (0..20).find(|_| {
+        let [one, two, three] = Plan::new(["one", "two", "three"]).start();
+        for host in [&one, &two, &three] {
+            host.await_peers(2);
+        }
+        let servers = [Echo::start(&two, 2, 2), Echo::start(&three, 3, 2)];
         // A process stays with the server that it has a flow to; others are given others.
-        let reply = ask(&one.client(), servers[0].port, Vec::new()).unwrap();
-        answered[usize::from(reply[0])] += 1;
-        assert!(asked.elapsed() < Duration::from_secs(60), "one server does everything: {answered:?}");
-    }
-    servers[0].listener.close();
-    let client = one.client();
-    for _ in 0..10 {
-        assert_eq!(ask(&client, servers[1].port, Vec::new()), Ok(vec![3]));
-    }
+        let who = |_| ask(&one.client(), servers[0].port, Vec::new()).unwrap()[0];
+        let answered: BTreeSet<u8> = (0..50).map(who).collect();
+        servers[0].listener.close();
+        let client = one.client();
+        for _ in 0..10 {
+            assert_eq!(ask(&client, servers[1].port, Vec::new()), Ok(vec![3]));
+        }
+        answered.len() == 2
+    });
+    assert!(shared.is_some(), "one server does everything, always");
 }
 
 #[test]
@@ -379,6 +381,8 @@ fn count_of(status: &str, name: &str) -> u64 {
 /// Stands between two hosts, carries what they send, and keeps all of it.
 struct Middle {
     record: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Larger datagrams vanish.
+    size_max: Arc<AtomicUsize>,
     done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -391,23 +395,27 @@ impl Middle {
             socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         }
         let (record, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (kept, ended) = (record.clone(), done.clone());
+        let size_max = Arc::new(AtomicUsize::new(usize::MAX));
+        let (kept, ended, carried) = (record.clone(), done.clone(), size_max.clone());
         let thread = std::thread::spawn(move || {
             let (mut bytes, mut caller) = (vec![0; 1 << 16], None);
             while !ended.load(Ordering::SeqCst) {
                 if let Ok((size, from)) = front.recv_from(&mut bytes) {
                     caller = Some(from);
                     kept.lock().unwrap().push(bytes[..size].to_vec());
-                    let _ = back.send_to(&bytes[..size], inner);
+                    if size <= carried.load(Ordering::SeqCst) {
+                        let _ = back.send_to(&bytes[..size], inner);
+                    }
                 }
                 if let Ok((size, _)) = back.recv_from(&mut bytes)
                     && let Some(caller) = caller
+                    && size <= carried.load(Ordering::SeqCst)
                 {
                     let _ = front.send_to(&bytes[..size], caller);
                 }
             }
         });
-        Middle { record, done, thread: Some(thread) }
+        Middle { record, size_max, done, thread: Some(thread) }
     }
 }
 
@@ -418,8 +426,8 @@ impl Drop for Middle {
     }
 }
 
-#[test]
-fn a_flood_of_recorded_and_of_forged_datagrams_stops_nobody() {
+/// Two hosts with somebody between them.
+fn apart() -> (Host, Middle, Host) {
     let (middle, plan) = (address(), Plan::new(["one", "two"]));
     let mut seen_by_two = plan.rows();
     seen_by_two[0].addresses = vec![middle];
@@ -430,6 +438,12 @@ fn a_flood_of_recorded_and_of_forged_datagrams_stops_nobody() {
     let two = Host::start_with(&plan, 1, plan.0[1].1.addresses[0], seen_by_two);
     one.await_peers(1);
     two.await_peers(1);
+    (one, between, two)
+}
+
+#[test]
+fn a_flood_of_recorded_and_of_forged_datagrams_stops_nobody() {
+    let (one, between, two) = apart();
     let echo = Echo::start(&one, 4, 2);
     for _ in 0..20 {
         // The first transaction of a process goes through the kernels.
@@ -509,4 +523,16 @@ fn a_host_that_is_not_on_the_list_is_turned_away() {
     let options = TransOptions { locate_timeout: Duration::from_millis(300), ..TransOptions::default() };
     let refused = client.trans(request(echo.port, vec![5]), &options).err();
     assert!(matches!(refused, Some(Error::NotSent(_))), "{refused:?}");
+}
+
+#[test]
+fn a_way_that_becomes_narrower_is_found_out() {
+    let (one, between, two) = apart();
+    await_that(|| two.client().kernel_status().unwrap().contains("packets of 65466"));
+    let echo = Echo::start(&one, 4, 2);
+    // The first transaction of a process goes through the kernels.
+    assert_eq!(ask(&two.client(), echo.port, pattern(1 << 20)).unwrap().len(), (1 << 20) + 1);
+    between.size_max.store(2000, Ordering::SeqCst);
+    assert_eq!(ask(&two.client(), echo.port, pattern(1 << 20)).unwrap().len(), (1 << 20) + 1);
+    await_that(|| two.client().kernel_status().unwrap().contains("packets of 1411"));
 }
