@@ -56,8 +56,7 @@ pub(crate) fn main(state: &State, options: &JoinOptions) -> Result<()> {
         Ok(()) => state.remove(PENDING),
         Err(error) => {
             if matches!(error, JoinError::Refused { .. } | JoinError::Token(_)) {
-                state.remove("system.secret")?;
-                state.remove(PENDING)?;
+                forget(state)?;
             }
             Err(explain(error))
         }
@@ -80,6 +79,12 @@ fn keep(state: &State, joined: &Joined, own: Member, listen: SocketAddr) -> Resu
     state.write("root.cap", format!("{}\n", joined.root_capability).as_bytes())?;
     Members::new(others.chain([own])).write(state)?;
     state.write("system.secret", &joined.secret.to_bytes())
+}
+
+/// Removes what was kept of a system that does not take this host in; the secret first. The identity stays.
+fn forget(state: &State) -> Result<()> {
+    let kept = ["system.secret", "root.cap", "members.json", "host.name", "config.toml", PENDING];
+    kept.into_iter().try_for_each(|name| state.remove(name))
 }
 
 fn belongs_already(state: &State) -> anyhow::Error {

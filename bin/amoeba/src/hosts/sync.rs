@@ -73,14 +73,18 @@ struct Sync {
 impl Sync {
     fn run(&mut self) {
         let mut look = Instant::now();
-        let mut failing = String::new();
+        let (mut failing, mut told) = (String::new(), false);
         loop {
             if look <= Instant::now() {
                 look = Instant::now() + INTERVAL;
                 let result = self.look();
                 let failed = result.err().map(|error| format!("{error:#}")).unwrap_or_default();
-                if failed != failing && !failed.is_empty() {
+                // What happens once is a start that is not over yet, or a server that is started again.
+                if failed.is_empty() || failed != failing {
+                    told = false;
+                } else if !told {
                     tracing::info!("the list of hosts is as it was: {failed}");
+                    told = true;
                 }
                 failing = failed;
             }

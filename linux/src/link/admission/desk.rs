@@ -69,7 +69,10 @@ pub struct Desk {
     invites: Invites,
     members: Vec<Row>,
     visits: BTreeMap<u64, Visit>,
-    worked: Option<Instant>,
+    /// When a handshake was last begun, and when a token was last said to be unknown: a flood of the second is not in the
+    /// way of the first, which only who has a token can ask for.
+    began: Option<Instant>,
+    refused: Option<Instant>,
 }
 
 struct Visit {
@@ -119,7 +122,7 @@ impl Desk {
     /// A desk that nobody is invited to.
     pub fn new(config: DeskConfig) -> Desk {
         let (invites, members) = (Invites::default(), Vec::new());
-        Desk { config, invites, members, visits: BTreeMap::new(), worked: None }
+        Desk { config, invites, members, visits: BTreeMap::new(), began: None, refused: None }
     }
 
     /// There are these invitations and no others.
@@ -196,7 +199,7 @@ impl Desk {
         message: &[u8],
     ) -> Option<Vec<u8>> {
         let Some(secret) = self.invites.secret(id).copied() else {
-            self.work(now)?;
+            rest(&mut self.refused, now)?;
             return Some(refused(attempt, [0; 16], Why::Unknown));
         };
         if join_tag(&secret, attempt, id, message) != tag {
@@ -211,7 +214,7 @@ impl Desk {
             return Some(refused(attempt, refused_tag(&secret, attempt, why), why));
         }
         // Who has used it is known later: that one may come again.
-        self.work(now)?;
+        rest(&mut self.began, now)?;
         let mut handshake =
             Handshake::admit(&self.config.identity, &Psk::of_token(&secret), &self.config.entropy);
         handshake.read(message).ok()?;
@@ -225,15 +228,6 @@ impl Desk {
         }
         self.visits.insert(attempt, Visit { invite: id, heard: now, stage });
         Some(meet)
-    }
-
-    /// Whether there is time for a handshake; whoever is not answered asks again.
-    fn work(&mut self, now: Instant) -> Option<()> {
-        if self.worked.is_some_and(|worked| now.since(worked) < JOIN_INTERVAL) {
-            return None;
-        }
-        self.worked = Some(now);
-        Some(())
     }
 
     fn prove(&mut self, now: Instant, from: SocketAddr, attempt: u64, message: &[u8]) {
@@ -313,6 +307,15 @@ impl Desk {
         session.seal(now, &[&answer.emit()], &mut sealed).ok()?;
         Some(Datagram { attempt, body: Body::Sealed { sealed: &sealed } }.emit())
     }
+}
+
+/// Whether it was not done a moment ago; whoever is not answered asks again.
+fn rest(last: &mut Option<Instant>, now: Instant) -> Option<()> {
+    if last.is_some_and(|last| now.since(last) < JOIN_INTERVAL) {
+        return None;
+    }
+    *last = Some(now);
+    Some(())
 }
 
 fn refused(attempt: u64, tag: [u8; 16], why: Why) -> Vec<u8> {

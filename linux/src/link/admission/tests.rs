@@ -219,6 +219,29 @@ fn a_stranger_without_the_token_gets_nothing() {
 }
 
 #[test]
+fn a_flood_of_tokens_that_nobody_knows_keeps_nobody_out() {
+    let (anvil, bolt) = (identity(), identity());
+    let invite = invite(open());
+    let mut desk = desk(&anvil, std::slice::from_ref(&invite));
+    let from = "192.0.2.66:1000".parse().unwrap();
+    let join = |secret: &[u8; 16], id, attempt| {
+        let mut handshake =
+            amoeba_seal::Handshake::join(&bolt, &amoeba_seal::Psk::of_token(secret), &entropy());
+        let mut message = Vec::new();
+        handshake.write(&[], &mut message).unwrap();
+        let tag = join_tag(secret, attempt, id, &message);
+        Datagram { attempt, body: Body::Join { id, tag, message: &message } }.emit()
+    };
+    let (flood, honest) = (join(&[0; 16], InviteId([9; 8]), 1), join(&invite.secret, invite.id, 2));
+    let forged = join(&[0; 16], invite.id, 3);
+    let time = now();
+    let answers = (0..1000).filter(|_| desk.handle(time, from, &flood).is_some()).count();
+    assert_eq!(answers, 1, "it is not worth a second answer");
+    assert!((0..1000).all(|_| desk.handle(time, from, &forged).is_none()) && desk.visits() == 0);
+    assert!(desk.handle(time, from, &honest).is_some());
+}
+
+#[test]
 fn visits_are_bounded() {
     let anvil = identity();
     let invite = invite(open());

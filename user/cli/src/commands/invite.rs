@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::out::{Align, Out};
-use crate::{Context, Invitation, InvitationState, InviteOptions, Invited, duration};
+use crate::{Context, Invitation, InvitationState, InviteOptions, Invited, Standard, duration};
 
 /// How long an invitation is open unless somebody says so.
 const TIME_DEFAULT: &str = "1h";
@@ -60,7 +60,19 @@ impl Arguments {
         }
         let Arguments { time, name, listen, json, .. } = self;
         let invited = context.system.invite(&InviteOptions { time, name, listen })?;
-        if json { context.out.json(&shown(&invited)) } else { context.out.line(command(&invited)) }
+        if json {
+            return context.out.json(&shown(&invited));
+        }
+        context.out.line(command(&invited))?;
+        if context.is_terminal(Standard::Error) {
+            let time = duration::human(invited.time);
+            // Standard error may be closed; the line is there.
+            let _ = writeln!(
+                context.errors,
+                "Paste this line on the other host. It is good for one host and {time}."
+            );
+        }
+        Ok(())
     }
 }
 
