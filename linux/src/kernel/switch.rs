@@ -277,7 +277,7 @@ impl Switch {
                 }
                 self.send(token, ToProcess::Done);
             }
-            ToKernel::Getreq { port } => return self.getreq(token, member, port),
+            ToKernel::Getreq { port } => return self.getreq(now, token, member, port),
             ToKernel::Putrep { request, message } => {
                 self.answered(now, token, member, RequestId(request), Some(message));
             }
@@ -335,7 +335,7 @@ impl Switch {
         Ok(())
     }
 
-    fn getreq(&mut self, token: Token, member: Member, port: PutPort) -> Result<(), Bad> {
+    fn getreq(&mut self, now: Instant, token: Token, member: Member, port: PutPort) -> Result<(), Bad> {
         let Some(connection) = self.table.get_mut(token) else { return Ok(()) };
         if connection.is_waiting() {
             return Err(Bad::OutOfTurn);
@@ -348,6 +348,8 @@ impl Switch {
         if let Err(status) = self.kernel.getreq(member.process, port, GetreqId(token.to_u64())) {
             connection.getreq = None;
             self.refuse(token, status);
+        } else {
+            self.introduce_wanting(now, port);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use amoeba_cap::{GetPort, PutPort};
-use amoeba_kernel::ProcessId;
+use amoeba_kernel::{Introduction, ProcessId};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
 
@@ -28,6 +28,11 @@ pub(crate) const DESCRIPTORS_PER_CHANNEL: usize = 2;
 pub const ACCEPT_TIME: Duration = Duration::from_millis(500);
 /// Introductions that wait to be accepted, at most.
 const PENDING_MAX: usize = 64;
+/// How long an introduction waits for a server all of whose threads are busy; past it its client keeps to the daemon's path
+/// and asks again later.
+const THREAD_TIME: Duration = Duration::from_millis(20);
+/// Introductions that wait so, at most.
+const WANTING_MAX: usize = 256;
 
 /// Two processes that share memory.
 struct Channel {
@@ -48,11 +53,23 @@ struct Pending {
     rope: OwnedFd,
 }
 
+/// An introduction for which no thread of a server waits yet.
+struct Wanting {
+    until: Instant,
+    token: Token,
+    member: Member,
+    port: PutPort,
+    signature: Option<GetPort>,
+    region: OwnedFd,
+}
+
 /// All channels.
 #[derive(Default)]
 pub(super) struct Channels {
     max: usize,
     last: u64,
+    /// The oldest first.
+    wanting: VecDeque<Wanting>,
     pending: BTreeMap<u64, Pending>,
     /// When introductions are given up, the oldest first; those that were accepted are still among them.
     until: VecDeque<(Instant, u64)>,
@@ -75,7 +92,8 @@ impl Channels {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.until.front().map(|&(at, _)| at)
+        let wanting = self.wanting.front().map(|wanting| wanting.until);
+        self.until.front().map(|&(at, _)| at).into_iter().chain(wanting).min()
     }
 
     fn insert(&mut self, id: u64, channel: &Channel) {
@@ -112,7 +130,10 @@ impl Channels {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.open.is_empty() && self.by_client.is_empty()
+        self.wanting.is_empty()
+            && self.pending.is_empty()
+            && self.open.is_empty()
+            && self.by_client.is_empty()
     }
 }
 
@@ -138,25 +159,57 @@ impl Switch {
             self.refuse(token, Status::RPC_TRYAGAIN);
             return Ok(());
         }
-        let introduction = match self.kernel.introduce(member.process, port, signature) {
-            Ok(introduction) => introduction,
-            Err(Status::RPC_NOTFOUND) if self.ask_flow(now, token, member, port, signature) => return Ok(()),
-            Err(status) => {
-                self.refuse(token, status);
-                return Ok(());
+        match self.kernel.introduce(member.process, port, signature) {
+            Ok(introduction) => self.offer(now, token, introduction, port, region),
+            Err(Status::RPC_NOTFOUND) if self.ask_flow(now, token, member, port, signature) => {}
+            Err(Status::RPC_TRYAGAIN) if self.channels.wanting.len() < WANTING_MAX => {
+                let (until, signature) = (now + THREAD_TIME, signature.cloned());
+                if let Some(connection) = self.table.get_mut(token) {
+                    connection.introducing = true;
+                }
+                let wanting = Wanting { until, token, member, port, signature, region };
+                self.channels.wanting.push_back(wanting);
             }
+            Err(status) => self.refuse(token, status),
+        }
+        Ok(())
+    }
+
+    /// A thread waits for a request on this port now: it may be that somebody wants to be introduced.
+    pub(super) fn introduce_wanting(&mut self, now: Instant, port: PutPort) {
+        let Some(index) = self.channels.wanting.iter().position(|wanting| wanting.port == port) else {
+            return;
         };
+        let Some(wanting) = self.channels.wanting.remove(index) else { return };
+        let client = wanting.member.process;
+        match self.kernel.introduce(client, port, wanting.signature.as_ref()) {
+            Ok(introduction) => self.offer(now, wanting.token, introduction, port, wanting.region),
+            Err(_) => self.channels.wanting.insert(index, wanting), // a request was faster
+        }
+    }
+
+    /// Offers a server the introduction.
+    fn offer(
+        &mut self,
+        now: Instant,
+        token: Token,
+        introduction: Introduction,
+        port: PutPort,
+        region: OwnedFd,
+    ) {
         let server = Token::from_u64(introduction.getreq.0);
         if let Some(connection) = self.table.get_mut(server) {
             connection.getreq = None;
         }
+        let client = self.table.get(token).and_then(|connection| connection.member);
+        let client = client.expect("whoever asks or waits to be introduced is connected").process;
         match bells() {
             Ok((client_bell, server_bell)) => {
                 self.channels.last += 1;
                 let id = self.channels.last;
                 let to_server = vec![region, server_bell.ear, client_bell.rope];
                 let channel = Channel {
-                    client: member.process,
+                    client,
                     server: introduction.server,
                     port,
                     to_client: client_bell.keeper,
@@ -176,10 +229,18 @@ impl Switch {
                 tracing::warn!("cannot make a channel: {error}");
                 self.kernel.part(introduction.server, port);
                 self.refuse(server, Status::RPC_TRYAGAIN); // its thread asks for a request again
-                self.refuse(token, Status::RPC_TRYAGAIN);
+                self.refuse_introduction(token);
             }
         }
-        Ok(())
+    }
+
+    /// The client must do without a channel, for now.
+    fn refuse_introduction(&mut self, token: Token) {
+        self.channels.refused += 1;
+        if let Some(connection) = self.table.get_mut(token) {
+            connection.introducing = false;
+            self.refuse(token, Status::RPC_TRYAGAIN);
+        }
     }
 
     /// ACCEPT: passes the server's side on to the client.
@@ -219,6 +280,11 @@ impl Switch {
 
     /// Introductions that were not accepted in time are given up.
     pub(super) fn introductions_timeout(&mut self, now: Instant) {
+        while self.channels.wanting.front().is_some_and(|wanting| wanting.until <= now)
+            && let Some(wanting) = self.channels.wanting.pop_front()
+        {
+            self.refuse_introduction(wanting.token);
+        }
         while let Some(&(at, id)) = self.channels.until.front()
             && at <= now
         {
@@ -232,6 +298,7 @@ impl Switch {
 
     /// The introductions that a connection takes part in end with it.
     pub(super) fn introductions_disconnected(&mut self, token: Token) {
+        self.channels.wanting.retain(|wanting| wanting.token != token);
         let with = |(id, pending): (&u64, &Pending)| {
             (pending.client == token || pending.server == token).then_some(*id)
         };
@@ -267,11 +334,7 @@ impl Switch {
     fn give_up(&mut self, id: u64) {
         let Some(client) = self.channels.pending.get(&id).map(|pending| pending.client) else { return };
         self.end_channel(id);
-        self.channels.refused += 1;
-        if let Some(connection) = self.table.get_mut(client) {
-            connection.introducing = false;
-            self.refuse(client, Status::RPC_TRYAGAIN);
-        }
+        self.refuse_introduction(client);
     }
 }
 
