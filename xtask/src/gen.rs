@@ -95,6 +95,7 @@ fn generated() -> Result<Generated> {
     let mut files = BTreeMap::new();
     let mut wrong = Vec::new();
     let mut modules = String::from("// Generated from idl/*.class by `cargo xtask gen`; do not edit.\n\n");
+    let mut commands: BTreeMap<u16, String> = BTreeMap::new();
     for name in library.classes() {
         let origin = format!("idl/{name}.class by `cargo xtask gen`");
         let module = module_name(name);
@@ -117,9 +118,27 @@ fn generated() -> Result<Generated> {
         files.insert(format!("{STUBS}/{module}.rs"), code);
         files.insert(format!("{PAGES}/{name}.md"), amoeba_ail::markdown(&class, &origin));
         modules.push_str(&format!("{}pub mod {module};\n", amoeba_ail::doc_comment(&class.doc)));
+        for operation in class.operations.iter().filter(|operation| operation.origin.is_none()) {
+            // Of classes that share a number the first has it.
+            let name = format!("{name}.{}", operation.name);
+            commands.entry(operation.number).or_insert(name);
+        }
     }
+    modules.push_str(&command_names(&commands));
     files.insert(format!("{STUBS}/mod.rs"), format(&modules)?);
     Ok(Generated { files, wrong })
+}
+
+/// A function that names commands.
+fn command_names(commands: &BTreeMap<u16, String>) -> String {
+    let mut code = String::from(
+        "\n/// What the class files call a command, `class.operation`; `None` for one that they do not have.\n\
+         pub fn command_name(command: u16) -> Option<&'static str> {\nmatch command {\n",
+    );
+    for (number, name) in commands {
+        code.push_str(&format!("{number} => Some(\"{name}\"),\n"));
+    }
+    code + "_ => None,\n}\n}\n"
 }
 
 /// Files in the folders of generated ones that no class file gives.

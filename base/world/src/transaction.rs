@@ -141,6 +141,12 @@ pub trait Transactions: Send + Sync {
         let _ = port;
         Err(Error::NotSent(Status::STD_COMBAD))
     }
+
+    /// By what transactions of this process with a port pass the kernel by, if they do: `channel`, `flow`. For people.
+    fn passage(&self, port: PutPort) -> Option<&'static str> {
+        let _ = port;
+        None
+    }
 }
 
 /// A port that is listened on. Any number of threads may call [`Listen::getreq`] at once.

@@ -13,6 +13,7 @@ mod boot;
 mod config;
 mod console;
 mod dev;
+mod diagnosis;
 mod hosts;
 mod inside;
 mod invite;

@@ -6,8 +6,8 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use amoeba_cli::{
-    Console, DaemonStatus, DevOptions, Hint, Invitation, InviteOptions, Invited, JoinOptions, Session, Start,
-    SystemKind, SystemStatus, UpOptions,
+    Console, DaemonStatus, DevOptions, Diagnosis, Hint, Invitation, InviteOptions, Invited, JoinOptions,
+    Session, Start, SystemKind, SystemStatus, UpOptions,
 };
 use amoeba_linux::host;
 use anyhow::{Context, Result, bail};
@@ -16,6 +16,7 @@ use crate::boot::{self, Report};
 use crate::config::Config;
 use crate::console::Terminal;
 use crate::dev;
+use crate::diagnosis::Doctor;
 use crate::hosts::sync::REMOVED;
 use crate::inside;
 use crate::invite;
@@ -143,6 +144,10 @@ impl amoeba_cli::System for Local {
 
     fn dev(&self, options: &DevOptions) -> Result<ExitCode> {
         dev::main(options)
+    }
+
+    fn diagnosis(&self) -> Option<&dyn Diagnosis> {
+        Some(&Doctor)
     }
 
     fn console(&self) -> &dyn Console {

@@ -203,20 +203,24 @@ pub struct TraceFilter {
     pub port: Option<PutPort>,
     /// The beginning of data too, in which there may be secrets.
     pub data: bool,
+    /// Channels and flows that are there are ended first.
+    pub all: bool,
 }
 
 impl TraceFilter {
     fn get(fixed: &mut Reader) -> Result<TraceFilter, Bad> {
         let pid = Some(fixed.get_u32()?).filter(|pid| *pid != 0);
         let data = fixed.get_bool()?;
-        zeros::<3>(fixed)?;
-        Ok(TraceFilter { pid, port: flagged(fixed)?.map(PutPort::from_bytes), data })
+        let all = fixed.get_bool()?;
+        zeros::<2>(fixed)?;
+        Ok(TraceFilter { pid, port: flagged(fixed)?.map(PutPort::from_bytes), data, all })
     }
 
     fn to_bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&self.pid.unwrap_or(0).to_le_bytes());
         bytes[4] = u8::from(self.data);
+        bytes[5] = u8::from(self.all);
         bytes[8..].copy_from_slice(&flag(self.port.map(PutPort::to_bytes)));
         bytes
     }

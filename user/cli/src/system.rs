@@ -14,6 +14,8 @@ use amoeba_cap::Capability;
 use amoeba_world::World;
 use serde::Serialize;
 
+use crate::diagnosis::Diagnosis;
+
 /// What to do when no system runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -173,6 +175,10 @@ pub trait System {
     /// # Errors
     /// A host does not start, or something is left.
     fn dev(&self, options: &DevOptions) -> anyhow::Result<ExitCode>;
+    /// What looks for faults on this host, where there is any.
+    fn diagnosis(&self) -> Option<&dyn Diagnosis> {
+        None
+    }
     /// The terminal, if there is one, and the signals.
     fn console(&self) -> &dyn Console;
 }

@@ -5,6 +5,7 @@ mod cat;
 mod completions;
 mod cp;
 mod dev;
+mod doctor;
 mod down;
 mod get;
 mod host;
@@ -18,6 +19,7 @@ mod man;
 mod map;
 mod mkdir;
 mod mv;
+mod ping;
 mod processes;
 mod ps;
 mod put;
@@ -28,6 +30,7 @@ mod stat;
 mod status;
 mod stun;
 mod top;
+mod trace;
 mod up;
 mod wait;
 mod why;
@@ -75,6 +78,9 @@ pub(crate) enum Command {
     Status(status::Arguments),
     Host(host::Arguments),
     Top(top::Arguments),
+    Ping(ping::Arguments),
+    Doctor(doctor::Arguments),
+    Trace(trace::Arguments),
     Dev(dev::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -115,11 +121,14 @@ impl Command {
             Command::Dev(arguments) => return arguments.run(context),
             Command::Up(arguments) => return arguments.run(context),
             Command::Status(arguments) => return arguments.run(context),
+            Command::Ping(arguments) => return arguments.run(context),
+            Command::Doctor(arguments) => return arguments.run(context),
             Command::Ps(arguments) => arguments.run(context)?,
             Command::Kill(arguments) => arguments.run(context)?,
             Command::Logs(arguments) => arguments.run(context)?,
             Command::Why(arguments) => arguments.run(context)?,
             Command::Top(arguments) => arguments.run(context)?,
+            Command::Trace(arguments) => arguments.run(context)?,
             Command::Completions(arguments) => arguments.run(context)?,
             Command::Man(arguments) => arguments.run(context)?,
             Command::Host(arguments) => arguments.run(context)?,
