@@ -312,10 +312,10 @@ pub const REPORT_RANGES_MAX: usize = 32;
 /// What a REPORT says, behind its protocol header: what of a FLIP message has arrived. All integers have four bytes.
 ///
 /// ```text
-///  0            4       8       12        16      20
-///  +------------+-------+-------+---------+-------+-----+----
-///  | message id | total | front | arrived | start | end | …
-///  +------------+-------+-------+---------+-------+-----+----
+///  0            4       8       12        16     20      24
+///  +------------+-------+-------+---------+------+-------+-----+----
+///  | message id | total | front | arrived | lost | start | end | …
+///  +------------+-------+-------+---------+------+-------+-----+----
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RpcReport {
@@ -327,7 +327,9 @@ pub struct RpcReport {
     pub front: u32,
     /// Bytes that have arrived.
     pub arrived: u32,
-    /// What is missing and should be sent again: where it begins and ends, at most [`REPORT_RANGES_MAX`].
+    /// Bytes that are missing and should be sent again: more than the ranges have when there are too many of them.
+    pub lost: u32,
+    /// The first of what is missing: where it begins and ends, at most [`REPORT_RANGES_MAX`].
     pub missing: Vec<(u32, u32)>,
 }
 
@@ -335,7 +337,7 @@ impl RpcReport {
     /// The bytes behind the protocol header, big-endian.
     pub fn to_bytes(&self) -> Vec<u8> {
         let ranges = self.missing.iter().take(REPORT_RANGES_MAX).flat_map(|&(start, end)| [start, end]);
-        let head = [self.message_id, self.total, self.front, self.arrived];
+        let head = [self.message_id, self.total, self.front, self.arrived, self.lost];
         head.into_iter().chain(ranges).flat_map(u32::to_be_bytes).collect()
     }
 
@@ -343,14 +345,14 @@ impl RpcReport {
     pub fn parse(bytes: &[u8], big_endian: bool) -> Option<RpcReport> {
         let (_, four) = integers(big_endian);
         let (words, rest) = bytes.as_chunks::<4>();
-        let &[message_id, total, front, arrived, ref ranges @ ..] = words else { return None };
+        let &[message_id, total, front, arrived, lost, ref ranges @ ..] = words else { return None };
         let (ranges, odd) = ranges.as_chunks::<2>();
         if !rest.is_empty() || !odd.is_empty() || ranges.len() > REPORT_RANGES_MAX {
             return None;
         }
         let missing = ranges.iter().map(|&[start, end]| (four.1(start), four.1(end))).collect();
-        let [message_id, total, front, arrived] = [message_id, total, front, arrived].map(four.1);
-        Some(RpcReport { message_id, total, front, arrived, missing })
+        let [message_id, total, front, arrived, lost] = [message_id, total, front, arrived, lost].map(four.1);
+        Some(RpcReport { message_id, total, front, arrived, lost, missing })
     }
 }
 

@@ -58,7 +58,7 @@ struct Paced {
     /// What was sent and is missing: sorted, apart.
     missing: VecDeque<(usize, usize)>,
     missing_size: usize,
-    /// Bytes that were under way when nothing was heard for too long.
+    /// Other bytes that are no longer under way: missing, but where is not known yet.
     written_off: usize,
     window: usize,
     /// Below it the window doubles in a round trip.
@@ -320,7 +320,7 @@ impl Paced {
             return; // it was overtaken by another
         }
         let news = arrived.saturating_sub(self.arrived);
-        (self.front, self.arrived, self.written_off) = (front, arrived, 0);
+        (self.front, self.arrived) = (front, arrived);
         if let Some((byte, since)) = self.mark
             && self.front > byte
         {
@@ -333,6 +333,7 @@ impl Paced {
             return self.grow(news);
         }
         self.set_missing(report.missing.iter().map(|&(start, end)| (start as usize, end as usize)));
+        self.written_off = (report.lost as usize).saturating_sub(self.missing_size);
         if let Some(&(first, _)) = self.missing.front() {
             if first >= self.recovered_at {
                 self.shrink(self.window / 2);

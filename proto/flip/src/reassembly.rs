@@ -270,19 +270,17 @@ impl Partial {
         if let Some(watch) = &mut self.watch {
             watch.fresh = 0;
         }
-        let mut missing = Vec::new();
-        let mut start = self.front;
+        let (mut missing, mut lost, mut start) = (Vec::new(), 0, self.front);
         for (piece, end) in self.pieces.iter().copied().chain([(self.total, self.total)]) {
-            if start >= limit || missing.len() == REPORT_RANGES_MAX {
-                break;
+            let gap = start.min(limit)..piece.min(limit);
+            if !gap.is_empty() && missing.len() < REPORT_RANGES_MAX {
+                missing.push((gap.start as u32, gap.end as u32));
             }
-            missing.push((start as u32, piece.min(limit) as u32));
-            start = end;
+            (lost, start) = (lost + gap.len() as u32, end);
         }
-        missing.retain(|(start, end)| start < end);
         let ahead: usize = self.pieces.iter().map(|(start, end)| end - start).sum();
         let (total, front, arrived) = (self.total as u32, self.front as u32, (self.front + ahead) as u32);
-        RpcReport { message_id, total, front, arrived, missing }
+        RpcReport { message_id, total, front, arrived, lost, missing }
     }
 
     /// Bytes it takes; the same bound holds for what it has reserved, within a factor of two.
@@ -357,7 +355,7 @@ impl Partial {
 
 fn whole_report(message_id: u32, total: usize) -> RpcReport {
     let total = total as u32;
-    RpcReport { message_id, total, front: total, arrived: total, missing: Vec::new() }
+    RpcReport { message_id, total, front: total, arrived: total, lost: 0, missing: Vec::new() }
 }
 
 /// A message, or the beginning of one, in one fragment.

@@ -184,7 +184,7 @@ impl Net {
 
 /// The messages of these tests are longer than any report, or shorter.
 fn is_report(head: &Head, data: &[u8]) -> bool {
-    (16..=16 + 8 * 32).contains(&(head.len() + data.len()))
+    (20..=20 + 8 * 32).contains(&(head.len() + data.len()))
 }
 
 /// Shapes in which every host is reached from every other; at most seven networks in a row.
@@ -487,4 +487,15 @@ fn no_reports_panic_and_none_makes_more_than_its_message_leave() {
             flip.handle_timeout(now);
         }
     });
+}
+
+/// Once all gaps but the first thirty-two were taken for packets under way, and nothing was sent any more.
+#[test]
+fn many_gaps_do_not_close_the_window() {
+    let mut net = Net::new(line(), |_| true);
+    net.insist(0, 3, b"where are you?");
+    (net.random, net.faults) = (6350203122859315029, (138, 69));
+    net.send(0, 3, &vec![5; 337_357], Manner { secure: true, reported: true });
+    net.run(60_000);
+    assert_eq!(net.messages(3).len(), 1);
 }

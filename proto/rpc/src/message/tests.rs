@@ -116,10 +116,16 @@ fn what_is_said_about_them() {
 
 #[test]
 fn what_of_a_large_message_has_arrived() {
-    let report =
-        RpcReport { message_id: 10, total: 5000, front: 1458, arrived: 3542, missing: vec![(1458, 2916)] };
+    let report = RpcReport {
+        message_id: 10,
+        total: 5000,
+        front: 1458,
+        arrived: 3542,
+        lost: 1458,
+        missing: vec![(1458, 2916)],
+    };
     let payload = [&blank(RpcKind::Report, 0).to_bytes()[..], &report.to_bytes()].concat();
-    same(vectors!("report"), flip(14, CLIENT, SERVER, 48), &payload.into());
+    same(vectors!("report"), flip(14, CLIENT, SERVER, 52), &payload.into());
     for (big, bytes) in vectors!("report") {
         let body = &bytes[FLIP_HEADER_SIZE + RPC_HEADER_SIZE..];
         assert_eq!(RpcReport::parse(body, big).as_ref(), Some(&report));
