@@ -191,3 +191,100 @@ fn in_time(error: Error) -> Error {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
+    use amoeba_cap::PutPort;
+    use amoeba_flow::{FlowServer, Way};
+    use amoeba_seal::{Suite, flow_keys};
+    use amoeba_wire::Header;
+
+    use super::super::socket::Unconnected;
+    use super::*;
+    use crate::OsEntropy;
+    use crate::channel::bell::{Bell, Keeper};
+
+    /// A flow, its kernel's part, and the server's end with its socket.
+    fn flow() -> (Flow, Keeper, FlowServer, FlowSocket) {
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let (one, other) = (Unconnected::bind(local).unwrap(), Unconnected::bind(local).unwrap());
+        let address = |socket: &Unconnected| SocketAddr::new(local, socket.port().unwrap());
+        let (to_one, to_other) = (address(&one), address(&other));
+        let way = Way { datagram_size: 1400, window: 1 << 18 };
+        let (keys, others) = flow_keys(&OsEntropy, Suite::Aes256Gcm);
+        let theirs = Handed { id: 2, receiver: 3, way, keys: others }.session(now());
+        let server = FlowServer::new(now(), theirs, way, 1 << 20);
+        let Bell { ear, keeper, .. } = Bell::new().unwrap();
+        let flow = Flow::new(&Handed { id: 2, receiver: 3, way, keys }, one.connect(to_other).unwrap(), ear);
+        (flow, keeper, server, FlowSocket::new(other.connect(to_one).unwrap(), 1400))
+    }
+
+    fn request(size: usize) -> Message {
+        Message { header: Header { port: PutPort::from_bytes([5; 6]), ..Header::NULL }, data: vec![6; size] }
+    }
+
+    /// What the server does once: reads what has come, and sends what it has to.
+    fn attend(server: &mut FlowServer, socket: &FlowSocket) {
+        while receive(socket, server, now) {}
+        transmit_all(socket, server, now(), true);
+    }
+
+    #[test]
+    fn a_flow_is_used_once_the_other_end_has_answered_and_never_after_it_was_revoked() {
+        let (mut flow, keeper, mut server, socket) = flow();
+        assert_eq!(flow.usable(), Usable::NotYet);
+        attend(&mut server, &socket);
+        assert_eq!(flow.usable(), Usable::Yes);
+        keeper.revoke();
+        assert_eq!(flow.usable(), Usable::Over);
+        assert!(matches!(
+            flow.trans(&mut request(1 << 20), &TransOptions::default(), None),
+            Outcome::Elsewhere
+        ));
+    }
+
+    #[test]
+    fn a_flow_through_which_nothing_comes_is_blocked() {
+        let (mut flow, _keeper, _server, _socket) = flow();
+        while flow.usable() == Usable::NotYet {
+            std::thread::sleep(PROBE_INTERVAL);
+        }
+        assert_eq!(flow.usable(), Usable::Blocked);
+    }
+
+    #[test]
+    fn a_flow_that_dies_without_a_word_costs_one_transaction_that_may_have_been_executed() {
+        let (mut flow, _keeper, mut server, socket) = flow();
+        attend(&mut server, &socket);
+        assert_eq!(flow.usable(), Usable::Yes);
+        let mut asked = request(10);
+        let outcome = flow.trans(&mut asked, &TransOptions::default(), None);
+        let failure = Error::MaybeExecuted(Status::RPC_FAILURE);
+        assert!(matches!(outcome, Outcome::Last(Err(error)) if error == failure));
+        assert_eq!(asked, request(10), "it is given back");
+        attend(&mut server, &socket);
+        assert_eq!(server.poll_request().map(|(_, request)| request), Some(request(10)), "it was on its way");
+    }
+
+    #[test]
+    fn what_has_arrived_before_the_end_counts() {
+        let (mut flow, keeper, mut server, socket) = flow();
+        let serving = std::thread::spawn(move || {
+            let (tid, message) = loop {
+                attend(&mut server, &socket);
+                if let Some(request) = server.poll_request() {
+                    break request;
+                }
+            };
+            server.reply(tid, message);
+            transmit_all(&socket, &mut server, now(), true);
+            keeper.revoke();
+        });
+        let outcome = flow.trans(&mut request(100), &TransOptions::default(), None);
+        let (Outcome::Done(result) | Outcome::Last(result)) = outcome else { panic!("it was executed") };
+        assert_eq!(result.map(|reply| reply.data), Ok(vec![6; 100]));
+        serving.join().unwrap();
+    }
+}
