@@ -493,8 +493,8 @@ fn no_reports_panic_and_none_makes_more_than_its_message_leave() {
 #[test]
 fn many_gaps_do_not_close_the_window() {
     let mut net = Net::new(line(), |_| true);
-    net.insist(0, 3, b"where are you?");
     (net.random, net.faults) = (6350203122859315029, (138, 69));
+    net.insist(0, 3, b"where are you?");
     net.send(0, 3, &vec![5; 337_357], Manner { secure: true, reported: true });
     net.run(60_000);
     assert_eq!(net.messages(3).len(), 1);
