@@ -166,7 +166,8 @@ impl Administered {
 }
 
 fn put_reason(writer: &mut Writer, reason: &str) {
-    writer.put_string(reason[..reason.floor_char_boundary(REASON_SIZE_MAX)].as_bytes());
+    let end = reason.floor_char_boundary(REASON_SIZE_MAX);
+    writer.put_string(&reason.as_bytes()[..end]);
 }
 
 fn put_invite(writer: &mut Writer, invite: &Invite) {

@@ -34,7 +34,7 @@ fn is_free(address: SocketAddr) -> bool {
     let also = (address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
         .then(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, address.port())));
     // The first socket must be gone again, for the second may stand for both.
-    !also.is_some_and(|bound| bound.map(drop).is_err()) && UdpSocket::bind(address).is_ok()
+    also.is_none_or(|bound| bound.map(drop).is_ok()) && UdpSocket::bind(address).is_ok()
 }
 
 /// By which addresses others reach a host that listens there: those of its interfaces when it listens everywhere, and that

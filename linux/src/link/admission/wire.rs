@@ -263,7 +263,7 @@ impl Answer {
             Answer::Useless(why) => writer.put_u8(6).put_u8(*why as u8),
             Answer::Refused { reason } => {
                 let end = reason.floor_char_boundary(TEXT_SIZE_MAX);
-                writer.put_u8(5).put_string(reason[..end].as_bytes())
+                writer.put_u8(5).put_string(&reason.as_bytes()[..end])
             }
         };
         writer.finish()

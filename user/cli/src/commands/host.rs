@@ -166,22 +166,23 @@ impl From<&HostRecord> for Host {
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         let graph = context.graph()?;
-        if let HostCommand::Remove(remove) = &self.command {
-            return self::remove::run(context, &graph, &remove.host, remove.yes, remove.force);
-        }
-        let hosts = known(&graph)?;
         match self.command {
-            HostCommand::Remove(_) => unreachable!("it was done above"),
-            HostCommand::Ls(Ls { json: true }) => context.out.json(&hosts),
-            HostCommand::Ls(Ls { json: false }) => {
+            HostCommand::Ls(Ls { json }) => {
+                let hosts = known(&graph)?;
+                if json {
+                    return context.out.json(&hosts);
+                }
                 print_all(&mut context.out, &hosts, graph.world().clock.unix_time().as_secs())
             }
             HostCommand::Show(Show { json, host: name }) => {
-                let host = hosts.into_iter().find(|host| host.name == name);
+                let host = known(&graph)?.into_iter().find(|host| host.name == name);
                 let host = host
                     .ok_or_else(|| anyhow!("there is no host {name}"))
                     .hint("`amoeba host ls` lists them")?;
                 if json { context.out.json(&host) } else { print_one(&mut context.out, &host) }
+            }
+            HostCommand::Remove(Remove { host, yes, force }) => {
+                remove::run(context, &graph, &host, yes, force)
             }
         }
     }
@@ -403,6 +404,45 @@ memory        8.0 GiB of 16 GiB free
 processes     3
 ";
         assert_eq!(printed(|out| print_one(out, &hosts[1])), one);
+    }
+
+    #[test]
+    fn people_see_who_belongs_to_the_system_and_how_it_is_reached() {
+        let member = |name: &str, address: &str| Member {
+            name: name.into(),
+            key: "0123456789abcdef".repeat(4),
+            addresses: vec![address.into()],
+            inviter: Some("anvil".into()),
+            ..Member::default()
+        };
+        let way = Way {
+            name: "bolt".into(),
+            up: true,
+            link: "udp, sealed".into(),
+            trouble: Some("identity copied: bolt at 192.0.2.2:5321 and 192.0.2.9:5321".into()),
+        };
+        let mut hosts = vec![
+            Host::from(&record("anvil", STATE_UP, "", 1064)),
+            Host::from(&record("bolt", STATE_UP, "", 1064)),
+            Host::that_joined(&Member { joined: 1000, ..member("chisel", "192.0.2.3:5321") }),
+        ];
+        let members = ["192.0.2.1:5321", "192.0.2.2:5321", "192.0.2.3:5321"];
+        for (host, address) in hosts.iter_mut().zip(members) {
+            let member = member(&host.name, address);
+            let way = Some(&way).filter(|way| way.name == host.name);
+            host.belonging = Belonging::new(Some(&member), way, host.name == "anvil");
+        }
+        let expected = "\
+HOST    ADDRESS         STATE  SINCE  LINK         KEY               CPUS  LOAD     FREE  PROCESSES
+anvil   192.0.2.1:5321  up     1m05s  here         0123456789abcdef     4  0.25  8.0 GiB          3
+bolt    192.0.2.2:5321  up     1m05s  udp, sealed  0123456789abcdef     4  0.25  8.0 GiB          3  identity copied: bolt at 192.0.2.2:5321 and 192.0.2.9:5321
+chisel  192.0.2.3:5321  new    1m05s  -            0123456789abcdef     -     -        -          -  it has joined, and is not in the pool yet
+";
+        assert_eq!(printed(|out| print_all(out, &hosts, 1065)), expected);
+        let one = printed(|out| print_one(out, &hosts[1]));
+        assert!(one.contains("invited by    anvil") && one.contains("link          udp, sealed"), "{one}");
+        let value = serde_json::to_value(&hosts[1]).expect("JSON");
+        assert_eq!(value["addresses"][0], "192.0.2.2:5321");
     }
 
     #[test]
