@@ -148,6 +148,18 @@ impl Channels {
         }
     }
 
+    /// By what the next transaction with a port would pass the kernel by, for people.
+    pub(super) fn passage(&self, port: PutPort) -> Option<&'static str> {
+        let mut ports = self.ports();
+        let of_port = ports.known.range_mut((port, [0; PORT_SIZE])..=(port, [u8::MAX; PORT_SIZE]));
+        let mut idle = of_port.flat_map(|(_, known)| &mut known.idle);
+        let usable = idle.find_map(|channel| (channel.usable() == Usable::Yes).then_some(&**channel))?;
+        Some(match usable {
+            Channel::Memory(_) => "channel",
+            Channel::Flow(_) => "flow",
+        })
+    }
+
     /// Gives back a channel that can be used again.
     pub(super) fn give(&self, port: PutPort, signature: Option<&GetPort>, channel: Box<Channel>) {
         let mut ports = self.ports();
@@ -301,21 +313,11 @@ impl Memory {
         let peer = PeerRegion::map(&region)
             .inspect_err(|error| tracing::debug!("cannot map a channel: {error}"))
             .ok()?;
-        Some(Memory {
-            id,
-            end: ClientEnd::new(own, peer),
-            ear: Ear::new(ear),
-            rope: Rope::new(rope),
-        })
+        Some(Memory { id, end: ClientEnd::new(own, peer), ear: Ear::new(ear), rope: Rope::new(rope) })
     }
 
     /// A transaction. Afterwards `request` is what it was.
-    fn trans(
-        &mut self,
-        request: &mut Message,
-        options: &TransOptions,
-        deadline: Option<Instant>,
-    ) -> Outcome {
+    fn trans(&mut self, request: &mut Message, options: &TransOptions, deadline: Option<Instant>) -> Outcome {
         let asked = Message { header: request.header, data: std::mem::take(&mut request.data) };
         if let Err(asked) = self.end.begin(asked, options.reply_size_max) {
             *request = asked;

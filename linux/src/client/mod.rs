@@ -187,6 +187,10 @@ impl Transactions for Client {
         result
     }
 
+    fn passage(&self, port: PutPort) -> Option<&'static str> {
+        self.session().ok()?.channels.passage(port)
+    }
+
     fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error> {
         if port.is_null() {
             return Err(Error::NotSent(Status::RPC_BADPORT));

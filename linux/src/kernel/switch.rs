@@ -516,16 +516,22 @@ impl Switch {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
+        text.push_str("# channels\n");
         text.push_str(&self.channels.status());
+        text.push_str("# flows\n");
         text.push_str(&self.flows.status());
+        text.push_str("# daemon\n");
+        text.push_str(&self.viewers.status());
         let mut line = |name: &str, count: usize, max: usize| {
-            let _ = writeln!(text, "{name} {count} of {max}"); // writing to a string does not fail
+            let _ = writeln!(text, "{name:24} {count} of {max}"); // writing to a string does not fail
         };
         line("connections", self.table.len(), self.connections_max);
         line("bytes buffered", self.buffered, self.buffered_max);
         for link in &self.links {
+            let _ = writeln!(text, "# link {}", link.describe().kind);
             link.status(now, &mut text);
         }
+        text.push_str("# processes\n");
         for (id, process) in &self.processes {
             let connections = process.slots.iter().flatten().count();
             let _ = writeln!(text, "process {} pid {} connections {connections}", id.0, process.pid);

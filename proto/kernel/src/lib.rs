@@ -358,23 +358,27 @@ impl Kernel {
         self.counters
     }
 
-    /// Counters and tables, a line each, for `std_status`.
+    /// Counters and tables, a line each, for `std_status`; each layer begins with a line `# NAME`.
     pub fn status(&self) -> String {
-        let flip = self.flip.counters();
-        let rows: [(&str, u64); 22] = [
+        let (flip, done) = (self.flip.counters(), &self.counters);
+        let processes = [
             ("processes", self.processes.len() as u64),
             ("ports", self.ports.len() as u64),
             ("requests under way", self.requests.len() as u64),
             ("bytes queued", self.queued_size as u64),
             ("bytes of replies kept", self.kept_size as u64),
-            ("transactions here", self.counters.local),
-            ("transactions elsewhere", self.counters.remote),
-            ("requests from elsewhere", self.counters.served),
-            ("copies dropped", self.counters.duplicates),
-            ("transactions failed", self.counters.failures),
-            ("introductions here", self.counters.introductions),
-            ("port searches", self.counters.locates),
+        ];
+        let transactions = [
+            ("transactions here", done.local),
+            ("transactions elsewhere", done.remote),
+            ("requests from elsewhere", done.served),
+            ("copies dropped", done.duplicates),
+            ("transactions failed", done.failures),
+            ("introductions here", done.introductions),
+            ("port searches", done.locates),
             ("ports cached", self.cache.len() as u64),
+        ];
+        let packets = [
             ("routes", self.flip.routes().len() as u64),
             ("packets in", flip.packets_in),
             ("packets out", flip.packets_out),
@@ -385,10 +389,17 @@ impl Kernel {
             ("address searches", flip.locates),
             ("messages undelivered", flip.undelivered),
         ];
-        rows.iter()
-            .chain(&self.endpoints.status())
-            .map(|(name, value)| format!("{name:24} {value}\n"))
-            .collect()
+        let sections = [
+            ("kernel", &processes[..]),
+            ("transactions", &transactions),
+            ("flip", &packets),
+            ("datagrams", &self.endpoints.status()),
+        ];
+        let row = |(name, value): &(&str, u64)| format!("{name:24} {value}\n");
+        let section = |(name, rows): &(&str, &[(&str, u64)])| {
+            format!("# {name}\n{}", rows.iter().map(row).collect::<String>())
+        };
+        sections.iter().map(section).collect()
     }
 
     fn new_address(&self) -> Address {

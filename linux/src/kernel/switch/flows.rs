@@ -286,7 +286,8 @@ impl Switch {
             return self.links[link].control(now, &location, &flow.answer);
         }
         let way = self.links.get(peer.0).and_then(|link| link.flow_way(&peer.1));
-        let Some(way) = way.filter(|_| self.flows.open.len() < FLOWS_MAX) else {
+        let may = self.flows.open.len() < FLOWS_MAX && !self.is_traced();
+        let Some(way) = way.filter(|_| may) else {
             return self.say(now, peer, &Word::Refuse { id });
         };
         let Ok(introduction) = self.kernel.introduce_as(port, caller) else {

@@ -153,6 +153,10 @@ impl Switch {
             return Err(Bad::OutOfTurn);
         }
         region::check(&region).ok_or(Bad::Descriptors)?;
+        if self.is_traced() {
+            self.refuse(token, Status::RPC_TRYAGAIN); // whoever looks on is to see everything
+            return Ok(());
+        }
         if self.channels.is_full(member.process) {
             self.channels.refused += 1;
             tracing::debug!(pid = connection.pid, "no more channels");
@@ -177,6 +181,9 @@ impl Switch {
 
     /// A thread waits for a request on this port now: it may be that somebody wants to be introduced.
     pub(super) fn introduce_wanting(&mut self, now: Instant, port: PutPort) {
+        if self.is_traced() {
+            return;
+        }
         let Some(index) = self.channels.wanting.iter().position(|wanting| wanting.port == port) else {
             return;
         };

@@ -1,7 +1,8 @@
 //! Viewers of what passes: each is a connection of its own, and ends with it.
 //!
-//! While somebody looks on, every transaction goes through this daemon: no channel and no flow is introduced, and those
-//! there are were revoked when the first viewer came. A viewer that reads too slowly loses records, and is told how many.
+//! While somebody looks on, no channel and no flow is introduced, so that transactions go through this daemon. Those that
+//! are there already go on unseen, because ending one fails the transaction that is under way over it; a viewer that wants
+//! to see everything asks for that. A viewer that reads too slowly loses records, and is told how many.
 
 mod conversations;
 
@@ -55,6 +56,8 @@ pub(super) struct Viewers {
     conversations: Conversations,
     /// Packets that have come in during this turn of a link.
     packets: Vec<(Location, Vec<u8>)>,
+    /// Records that some viewer had no room for, since the daemon was started.
+    left_out: u64,
 }
 
 impl Viewers {
@@ -63,6 +66,12 @@ impl Viewers {
         if self.any() {
             self.packets.push((*from, packet.to_vec()));
         }
+    }
+
+    /// Counters, a line each.
+    pub(super) fn status(&self) -> String {
+        let rows = [("viewers", self.table.len() as u64), ("records left out", self.left_out)];
+        rows.iter().map(|(name, value)| format!("{name:24} {value}\n")).collect()
     }
 
     /// Whether anybody looks on.
@@ -76,6 +85,7 @@ impl Viewers {
         for viewer in self.table.values_mut().filter(|viewer| wants(&viewer.filter)) {
             if viewer.records.len() >= QUEUE_SIZE_MAX {
                 viewer.dropped += 1;
+                self.left_out += 1;
             } else {
                 Record { time, event: event(viewer.filter.data) }.put(&mut viewer.records);
             }
@@ -110,6 +120,12 @@ impl Switch {
         }
         let viewer = Viewer { filter, waiting: false, records: Writer::new(), dropped: 0 };
         self.viewers.table.insert(token, viewer);
+        if filter.all {
+            for process in self.processes.keys().copied().collect::<Vec<_>>() {
+                self.revoke(process);
+                self.revoke_flows(now, process);
+            }
+        }
         self.send(token, ToProcess::Done);
         Ok(())
     }
@@ -129,7 +145,7 @@ impl Switch {
     /// The connection is over.
     pub(super) fn trace_ended(&mut self, token: Token) {
         if self.viewers.table.remove(&token).is_some() && !self.viewers.any() {
-            self.viewers = Viewers::default();
+            self.viewers = Viewers { left_out: self.viewers.left_out, ..Viewers::default() };
         }
     }
 

@@ -1,11 +1,12 @@
 //! `amoeba status`: what runs on this host, and how the system it belongs to is doing.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use amoeba_name::Names;
-use amoeba_stubs::standard;
+use amoeba_stubs::{standard, system};
 use amoeba_world::Error as Refusal;
 use clap::Args;
 use serde::Serialize;
@@ -33,11 +34,15 @@ pub(crate) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Show the counters of the kernel of this host too, layer by layer
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
-        let running = show(context, self.json, true)?;
+        let counters = if self.verbose { counters(context) } else { None };
+        let running = show_with(context, self.json, true, counters.as_deref())?;
         Ok(if running { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
     }
 }
@@ -49,6 +54,9 @@ struct Everything<'a> {
     status: &'a SystemStatus,
     hosts: &'a [Host],
     services: &'a [Service],
+    /// By layer and name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counters: Option<BTreeMap<&'a str, BTreeMap<&'a str, u64>>>,
 }
 
 /// A service that the graph has a name for.
@@ -71,17 +79,56 @@ struct Beyond {
 
 /// Prints the status, with `beyond` also that of the other hosts and of the services; whether the system runs.
 pub(super) fn show(context: &mut Context<'_>, json: bool, beyond: bool) -> anyhow::Result<bool> {
+    show_with(context, json, beyond, None)
+}
+
+fn show_with(
+    context: &mut Context<'_>,
+    json: bool,
+    beyond: bool,
+    counters: Option<&str>,
+) -> anyhow::Result<bool> {
     let mut status = context.system.status()?;
     let beyond = if status.running && beyond { look_beyond(context) } else { Beyond::default() };
     status.attention.extend(beyond.attention);
     let Beyond { hosts, services, .. } = beyond;
     if json {
-        context.out.json(&Everything { status: &status, hosts: &hosts, services: &services })?;
+        let counters = counters.map(by_layer);
+        let all = Everything { status: &status, hosts: &hosts, services: &services, counters };
+        context.out.json(&all)?;
     } else {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         print(&mut context.out, &status, &hosts, &services, now)?;
+        if let Some(counters) = counters {
+            context.out.line("")?;
+            context.out.bytes(counters.as_bytes())?;
+        }
     }
     Ok(status.running)
+}
+
+/// What the kernel of this host has counted, if it answers.
+fn counters(context: &Context<'_>) -> Option<String> {
+    let graph = context.graph().ok()?;
+    let world = amoeba_place::hasty(graph.world(), HOST_LOCATE_TIMEOUT);
+    let text = system::statistics(&world, &graph.at_host("sys").ok()?).ok()?;
+    Some(text.split(|byte| *byte == b'\n').map(|line| printable(line) + "\n").collect())
+}
+
+/// The lines that are a name and a number, by the layer whose heading `# NAME` stands above them.
+fn by_layer(text: &str) -> BTreeMap<&str, BTreeMap<&str, u64>> {
+    let mut layers: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    let mut layer = "";
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("# ") {
+            layer = name;
+        } else if let Some((name, value)) = line.rsplit_once(' ')
+            && let Ok(value) = value.parse()
+        {
+            layers.entry(layer).or_default().insert(name.trim_end(), value);
+        }
+    }
+    layers
 }
 
 /// Asks, but never for long: a status is looked at when something is wrong.
@@ -228,9 +275,12 @@ mod tests {
     #[test]
     fn programs_see_the_same() {
         let services = [Service { name: "bulletsvr".into(), answers: true }];
-        let all = Everything { status: &status(), hosts: &[], services: &services };
+        let counters = Some(by_layer("# flip\nroutes          7\nlink udp sealed\n# channels\nchannels 2\n"));
+        let all = Everything { status: &status(), hosts: &[], services: &services, counters };
         let value = serde_json::to_value(all).unwrap();
         assert_eq!(value["services"][0]["answers"], true);
+        assert_eq!(value["counters"]["flip"], serde_json::json!({ "routes": 7 }));
+        assert_eq!(value["counters"]["channels"]["channels"], 2);
         assert_eq!(value["kind"], "private");
         assert_eq!(value["daemons"][0]["role"], "kernel");
         assert_eq!(value["daemons"][0]["since"], "1970-01-01T00:16:40Z");
