@@ -22,7 +22,7 @@ use amoeba_seal::{
 use amoeba_threads::Instant;
 
 use super::contact::Contact;
-use super::peers::{Asking, COPY_LIFE, Changes, Copied, Peers, TRIAL, TRIAL_GRACE, Trial};
+use super::peers::{ADDRESSES_MAX, Asking, COPY_LIFE, Changes, Copied, Peers, TRIAL, TRIAL_GRACE, Trial};
 
 /// An ANSWER is waited for so long before the next CALL.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
@@ -47,7 +47,8 @@ impl Peers {
             Lead::Calls => Call { caller: number, noise: &[], cookie: NO_COOKIE }.emit(&self.gate),
             Lead::Knocks => self.knock(number, NO_COOKIE),
         };
-        changes.datagrams.extend(addresses.into_iter().map(|address| (address, datagram.clone())));
+        let addresses = addresses.into_iter().take(ADDRESSES_MAX);
+        changes.datagrams.extend(addresses.map(|address| (address, datagram.clone())));
     }
 
     fn knock(&mut self, asker: u32, cookie: Cookie) -> Vec<u8> {

@@ -42,7 +42,7 @@ pub(crate) const TRIAL_GRACE: Duration = Duration::from_millis(150);
 /// A copied identity is told for so long after it was last seen.
 pub(crate) const COPY_LIFE: Duration = Duration::from_secs(60);
 /// Addresses of one host that are tried.
-const ADDRESSES_MAX: usize = 16;
+pub(super) const ADDRESSES_MAX: usize = 16;
 /// The lower bits of a number that say where in the table it is.
 const NUMBER_BITS: u32 = 11;
 
@@ -205,17 +205,20 @@ impl Peers {
             self.forget(slot, changes);
         }
         for member in others() {
-            match self.by_key.get(&member.key) {
-                Some(slot) => self.peer_mut(*slot).member = member.clone(),
+            let known = self.by_key.get(&member.key).copied();
+            if known.and_then(|slot| self.peer(slot)).is_some_and(|peer| peer.member == *member) {
+                continue;
+            }
+            match known {
+                Some(slot) => self.peer_mut(slot).member = member.clone(),
                 None => self.insert(member.clone()),
             }
+            // Who is new, or somewhere else, is greeted at once.
+            (self.due, self.next_round) = (now, now);
         }
-        self.due = now;
-        self.next_round = now;
     }
 
-    fn insert(&mut self, mut member: Row) {
-        member.addresses.truncate(ADDRESSES_MAX);
+    fn insert(&mut self, member: Row) {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1

@@ -379,9 +379,12 @@ impl UdpLink {
                 }
                 Outgoing::Sealed { slot, number, content } => {
                     let Some(contact) = self.peers.contact_of(slot, number) else { continue };
-                    self.batch.to = Some((contact.address, Some(slot)));
-                    self.batch.segment = content.size(usize::from(contact.path.size()));
-                    self.batch.count += u64::from(content.seal(now, contact, &mut self.batch.bytes));
+                    let size = content.size(usize::from(contact.path.size()));
+                    if !content.seal(now, contact, &mut self.batch.bytes) {
+                        continue; // its counters are used up, and it is lost in a moment
+                    }
+                    let to = Some((contact.address, Some(slot)));
+                    (self.batch.segment, self.batch.count, self.batch.to) = (size, 1, to);
                     if self.segments {
                         extend(now, &mut self.batch, contact, (slot, number), queue);
                     }

@@ -249,6 +249,12 @@ impl Session {
         self.outward.counter = counter;
     }
 
+    /// Counts bytes as if they had been sealed.
+    #[cfg(test)]
+    pub(crate) fn count_bytes(&mut self, count: u64) {
+        self.outward.bytes += count;
+    }
+
     /// The bytes of `parts` one after the other, sealed: [`SEALED_OVERHEAD`] more, appended to `out`. Many datagrams may
     /// follow each other in one buffer; where it has room, nothing is allocated.
     ///

@@ -212,6 +212,20 @@ fn a_receiver_that_missed_epochs_catches_up_but_not_with_any_number() {
 }
 
 #[test]
+fn keys_roll_by_datagrams_and_by_bytes() {
+    let (mut one, mut other) = pair(Suite::Aes256Gcm);
+    one.leave_out(EPOCH_PACKETS_MAX - 1);
+    let (last, first) = (seal(&mut one, 0, b"the last"), seal(&mut one, 0, b"the first"));
+    assert_eq!(one.counter(), EPOCH_PACKETS_MAX + 1, "no counter is left out");
+    assert_eq!(open(&mut other, 0, &first).unwrap(), b"the first");
+    assert_eq!(open(&mut other, 0, &last).unwrap(), b"the last");
+    one.count_bytes(EPOCH_BYTES_MAX);
+    let next = seal(&mut one, 0, b"of the next key");
+    assert_eq!(one.counter(), 2 * EPOCH_PACKETS_MAX + 1);
+    assert_eq!(open(&mut other, 0, &next).unwrap(), b"of the next key");
+}
+
+#[test]
 fn a_session_ends_before_its_counters_do() {
     let (mut one, _) = pair(Suite::Aes256Gcm);
     one.leave_out(COUNTERS - 2);
