@@ -13,6 +13,8 @@ use crate::host::ProcessId;
 
 /// How long a thread waits for a client that does not read its reply. Then threads in getreq send the rest, as it reads.
 const REPLY_PATIENCE: Duration = Duration::from_millis(5);
+/// How long it waits when nobody is in getreq any more, who could.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What looking at the channels of a port gave.
 pub(crate) enum Looked {
@@ -91,6 +93,7 @@ impl ChannelReply {
     /// Begins the reply with `begin`, and sends as much of it as the client reads without delay.
     fn send(&self, begin: impl FnOnce(&mut Channel) -> Sending) {
         let mut begin = Some(begin);
+        let mut waiting_since = None;
         loop {
             let until = {
                 let mut state = self.core.state();
@@ -101,15 +104,21 @@ impl ChannelReply {
                     Some(begin) => begin(channel),
                     None => channel.server_end.step(),
                 };
-                let was_patient = channel.replier.take().is_some();
+                channel.replier = None;
+                let last = channel.ended.is_some();
+                let patience = if last { LAST_PATIENCE } else { REPLY_PATIENCE };
                 state.ring_client(self.channel);
                 match sending {
-                    Sending::Progress => now,
-                    Sending::Waiting if !was_patient => {
+                    Sending::Progress => {
+                        waiting_since = None;
+                        now
+                    }
+                    Sending::Waiting if now < *waiting_since.get_or_insert(now) + patience => {
+                        let until = waiting_since.unwrap_or(now) + patience;
                         let thread = state.table.current;
                         let Some(channel) = state.channels.open.get_mut(&self.channel) else { return };
                         channel.replier = thread;
-                        if channel.server_end.before_sleep() { now + REPLY_PATIENCE } else { now }
+                        if channel.server_end.before_sleep() { until } else { now }
                     }
                     Sending::Over(_) => return state.end_channel(self.channel, Ended::Gone),
                     Sending::Done | Sending::Waiting => {
