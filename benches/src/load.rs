@@ -187,7 +187,9 @@ fn answer(listener: &dyn amoeba_world::Listen) {
     while let Ok(incoming) = listener.getreq() {
         let header = &incoming.request.header;
         let reply = match (header.command(), usize::try_from(header.offset)) {
-            (COMMAND_READ, Ok(size)) => Message { data: vec![BLOCK[0]; size], ..Message::status(Status::STD_OK) },
+            (COMMAND_READ, Ok(size)) => {
+                Message { data: vec![BLOCK[0]; size], ..Message::status(Status::STD_OK) }
+            }
             _ => Message::status(Status::STD_COMBAD),
         };
         incoming.reply.send(reply);
