@@ -380,7 +380,7 @@ fn a_network_that_loses_and_doubles_only_delays() {
     net.run(30_000, &|_, _| {
         let mut state = fate.borrow_mut();
         **state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (**state >> 33) % 4 != 0
+        !(**state >> 33).is_multiple_of(4)
     });
     assert!((0..4).all(|host| net.up(host) == 3));
 }
