@@ -8,7 +8,7 @@ use amoeba_wire::packet::{Address, FlipHeader};
 use crate::PACKET_LIFE_MAX;
 
 /// Broadcasts remembered; past it the oldest is forgotten, and a copy of it may be handled again.
-const SEEN_MAX: usize = 1024;
+const SEEN_MAX: usize = 4096;
 
 type Key = (Address, u32, u32);
 
