@@ -536,3 +536,16 @@ fn a_way_that_becomes_narrower_is_found_out() {
     assert_eq!(ask(&two.client(), echo.port, pattern(1 << 20)).unwrap().len(), (1 << 20) + 1);
     await_that(|| two.client().kernel_status().unwrap().contains("packets of 1411"));
 }
+
+#[test]
+fn a_copied_identity_is_named() {
+    let plan = Plan::new(["one", "two"]);
+    let [one, two] = plan.start();
+    one.await_peers(1);
+    two.await_peers(1);
+    let copy = Host::start_with(&plan, 1, address(), plan.rows());
+    let told = format!("identity copied: two at {} and {}", two.address, copy.address);
+    await_that(|| one.client().kernel_status().unwrap().contains(&told));
+    let echo = Echo::start(&two, 2, 1);
+    assert_eq!(ask(&one.client(), echo.port, vec![5]), Ok(vec![2, 5]), "the first is still talked to");
+}
