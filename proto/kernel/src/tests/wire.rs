@@ -1,6 +1,6 @@
 //! What kernels say to each other, packet by packet: what an original would understand, and what only ours say.
 
-use amoeba_wire::packet::{FlipHeader, RpcHeader, RpcKind, flip_flag, rpc_flag};
+use amoeba_wire::packet::{FlipHeader, PacketKind, RpcHeader, RpcKind, flip_flag, rpc_flag};
 
 use super::*;
 
@@ -165,4 +165,44 @@ fn no_more_of_a_refused_request_leaves() {
     assert_eq!(net.reply(0), LOST);
     assert_eq!(net.crawl(3000), 0, "nothing of it leaves any more");
     assert!(net.kernels[0].poll_timeout().is_none_or(|next| next > now + Duration::from_secs(5)));
+}
+
+/// A copy of a request comes back from a host on the way that has lost the way; whether another copy arrived, only its
+/// server knows. Taken for a refusal, this would run a request twice.
+#[test]
+fn a_lost_way_is_no_proof_that_a_request_was_not_executed() {
+    for arrives in [true, false] {
+        let mut net = Net::new(2);
+        let (server, port) = net.serve(1);
+        let client = net.attach(0);
+        net.trans(0, client, port, b"once".to_vec());
+        let mut copy = None;
+        net.run(1, |transmit| {
+            let request = rpc_of(transmit).is_some_and(|header| header.kind == RpcKind::Request);
+            if request {
+                copy = Some((flip_of(transmit), transmit.packet.to_vec()[40..].to_vec()));
+            }
+            arrives || !request
+        });
+        let (sent, payload) = copy.expect("the request was sent");
+        let flags = sent.flags | flip_flag::NO_ROUTE;
+        let back = FlipHeader { kind: PacketKind::Nothere, flags, hops: 0, ..sent };
+        let packet = [&back.to_bytes()[..], &payload].concat();
+        let now = net.now;
+        net.kernels[0].handle_packet(now, LinkId(0), &Location::new(&[1]), &packet);
+        let mut said = Vec::new();
+        net.run(100, |transmit| {
+            said.extend(rpc_of(transmit).map(|header| header.kind));
+            true
+        });
+        let requests = said.iter().filter(|kind| **kind == RpcKind::Request).count();
+        assert!(said.contains(&RpcKind::Received), "{said:?}");
+        assert_eq!(requests, usize::from(!arrives), "{said:?}");
+        let (request, message) = net.request(1);
+        assert_eq!(message.data, b"once");
+        net.answer(1, server, request, b"done".to_vec());
+        net.run(100, |_| true);
+        assert_eq!(net.reply(0), Ok(b"done".to_vec()));
+        assert!(net.events[1].is_empty());
+    }
 }
