@@ -11,6 +11,7 @@
 //! - [`map`]: one command for many arguments, over all hosts.
 //! - [`join`]: a host becomes one of a system that is there.
 //! - [`state`]: what is lost is not made anew, several starts make one system, and why a start fails.
+//! - [`wire`]: hosts on a bad wire, and on a raw Ethernet.
 //! - [`unprivileged`]: all of it without root.
 //! - [`hostile`]: bad names, forged capabilities, garbage on the socket.
 #![forbid(unsafe_code)]
@@ -28,3 +29,4 @@ mod run;
 mod state;
 mod system;
 mod unprivileged;
+mod wire;

@@ -193,6 +193,11 @@ impl Outcome {
         self
     }
 
+    /// The code that it exited with.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// It printed exactly this on stdout.
     #[track_caller]
     pub(crate) fn printed(self, expected: &str) -> Outcome {
@@ -230,7 +235,8 @@ impl Outcome {
         String::from_utf8(self.stdout.clone()).expect("text was printed").trim_end().to_owned()
     }
 
-    fn error_text(&self) -> String {
+    /// What it said on stderr.
+    pub(crate) fn error_text(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 }
