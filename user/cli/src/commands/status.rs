@@ -136,13 +136,13 @@ fn look_beyond(context: &Context<'_>) -> Beyond {
     let failed = |why: String| Beyond { attention: vec![why], ..Beyond::default() };
     let graph = match context.graph() {
         Ok(graph) => graph,
-        Err(error) => return failed(format!("the system cannot be asked: {error:#}")),
+        Err(error) => return failed(format!("the system cannot be asked: {}", in_one_line(&error))),
     };
     let (sender, answer) = mpsc::channel();
     let threads = graph.world().threads.clone();
     let asked = threads.spawn("status", move || {
         // Whoever asked may have run out of patience.
-        let _ = sender.send(ask(&graph).unwrap_or_else(|error| failed(format!("{error:#}"))));
+        let _ = sender.send(ask(&graph).unwrap_or_else(|error| failed(in_one_line(&error))));
     });
     match asked {
         Ok(_) => answer
@@ -181,6 +181,13 @@ fn ask(graph: &Graph) -> anyhow::Result<Beyond> {
         ways.iter().filter_map(|way| Some(format!("host {}: {}", way.name, way.trouble.as_ref()?)));
     let attention = down.chain(silent).chain(troubles).collect();
     Ok(Beyond { hosts, services, attention })
+}
+
+/// What and why; the next step is left out.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let causes: Vec<String> =
+        error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()).collect();
+    causes.join(": ")
 }
 
 fn is_silence(error: Refusal) -> bool {
