@@ -568,6 +568,7 @@ impl Switch {
             && self.processes.is_empty()
             && self.cookies.is_empty()
             && self.endpoints.is_empty()
+            && !self.viewers.any()
             && self.channels.is_empty()
             && self.flows.is_empty()
             && self.buffered == 0

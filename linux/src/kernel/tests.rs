@@ -13,7 +13,7 @@ use amoeba_world::{Destination, Message, TransOptions};
 use super::switch::Switch;
 use super::table::Token;
 use super::{Config, OUTGOING_FRAMES_MAX};
-use crate::socket::{Assembler, Cookie, ToKernel, ToProcess, VERSION};
+use crate::socket::{Assembler, Cookie, ToKernel, ToProcess, TraceFilter, VERSION};
 
 const PEERS: usize = 8;
 const BUFFERED_MAX: usize = 2000;
@@ -107,10 +107,14 @@ impl World {
             8..=10 => ToKernel::Getreq { port: put_port },
             11 | 12 => ToKernel::Putrep { request, message: Message { header: Header::NULL, ..message } },
             13 => ToKernel::Fail { request },
-            15 => match parameter % 4 {
+            15 => match parameter % 9 {
                 0 => ToKernel::Open { port: Some(get_port) },
                 1 => ToKernel::Receive,
                 2 => ToKernel::Send { from: None, to: Destination::Port(put_port), data: message.data },
+                3 => ToKernel::Look { port: Some(put_port) },
+                4 => ToKernel::Look { port: None },
+                5 => ToKernel::Trace { filter: TraceFilter { data: true, ..TraceFilter::default() } },
+                6 | 7 => ToKernel::TraceNext,
                 _ => return None,
             },
             _ => return None,

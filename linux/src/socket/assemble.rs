@@ -138,7 +138,7 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::socket::{Cookie, ToKernel, ToProcess};
+    use crate::socket::{Cookie, ToKernel, ToProcess, TraceFilter};
     use amoeba_cap::{GetPort, PutPort};
     use amoeba_wire::packet::Address;
     use amoeba_wire::{DATA_SIZE_MAX, Header, Status};
@@ -176,6 +176,18 @@ mod tests {
             ToKernel::Open { port: None },
             ToKernel::Open { port: Some(GetPort::from_bytes([3; 6])) },
             ToKernel::Receive,
+            ToKernel::Look { port: None },
+            ToKernel::Look { port: Some(PutPort::from_bytes([7; 6])) },
+            ToKernel::Trace { filter: TraceFilter::default() },
+            ToKernel::Trace {
+                filter: TraceFilter {
+                    pid: Some(7),
+                    port: Some(PutPort::from_bytes([8; 6])),
+                    data: true,
+                    all: true,
+                },
+            },
+            ToKernel::TraceNext,
             ToKernel::Send { from: None, to: Destination::Address(Address([4; 8])), data: vec![1; 2000] },
             ToKernel::Send {
                 from: Some(Address([5; 8])),

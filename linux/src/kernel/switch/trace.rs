@@ -13,7 +13,7 @@ use amoeba_cap::PutPort;
 use amoeba_kernel::{LinkId, Location, ProcessId, RequestId, Slot};
 use amoeba_threads::Instant;
 use amoeba_wire::packet::{Address, FlipHeader};
-use amoeba_wire::trace::{Event, NAME_SIZE_MAX, Outcome, Record, Seen, abridged};
+use amoeba_wire::trace::{Event, NAME_SIZE_MAX, Outcome, PACKET_SEEN_MAX, Record, Seen, abridged};
 use amoeba_wire::{Status, Writer};
 use amoeba_world::{Caller, Error, Message};
 use conversations::Conversations;
@@ -21,12 +21,12 @@ use conversations::Conversations;
 use super::super::table::{Member, Token};
 use super::Switch;
 use crate::link::Link;
-use crate::socket::{Bad, ToProcess, TraceFilter};
+use crate::socket::{Bad, TEXT_SIZE_MAX, ToProcess, TraceFilter};
 
 /// Viewers at once; one more is told RPC_TRYAGAIN.
 pub(in crate::kernel) const VIEWERS_MAX: usize = 8;
-/// Bytes of records that wait for one viewer; past it new ones are dropped and counted.
-const QUEUE_SIZE_MAX: usize = 1 << 20;
+/// Bytes of records that wait for one viewer; past it new ones are dropped and counted. With one more they fit a frame.
+const QUEUE_SIZE_MAX: usize = TEXT_SIZE_MAX - 3 * PACKET_SEEN_MAX;
 /// Transactions whose beginning is remembered until their end; past it the oldest is forgotten.
 const OPEN_MAX: usize = 16384;
 
