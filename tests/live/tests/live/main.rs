@@ -6,6 +6,7 @@
 //! - [`files`]: names and files through the command line.
 //! - [`crash`]: daemons are killed, and nothing acknowledged is lost.
 //! - [`dev`]: throw-away hosts, and nothing left of them.
+//! - [`diagnosis`]: ping, doctor and trace find out what is.
 //! - [`hosts`]: several hosts are one computer, also when one is lost.
 //! - [`placing`]: commands on the host that is best, pipelines between hosts, files along.
 //! - [`map`]: one command for many arguments, over all hosts.
@@ -18,6 +19,7 @@
 
 mod crash;
 mod dev;
+mod diagnosis;
 mod files;
 mod hostile;
 mod hosts;

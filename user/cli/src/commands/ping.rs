@@ -12,7 +12,6 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::failure::Advise;
 use crate::graph::Graph;
 use crate::launch::pool::{HOST_LOCATE_TIMEOUT, Pool};
 use crate::out::{Out, printable};
@@ -199,7 +198,7 @@ fn find(graph: &Graph, argument: &OsString) -> anyhow::Result<Target> {
             let object = if host == graph.session().host_name {
                 graph.at_host(KERNEL).context("the kernel of this host")?
             } else {
-                pool.entry(&host, KERNEL).hint(format!("a PATH has a `/` in it: ./{host}"))?
+                pool.entry(&host, KERNEL)?
             };
             Ok(Target { name: host, object, echoes: true })
         }
