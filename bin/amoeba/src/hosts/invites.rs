@@ -176,6 +176,13 @@ impl Invites {
         }
     }
 
+    /// The host that has used it cannot have the name it wants: another try may be made.
+    pub(crate) fn reopen(&mut self, id: InviteId) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id() == Some(id)) {
+            entry.state = Kept::Open;
+        }
+    }
+
     /// Takes one back.
     ///
     /// # Errors
@@ -243,6 +250,9 @@ mod tests {
         invites.used(one, "bolt", bolt);
         assert!(invites.admits(one, bolt) && !invites.admits(one, chisel));
         assert!(invites.revoke(&one.to_string()).is_err());
+        invites.reopen(one);
+        assert!(invites.admits(one, chisel));
+        invites.used(one, "bolt", bolt);
         invites.revoke(&other.to_string()).unwrap();
         assert!(!invites.admits(other, bolt));
         assert!(invites.revoke("none").is_err());

@@ -215,18 +215,35 @@ impl Sync {
         Ok(())
     }
 
+    /// Makes a member of one. The token is used before there is a row, so that it is never good for two: it is good for
+    /// the identity of this host from then on, which may come again.
     fn enter(&mut self, candidate: &Candidate) -> Result<()> {
         let (row, id) = (&candidate.row, candidate.invite);
-        if !Invites::read(&self.state)?.admits(id, row.key) {
-            bail!("the time of this token is over, or it was used or revoked");
-        }
         let own = self.state.host_name()?;
-        self.table.enter(&Member::that_joined(row, &own)).context("the new host's row")?;
-        let mut changing = Invites::change(&self.state)?;
-        changing.invites.used(id, &row.name, row.key);
-        changing.write(&self.state)?;
-        administer(&self.state, &Admin::Invites(changing.invites.for_kernel()))?;
-        let all = self.told.iter().cloned().chain([Member::that_joined(row, &own)]);
+        let member = Member::that_joined(row, &own);
+        self.change_invites(|invites| {
+            if !invites.admits(id, row.key) {
+                bail!("the time of this token is over, or it was used or revoked");
+            }
+            invites.used(id, &row.name, row.key);
+            Ok(())
+        })?;
+        if !self.table.enter(&member).context("the new host's row")? {
+            self.change_invites(|invites| {
+                invites.reopen(id);
+                Ok(())
+            })?;
+            bail!("a host called {} is there already; choose another name with --name", row.name);
+        }
+        let all = self.told.iter().cloned().chain([member]);
         self.tell(Members::new(all))
+    }
+
+    /// Changes the invitations, and tells the kernel.
+    fn change_invites(&self, change: impl FnOnce(&mut Invites) -> Result<()>) -> Result<()> {
+        let mut changing = Invites::change(&self.state)?;
+        change(&mut changing.invites)?;
+        changing.write(&self.state)?;
+        administer(&self.state, &Admin::Invites(changing.invites.for_kernel())).map(drop)
     }
 }

@@ -7,7 +7,7 @@ use amoeba_name::{Masks, NameError, Names};
 use amoeba_stubs::bullet;
 use amoeba_wire::Status;
 use amoeba_world::World;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::members::{Member, Members};
 use crate::state::State;
@@ -97,27 +97,18 @@ impl Table {
         }
     }
 
-    /// Makes the row of a host that has joined. One that is there already is its own.
-    ///
-    /// # Errors
-    /// Another host has this name.
-    pub(crate) fn enter(&self, member: &Member) -> Result<()> {
-        let path = path_of(member.name.as_bytes());
-        let taken =
-            || format!("a host called {} is there already; choose another name with --name", member.name);
-        match self.member(member.name.as_bytes())? {
-            Some(there) if there.key == member.key => return Ok(()),
-            Some(_) => bail!(taken()),
-            None => {}
+    /// Makes the row of a host that has joined. One that is there already is its own; false: another host has this name.
+    pub(crate) fn enter(&self, member: &Member) -> Result<bool> {
+        let name = member.name.as_bytes();
+        if let Some(there) = self.member(name)? {
+            return Ok(there.key == member.key);
         }
-        match self.names.append(&path, self.file(member)?) {
+        match self.names.append(&path_of(name), self.file(member)?) {
+            Ok(()) => Ok(true),
             Err(error) if error.status() == Status::STD_EXISTS => {
-                match self.member(member.name.as_bytes())? {
-                    Some(there) if there.key == member.key => Ok(()),
-                    _ => bail!(taken()),
-                }
+                Ok(self.member(name)?.is_some_and(|there| there.key == member.key))
             }
-            entered => entered.context("its row cannot be made"),
+            Err(error) => Err(error).context("its row cannot be made"),
         }
     }
 

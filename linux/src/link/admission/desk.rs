@@ -10,8 +10,8 @@
 //!   CONFIRM                               ─────►  the supervisor makes its row, the token is used
 //!   ◄───── WAIT, and then DONE
 //! ```
-//! The visitor asks and asks again; every answer may be given twice. The token counts as used when the row is in
-//! /system/hosts, and not before.
+//! The visitor asks and asks again; every answer may be given twice. The token counts as used from the moment that the
+//! supervisor begins to make the row, and is good for that visitor's identity alone from then on.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
