@@ -135,6 +135,8 @@ pub enum Event {
         total: usize,
         /// Whether it came in one fragment.
         whole: bool,
+        /// Whether it came over trusted networks only.
+        safe: bool,
     },
     /// A message for everybody.
     Broadcast {
@@ -162,6 +164,8 @@ pub enum Event {
         head: Head,
         /// Why.
         reason: Undelivered,
+        /// Whether that was said over trusted networks only.
+        safe: bool,
     },
 }
 
@@ -505,7 +509,7 @@ impl FlipBox {
         let total = payload.len();
         let (head, data) = payload.into_parts();
         let (head, data) = joined(head, data);
-        self.events.push_back(Event::Message { to, from, head, data, total, whole: true });
+        self.events.push_back(Event::Message { to, from, head, data, total, whole: true, safe: true });
     }
 
     fn send_message(&mut self, now: Instant, route: &Route, message: Outgoing) {
@@ -544,7 +548,7 @@ impl FlipBox {
     fn undelivered(&mut self, message: Outgoing, reason: Undelivered) {
         self.counters.undelivered += 1;
         let (from, to, head) = (message.from, message.to, *message.payload.head());
-        self.events.push_back(Event::Undelivered { from, to, head, reason });
+        self.events.push_back(Event::Undelivered { from, to, head, reason, safe: true });
     }
 
     fn transmit(&mut self, link: LinkId, to: Option<Location>, header: &FlipHeader, payload: &[u8]) {
@@ -554,7 +558,7 @@ impl FlipBox {
 
     /// Tells what the senders of messages that arrive are to know.
     fn report(&mut self) {
-        while let Some(((to, from, _), report)) = self.reassembly.poll_report() {
+        while let Some(((to, from, ..), report)) = self.reassembly.poll_report() {
             self.events.push_back(Event::Report { from, to, report });
         }
     }

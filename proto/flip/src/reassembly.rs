@@ -36,8 +36,9 @@ const TAIL_TIME: Duration = Duration::from_millis(30);
 /// oldest is forgotten.
 const FINISHED_MAX: usize = 1024;
 
-/// Sender, receiver, message identifier.
-pub(crate) type Key = (Address, Address, u32);
+/// Sender, receiver, message identifier, and whether it came over trusted networks only: what others put on an untrusted
+/// one never becomes a part of a message that did not cross it.
+pub(crate) type Key = (Address, Address, u32, bool);
 
 /// What a fragment led to.
 #[derive(Debug, PartialEq, Eq)]
@@ -102,7 +103,8 @@ impl Reassembly {
         if total > size_max || payload.is_empty() {
             return Progress::Dropped;
         }
-        let key = (header.from, header.to, header.message_id);
+        let safe = header.flags & flip_flag::UNSAFE == 0;
+        let key = (header.from, header.to, header.message_id, safe);
         if self.is_finished(now, &key, total) {
             return Progress::Dropped;
         }
@@ -175,7 +177,7 @@ impl Reassembly {
         to: Address,
         mut matches: impl FnMut(&[u8]) -> bool,
     ) -> bool {
-        let mut partials = self.partials.range((from, to, 0)..=(from, to, u32::MAX));
+        let mut partials = self.partials.range((from, to, 0, false)..=(from, to, u32::MAX, true));
         partials
             .any(|(_, partial)| now.since(partial.touched) < ARRIVING_LIFE && matches(partial.beginning()))
     }
@@ -413,7 +415,7 @@ mod tests {
             assert_eq!(reassembly.add(at(number.into()), &header, &[1; 10], 20), Progress::Waiting);
         }
         assert_eq!(reassembly.partials.len(), REASSEMBLIES_MAX);
-        assert!(!reassembly.partials.contains_key(&(Address([2; 8]), Address([1; 8]), 9)));
+        assert!(!reassembly.partials.contains_key(&(Address([2; 8]), Address([1; 8]), 9, true)));
         let mut steps = 0;
         while let Some(next) = reassembly.next_timeout() {
             reassembly.handle_timeout(next);

@@ -70,10 +70,11 @@ pub struct RouteTable {
 }
 
 impl RouteTable {
-    /// The nearest route that will do.
+    /// The nearest route that will do; a trusted one before others, so that nothing is told to an untrusted network that
+    /// need not be.
     pub fn choose(&self, address: Address, wanted: Wanted) -> Option<&Route> {
         let acceptable = self.to(address).filter(|route| wanted.accepts(route));
-        acceptable.min_by_key(|route| route.hops)
+        acceptable.min_by_key(|route| (!route.trusted, route.hops))
     }
 
     /// The nearest route, of the trusted ones if `secure`.
@@ -231,7 +232,7 @@ mod tests {
         table.learn(at(0), address(1), route(2, 1, 9));
         let mut wanted = Wanted::from_here(false);
         let hops = |wanted| table.choose(address(1), wanted).map(|route| route.hops);
-        assert_eq!(hops(wanted), Some(3));
+        assert_eq!(hops(wanted), Some(6), "the nearest is not trusted");
         wanted.secure = true;
         assert_eq!(hops(wanted), Some(6));
         wanted.not_over = Some(LinkId(1));

@@ -35,7 +35,9 @@ impl FlipBox {
         if header.to.is_null() || !self.is_first_copy(arrival, header) {
             return self.drop_packet();
         }
-        self.routes.forget(header.from);
+        // What is said on an untrusted network takes no trusted way from anybody.
+        let safe = is_safe(header);
+        self.routes.retain(header.from, |route| !safe && route.trusted);
         self.learn_source(arrival, header);
         if self.is_local(header.to) {
             return self.answer(arrival, header, 0, (1, 1));
@@ -54,7 +56,7 @@ impl FlipBox {
             }
             return;
         }
-        self.routes.retain(header.to, |route| route.link == arrival.link);
+        self.routes.retain(header.to, |route| route.link == arrival.link || !safe && route.trusted);
         self.counters.forwarded += self.spread(Some(arrival.link), header, &[]) as u64;
     }
 
@@ -220,8 +222,9 @@ impl FlipBox {
             _ => Undelivered::NotHere,
         };
         self.counters.undelivered += 1;
+        let (from, to) = (header.from, header.to);
         let head = Head::new(&payload[..payload.len().min(HEAD_SIZE_MAX)]);
-        self.events.push_back(Event::Undelivered { from: header.from, to: header.to, head, reason });
+        self.events.push_back(Event::Undelivered { from, to, head, reason, safe: is_safe(header) });
     }
 
     fn deliver(&mut self, arrival: &Arrival<'_>, header: &FlipHeader, payload: &[u8]) {
@@ -231,6 +234,7 @@ impl FlipBox {
                 to: header.to,
                 from: header.from,
                 whole: header.length == header.total,
+                safe: is_safe(header),
                 total: header.total as usize,
                 head,
                 data,
@@ -246,7 +250,7 @@ impl FlipBox {
             link: arrival.link,
             location: *arrival.location,
             hops: header.hops,
-            trusted: header.flags & flip_flag::UNSAFE == 0,
+            trusted: is_safe(header),
             count: 1,
         };
         self.routes.learn(arrival.now, header.from, route);
@@ -316,6 +320,11 @@ impl FlipBox {
             bulk: false,
         });
     }
+}
+
+/// Whether a packet has crossed trusted networks only.
+fn is_safe(header: &FlipHeader) -> bool {
+    header.flags & flip_flag::UNSAFE == 0
 }
 
 fn counts_to_bytes((count, trusted): (u16, u16)) -> [u8; 4] {

@@ -66,7 +66,7 @@ fn a_message_to_an_unknown_address_is_located_and_arrives_whole() {
     let event = wire.boxes[1].poll_event();
     let total = payload.len();
     let (head, data) = (Head::new(&payload[..HEAD_SIZE_MAX]), payload[HEAD_SIZE_MAX..].to_vec());
-    assert_eq!(event, Some(Event::Message { to: B, from: A, total, head, data, whole: false }));
+    assert_eq!(event, Some(Event::Message { to: B, from: A, total, head, data, whole: false, safe: true }));
     assert_eq!(wire.boxes[0].routes().best(B, true).map(|route| route.hops), Some(3));
     assert_eq!(wire.packets, 2 + 100_000usize.div_ceil(1458));
 }
@@ -81,7 +81,10 @@ fn nobody_answers_and_the_message_comes_back() {
         wire.boxes[0].handle_timeout(next);
     }
     let (head, reason) = (Head::new(b"hello"), Undelivered::NotHere);
-    assert_eq!(wire.boxes[0].poll_event(), Some(Event::Undelivered { from: A, to: unknown, head, reason }));
+    assert_eq!(
+        wire.boxes[0].poll_event(),
+        Some(Event::Undelivered { from: A, to: unknown, head, reason, safe: true })
+    );
     assert_eq!(wire.boxes[0].counters().locates, 4);
 }
 
@@ -98,7 +101,10 @@ fn an_address_that_has_left_is_not_here_once_the_box_may_say_so() {
     wire.boxes[0].unicast(at(600), A, B, b"three".to_vec(), PLAIN, Duration::from_secs(1));
     wire.settle(at(600));
     let (head, reason) = (Head::new(b"three"), Undelivered::NotHere);
-    assert_eq!(wire.boxes[0].poll_event(), Some(Event::Undelivered { from: A, to: B, head, reason }));
+    assert_eq!(
+        wire.boxes[0].poll_event(),
+        Some(Event::Undelivered { from: A, to: B, head, reason, safe: true })
+    );
     assert!(!wire.boxes[0].routes().knows(B));
 }
 

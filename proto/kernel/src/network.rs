@@ -39,19 +39,19 @@ impl Kernel {
                 flip::Event::Message { to, from, head, data, total, .. } if self.endpoints.owns(to) => {
                     self.handle_datagram(now, to, from, &head, data, total);
                 }
-                flip::Event::Message { to, from, head, data, total, whole } => {
+                flip::Event::Message { to, from, head, data, total, whole, safe } => {
                     let complete = head.len() + data.len() == total;
                     if complete && self.handle_report(now, to, from, &head, &data) {
                         continue;
                     }
                     if let Some(packet) = Packet::parse(&head, data) {
-                        self.handle_message(now, to, from, packet, Arrived { complete, whole });
+                        self.handle_message(now, to, from, packet, Arrived { complete, whole, safe });
                     }
                 }
                 flip::Event::Report { from, to, report } => self.send_report(now, from, to, &report),
                 flip::Event::Broadcast { from, payload } => self.handle_broadcast(now, from, &payload),
-                flip::Event::Undelivered { from, to, head, reason } => {
-                    self.handle_undelivered(now, from, to, &head, reason);
+                flip::Event::Undelivered { from, to, head, reason, safe } => {
+                    self.handle_undelivered(now, from, to, &head, reason, safe);
                 }
             }
         }
@@ -142,6 +142,9 @@ impl Kernel {
         let about_reply = header.flags & rpc_flag::REPLY != 0;
         if header.flags & rpc_flag::REPORTS != 0 {
             self.takes_reports(from);
+        }
+        if !how.safe && answers_a_client(&header) {
+            return; // our requests keep off untrusted networks, and so do honest answers to them
         }
         match header.kind {
             RpcKind::Hereis => self.handle_hereis(now, from, &header),
@@ -267,6 +270,9 @@ impl Kernel {
             }
         }
         message.header.port = header.port;
+        if !how.safe {
+            message.header.signature = PutPort::NULL; // anybody could have written it
+        }
         let client = (from, header.from);
         let origin = Origin::Remote { server: id, client, tid: header.tid };
         let listening = self.ports.get(&header.port).and_then(|port| port.listening.get(&id));
@@ -322,6 +328,7 @@ impl Kernel {
         to: Address,
         head: &[u8],
         reason: Undelivered,
+        safe: bool,
     ) {
         if self.datagram_undelivered(to, head) {
             return;
@@ -329,6 +336,9 @@ impl Kernel {
         let Some(&id) = self.addresses.get(&from) else { return };
         let Some((header, _, _)) = RpcHeader::parse(head) else { return };
         let about_reply = header.kind == RpcKind::Reply || header.flags & rpc_flag::REPLY != 0;
+        if !safe && matches!(header.kind, RpcKind::Request | RpcKind::Reply) {
+            return; // it was not sent over untrusted networks, so it cannot come back from there
+        }
         if about_reply {
             // Without a way the client may still be there: the next question about the reply looks for it.
             if reason != Undelivered::NoRoute
@@ -371,6 +381,16 @@ impl Kernel {
     }
 }
 
+/// Whether a packet is said to a client about its request.
+fn answers_a_client(header: &RpcHeader) -> bool {
+    let about_reply = header.flags & rpc_flag::REPLY != 0;
+    match header.kind {
+        RpcKind::Reply | RpcKind::Fail | RpcKind::Forward => true,
+        RpcKind::Ack | RpcKind::Nak | RpcKind::Alive => !about_reply,
+        _ => false,
+    }
+}
+
 /// How a message came.
 #[derive(Clone, Copy)]
 struct Arrived {
@@ -378,4 +398,6 @@ struct Arrived {
     complete: bool,
     /// It came in one fragment.
     whole: bool,
+    /// It came over trusted networks only.
+    safe: bool,
 }

@@ -206,3 +206,62 @@ fn a_lost_way_is_no_proof_that_a_request_was_not_executed() {
         assert!(net.events[1].is_empty());
     }
 }
+
+/// What anybody may have put on an untrusted network is not believed about a transaction that keeps off it.
+#[test]
+fn nobody_on_an_untrusted_network_answers_for_a_server_or_signs_for_a_client() {
+    let mut net = Net::new(2);
+    let untrusted = LinkConfig { packet_size_max: 1498, weight: 3, trusted: false, repairs: false };
+    for kernel in &mut net.kernels {
+        kernel.add_link(at(1000), untrusted);
+    }
+    let (server, port) = net.serve(1);
+    let client = net.attach(0);
+    net.trans(0, client, port, b"once".to_vec());
+    let mut sent = None;
+    net.run(10, |transmit| {
+        let request = rpc_of(transmit).filter(|header| header.kind == RpcKind::Request);
+        sent = sent.or(request.map(|request| (request, flip_of(transmit))));
+        transmit.link == LinkId(0) // the other network has nobody but the liar
+    });
+    let (rpc, flip) = sent.expect("the request was sent");
+    let (request, _) = net.request(1);
+    let forge = |kind, flip: FlipHeader| {
+        let header = RpcHeader { kind, flags: rpc_flag::REQUEST, dest: rpc.from, from: 0, ..rpc };
+        let header = if kind == RpcKind::Request {
+            RpcHeader { kind, flags: 0, tid: rpc.tid + 1, ..rpc }
+        } else {
+            header
+        };
+        let mut inner = Header::request(&Capability { port, ..Capability::NULL }, Command(1));
+        inner.signature = PutPort::from_bytes(*b"forged");
+        let mut payload = [&header.to_bytes()[..], &inner.to_bytes(true)].concat();
+        payload.truncate(if matches!(kind, RpcKind::Request | RpcKind::Reply) { 56 } else { 24 });
+        let length = payload.len() as u32;
+        let flip = FlipHeader { message_id: 9999, length, total: length, ..flip };
+        [&flip.to_bytes()[..], &payload].concat()
+    };
+    let answer = FlipHeader { to: flip.from, from: flip.to, ..flip };
+    let now = net.now;
+    for kind in [RpcKind::Nak, RpcKind::Fail, RpcKind::Reply] {
+        let packet = forge(kind, answer);
+        net.kernels[0].handle_packet(now, LinkId(1), &Location::new(&[9]), &packet);
+    }
+    let returned = FlipHeader { kind: PacketKind::Nothere, hops: 0, ..flip };
+    net.kernels[0].handle_packet(now, LinkId(1), &Location::new(&[9]), &forge(RpcKind::Request, returned));
+    net.run(10, |transmit| {
+        assert_ne!(rpc_kind(transmit), RpcKind::Request as u8, "nobody refused it");
+        true
+    });
+    assert!(net.events[0].is_empty(), "{:?}", net.events[0]);
+    net.answer(1, server, request, b"true".to_vec());
+    net.run(100, |transmit| transmit.link == LinkId(0));
+    assert_eq!(net.reply(0), Ok(b"true".to_vec()));
+    // A request is served, but nobody has signed it.
+    net.kernels[1].getreq(server, port, GetreqId(5)).unwrap();
+    let now = net.now;
+    net.kernels[1].handle_packet(now, LinkId(1), &Location::new(&[9]), &forge(RpcKind::Request, flip));
+    net.run(10, |_| false);
+    let Some(Event::Request { caller, .. }) = net.events[1].pop_front() else { panic!("no request") };
+    assert_eq!(caller.signature, None);
+}
