@@ -20,3 +20,26 @@ pub fn keep_for_messages() {
         }
     }
 }
+
+/// Messages from this size on are put into large pages, where the system has them.
+const LARGE_PAGES_MIN: usize = 4 << 20;
+
+/// Zeros, for a message that arrives. To make the pages of a large one, one by one, costs more than to receive it.
+pub(crate) fn zeros(size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    if size >= LARGE_PAGES_MIN {
+        let page = rustix::param::page_size();
+        let skipped = bytes.as_ptr().align_offset(page);
+        if let Some(pages) = bytes.get_mut(skipped..).filter(|pages| pages.len() >= page) {
+            let length = pages.len() / page * page;
+            // SAFETY: the range lies in memory of this vector, and the advice changes nothing that a program can see.
+            let advised = unsafe {
+                rustix::mm::madvise(pages.as_mut_ptr().cast(), length, rustix::mm::Advice::LinuxHugepage)
+            };
+            if let Err(errno) = advised {
+                tracing::debug!("no large pages: {errno}");
+            }
+        }
+    }
+    bytes
+}

@@ -14,6 +14,7 @@ use super::socket::FlowSocket;
 use super::{receive, transmit, transmit_all};
 use crate::channel::bell::{Ear, Heard};
 use crate::channel::{LOOK_TIME, give_way};
+use crate::memory;
 use crate::threads::now;
 
 /// How long the first answer of the other end may take; then a firewall is in the way.
@@ -60,7 +61,7 @@ impl Flow {
     /// The flow that a kernel has handed over. The other end is asked at once whether it hears.
     pub(crate) fn new(handed: &Handed, socket: OwnedFd, ear: OwnedFd) -> Flow {
         let at = now();
-        let end = FlowClient::new(at, handed.session(at), handed.way);
+        let end = FlowClient::new(at, handed.session(at), handed.way, memory::zeros);
         let socket = FlowSocket::new(socket, handed.way.datagram_size);
         let mut flow = Flow { id: handed.id, socket, ear: Ear::new(ear), end, probed: Some((at, at)) };
         flow.ping(at);
@@ -215,7 +216,7 @@ mod tests {
         let way = Way { datagram_size: 1400, window: 1 << 18 };
         let (keys, others) = flow_keys(&OsEntropy, Suite::Aes256Gcm);
         let theirs = Handed { id: 2, receiver: 3, way, keys: others }.session(now());
-        let server = FlowServer::new(now(), theirs, way, 1 << 20);
+        let server = FlowServer::new(now(), theirs, way, 1 << 20, memory::zeros);
         let Bell { ear, keeper, .. } = Bell::new().unwrap();
         let flow = Flow::new(&Handed { id: 2, receiver: 3, way, keys }, one.connect(to_other).unwrap(), ear);
         (flow, keeper, server, FlowSocket::new(other.connect(to_one).unwrap(), 1400))

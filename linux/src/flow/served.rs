@@ -23,6 +23,7 @@ use super::socket::FlowSocket;
 use super::{receive, transmit, transmit_all};
 use crate::channel::bell::{Ear, Heard};
 use crate::channel::{LOOK_TIME, give_way};
+use crate::memory;
 use crate::threads::now;
 
 /// Flows that a listener has. Past it the one that was unused for longest and executes nothing is closed.
@@ -127,7 +128,7 @@ impl Flows {
     pub(crate) fn add(self: &Arc<Flows>, introduced: Introduced) {
         let Introduced { handed, socket, ear, caller, session } = introduced;
         let at = now();
-        let end = FlowServer::new(at, handed.session(at), handed.way, self.request_size_max);
+        let end = FlowServer::new(at, handed.session(at), handed.way, self.request_size_max, memory::zeros);
         let socket = FlowSocket::new(socket, handed.way.datagram_size);
         let (id, ear) = (handed.id, Ear::new(ear));
         let served = Arc::new(Served { id, session, caller, socket, ear, end: Mutex::new(end) });

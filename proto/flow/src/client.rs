@@ -18,7 +18,7 @@ use amoeba_world::{Error, Message};
 
 use crate::datagram::Datagram;
 use crate::half::{Half, Pieced, Small, rpc};
-use crate::{ASK_FIRST, ASK_MAX, ASKS_MAX, SILENT_MAX, Way};
+use crate::{ASK_FIRST, ASK_MAX, ASKS_MAX, Memory, SILENT_MAX, Way};
 
 /// See the module.
 pub struct FlowClient {
@@ -43,10 +43,10 @@ struct Waiting {
 }
 
 impl FlowClient {
-    /// The end of the client over `session`, on which nothing was sent.
-    pub fn new(now: Instant, session: Session, way: Way) -> FlowClient {
+    /// The end of the client over `session`, on which nothing was sent. Large replies are put into `memory`.
+    pub fn new(now: Instant, session: Session, way: Way, memory: Memory) -> FlowClient {
         FlowClient {
-            half: Half::new(now, session, way.datagram_size, way.window),
+            half: Half::new(now, session, way, memory),
             tid: 0,
             request: None,
             reply_size_max: 0,

@@ -14,7 +14,7 @@ use crate::bulk::{Ack, Inward, Outward};
 use crate::datagram::{
     PACKET_KIND, PIECE_HEAD_SIZE, ack_head, headers, is_small, parse_headers, piece_head, ping,
 };
-use crate::{DATAGRAM_SIZE_MIN, SMALL_MAX};
+use crate::{DATAGRAM_SIZE_MIN, Memory, SMALL_MAX, Way};
 
 /// A small datagram that waits to be sent.
 #[derive(Clone, Copy, Debug)]
@@ -74,21 +74,23 @@ pub(crate) struct Half {
     inward_tid: Option<u32>,
     arriving: Option<Arriving>,
     small: VecDeque<Small>,
+    memory: Memory,
     scratch: Vec<u8>,
 }
 
 impl Half {
-    pub(crate) fn new(now: Instant, session: Session, datagram_size: usize, window: usize) -> Half {
+    pub(crate) fn new(now: Instant, session: Session, way: Way, memory: Memory) -> Half {
         Half {
             session,
-            size_max: datagram_size.max(DATAGRAM_SIZE_MIN) - SEALED_OVERHEAD,
-            outward: Outward::new(now, window),
+            size_max: way.datagram_size.max(DATAGRAM_SIZE_MIN) - SEALED_OVERHEAD,
+            outward: Outward::new(now, way.window),
             leaving: None,
             has_unsent: false,
             inward: Inward::default(),
             inward_tid: None,
             arriving: None,
             small: VecDeque::with_capacity(SMALL_MAX),
+            memory,
             scratch: Vec::new(),
         }
     }
@@ -175,8 +177,11 @@ impl Half {
             self.inward = Inward::default();
             self.inward_tid = Some(tid);
             let wanted = total.checked_sub(HEADERS_SIZE).filter(|size| *size <= data_size_max);
-            self.arriving =
-                wanted.map(|size| Arriving { headers: [0; HEADERS_SIZE], data: vec![0; size], arrived: 0 });
+            self.arriving = wanted.map(|size| Arriving {
+                headers: [0; HEADERS_SIZE],
+                data: (self.memory)(size),
+                arrived: 0,
+            });
             if self.arriving.is_none() {
                 return Pieced::Unwanted;
             }

@@ -47,6 +47,9 @@ pub const SMALL_MAX: usize = 8;
 /// No flow has smaller datagrams.
 pub const DATAGRAM_SIZE_MIN: usize = 1200;
 
+/// Makes memory of so many bytes, all zero, for a message that arrives: as `vec![0; size]` does, or better.
+pub type Memory = fn(usize) -> Vec<u8>;
+
 /// What is known of the way to the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {

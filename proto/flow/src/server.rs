@@ -17,7 +17,7 @@ use amoeba_world::Message;
 
 use crate::datagram::Datagram;
 use crate::half::{Half, Pieced, Small, rpc};
-use crate::{SILENT_MAX, Way};
+use crate::{Memory, SILENT_MAX, Way};
 
 /// What is known of the last transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +46,17 @@ pub struct FlowServer {
 }
 
 impl FlowServer {
-    /// The end of the server over `session`, on which nothing was sent. `request_size_max` bounds the data of requests.
-    pub fn new(now: Instant, session: Session, way: Way, request_size_max: usize) -> FlowServer {
+    /// The end of the server over `session`, on which nothing was sent. `request_size_max` bounds the data of requests;
+    /// large ones are put into `memory`.
+    pub fn new(
+        now: Instant,
+        session: Session,
+        way: Way,
+        request_size_max: usize,
+        memory: Memory,
+    ) -> FlowServer {
         FlowServer {
-            half: Half::new(now, session, way.datagram_size, way.window),
+            half: Half::new(now, session, way, memory),
             request_size_max,
             tid: None,
             state: State::Over,

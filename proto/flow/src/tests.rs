@@ -41,14 +41,18 @@ fn at(micros: u64) -> Instant {
     Instant::from_epoch(Duration::from_micros(micros))
 }
 
+fn zeros(size: usize) -> Vec<u8> {
+    vec![0; size]
+}
+
 fn way() -> Way {
     Way { datagram_size: DATAGRAM_SIZE_MIN, window: 1 << 20 }
 }
 
 fn ends(request_size_max: usize) -> (FlowClient, FlowServer) {
     let (one, other) = flow_keys(&Fixed, Suite::Aes256Gcm);
-    let client = FlowClient::new(at(0), Session::new(at(0), &one, 1), way());
-    (client, FlowServer::new(at(0), Session::new(at(0), &other, 1), way(), request_size_max))
+    let client = FlowClient::new(at(0), Session::new(at(0), &one, 1), way(), zeros);
+    (client, FlowServer::new(at(0), Session::new(at(0), &other, 1), way(), request_size_max, zeros))
 }
 
 fn request(id: u64, size: usize) -> Message {
