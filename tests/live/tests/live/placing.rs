@@ -65,12 +65,12 @@ fn who_loses_a_host_is_told_and_the_others_go_on() {
         amoeba ps -a
         for i in 1 2 3; do amoeba run true; done
         amoeba map echo ::: a b c d
-        while ! amoeba host ls | grep -q '^chisel *down'; do sleep 0.1; done
+        while ! amoeba host ls | grep -q '^chisel  *[^ ]*  *down'; do sleep 0.1; done
         amoeba status | grep -q '! host chisel is down'
         amoeba run --on chisel true && exit 1
         [ $? = 126 ]
         AMOEBA_STATE=$(dirname $AMOEBA_STATE)/chisel amoeba up > /dev/null
-        while ! amoeba host ls | grep -q '^chisel *up'; do sleep 0.1; done
+        while ! amoeba host ls | grep -q '^chisel  *[^ ]*  *up'; do sleep 0.1; done
         amoeba run --on chisel echo back
     "#;
     let outcome = script(&system, &["3"], &[LOSE, text].concat()).ok();
