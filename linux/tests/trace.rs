@@ -4,6 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use amoeba_cap::SystemSecret;
 use amoeba_linux::client::{Client, Passed, Trace};
 use amoeba_linux::socket::TraceFilter;
 use amoeba_stubs::system::{HERE, UNKNOWN};
@@ -11,6 +12,11 @@ use amoeba_wire::trace::{Event, Outcome, Record};
 use amoeba_wire::{Header, Status};
 use amoeba_world::{Error, Message, TransOptions, Transactions};
 use common::{Echo, System, port, request};
+
+/// Looks on, with the secret that `common` gives every system.
+fn look(viewer: &Client, filter: TraceFilter) -> Result<Trace, Error> {
+    viewer.trace(&SystemSecret::from_bytes([42; 32]), filter)
+}
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -52,7 +58,7 @@ fn a_transaction_is_seen_from_end_to_end_without_secrets() {
     let system = System::start("trace-whole");
     let echo = Echo::start(&system, 1, 1000);
     let (client, viewer) = (system.client(), system.client());
-    let mut trace = viewer.trace(TraceFilter { port: Some(echo.port), ..TraceFilter::default() }).unwrap();
+    let mut trace = look(&viewer, TraceFilter { port: Some(echo.port), ..TraceFilter::default() }).unwrap();
     client.trans(secret_request(&echo), &TransOptions::default()).unwrap();
     let records = until(&mut trace, is_end);
     let pid = std::process::id();
@@ -80,7 +86,7 @@ fn data_are_seen_by_whoever_asks_for_them_and_check_fields_by_nobody() {
     let system = System::start("trace-data");
     let echo = Echo::start(&system, 1, 1000);
     let (client, viewer) = (system.client(), system.client());
-    let mut trace = viewer.trace(TraceFilter { data: true, ..TraceFilter::default() }).unwrap();
+    let mut trace = look(&viewer, TraceFilter { data: true, ..TraceFilter::default() }).unwrap();
     client.trans(secret_request(&echo), &TransOptions::default()).unwrap();
     let bytes = bytes_of(&until(&mut trace, is_end));
     assert!(holds(&bytes, b"secret data") && !holds(&bytes, &[0xC4; 6]));
@@ -94,8 +100,8 @@ fn a_viewer_of_another_process_or_port_sees_nothing() {
     let of_init = TraceFilter { pid: Some(1), ..TraceFilter::default() };
     let other = client.put_port(&port(9)).unwrap();
     let of_port = TraceFilter { port: Some(other), ..TraceFilter::default() };
-    let mut blind = [viewer.trace(of_init).unwrap(), viewer.trace(of_port).unwrap()];
-    let mut seeing = viewer.trace(TraceFilter::default()).unwrap();
+    let mut blind = [look(&viewer, of_init).unwrap(), look(&viewer, of_port).unwrap()];
+    let mut seeing = look(&viewer, TraceFilter::default()).unwrap();
     client.trans(request(echo.port, vec![1]), &TransOptions::default()).unwrap();
     until(&mut seeing, is_end);
     for trace in &mut blind {
@@ -107,7 +113,7 @@ fn a_viewer_of_another_process_or_port_sees_nothing() {
 fn a_transaction_that_finds_nobody_ends_as_not_sent() {
     let system = System::start("trace-nobody");
     let (client, viewer) = (system.client(), system.client());
-    let mut trace = viewer.trace(TraceFilter::default()).unwrap();
+    let mut trace = look(&viewer, TraceFilter::default()).unwrap();
     let options = TransOptions { locate_timeout: Duration::from_millis(20), ..TransOptions::default() };
     client.trans(request(client.put_port(&port(9)).unwrap(), vec![]), &options).unwrap_err();
     let records = until(&mut trace, is_end);
@@ -121,7 +127,7 @@ fn who_looks_too_slowly_is_told_how_much_was_left_out() {
     let system = System::start("trace-slow");
     let echo = Echo::start(&system, 1, 100_000);
     let (client, viewer) = (system.client(), system.client());
-    let mut trace = viewer.trace(TraceFilter { data: true, ..TraceFilter::default() }).unwrap();
+    let mut trace = look(&viewer, TraceFilter { data: true, ..TraceFilter::default() }).unwrap();
     for _ in 0..600 {
         // Four records of about a kibibyte each: more than a mebibyte in all.
         client.trans(request(echo.port, vec![7; 5000]), &TransOptions::default()).unwrap();
@@ -152,7 +158,7 @@ fn nothing_new_passes_by_while_somebody_looks_on() {
     let echo = Echo::start(&system, 2, 1000);
     let (old, new, viewer) = (system.client(), system.client(), system.client());
     warm(&old, &echo);
-    let trace = viewer.trace(TraceFilter::default()).unwrap();
+    let trace = look(&viewer, TraceFilter::default()).unwrap();
     for _ in 0..50 {
         new.trans(request(echo.port, vec![]), &TransOptions::default()).unwrap();
         assert_eq!(new.passage(echo.port), None);
@@ -162,7 +168,7 @@ fn nothing_new_passes_by_while_somebody_looks_on() {
     drop(trace);
     warm(&new, &echo);
 
-    let mut trace = viewer.trace(TraceFilter { all: true, ..TraceFilter::default() }).unwrap();
+    let mut trace = look(&viewer, TraceFilter { all: true, ..TraceFilter::default() }).unwrap();
     // The channel is found to be over, and nobody is lost: the request goes through the kernel, where it is seen.
     old.trans(request(echo.port, vec![]), &TransOptions::default()).unwrap();
     until(&mut trace, is_end);
@@ -170,15 +176,23 @@ fn nothing_new_passes_by_while_somebody_looks_on() {
 }
 
 #[test]
+fn without_the_systems_secret_nobody_sees_anything() {
+    let system = System::start("trace-denied");
+    let guess = SystemSecret::from_bytes([41; 32]);
+    let refused = system.client().trace(&guess, TraceFilter::default()).err();
+    assert_eq!(refused, Some(Error::Refused(Status::STD_DENIED)));
+}
+
+#[test]
 fn only_so_many_may_look_on_and_the_others_are_told() {
     let system = System::start("trace-many");
     let viewer = system.client();
-    let mut traces: Vec<Trace> = (0..8).map(|_| viewer.trace(TraceFilter::default()).unwrap()).collect();
-    let refused = viewer.trace(TraceFilter::default()).err();
+    let mut traces: Vec<Trace> = (0..8).map(|_| look(&viewer, TraceFilter::default()).unwrap()).collect();
+    let refused = look(&viewer, TraceFilter::default()).err();
     assert_eq!(refused, Some(Error::NotSent(Status::RPC_TRYAGAIN)));
     traces.pop();
     let started = Instant::now();
-    while viewer.trace(TraceFilter::default()).is_err() {
+    while look(&viewer, TraceFilter::default()).is_err() {
         assert!(started.elapsed() < PATIENCE, "no place becomes free");
     }
 }

@@ -53,13 +53,15 @@ impl Diagnosis for Doctor {
     }
 
     fn trace(&self, options: &TraceOptions) -> Result<Box<dyn Trace>> {
-        let socket = match std::env::var_os("AMOEBA_SOCKET").filter(|_| inside::find().is_some()) {
-            Some(socket) => socket.into(),
-            None => State::find()?.socket(),
-        };
+        if let Some(inside) = inside::find() {
+            return Err(inside.refuse("trace"));
+        }
+        let state = State::find()?;
+        let secret = state.system_secret()?;
         let TraceOptions { pid, port, data, all } = *options;
         let filter = TraceFilter { pid, port, data, all };
-        let trace = Client::new(&socket).trace(filter).context("the kernel lets nobody look on")?;
+        let trace =
+            Client::new(&state.socket()).trace(&secret, filter).context("the kernel lets nobody look on")?;
         Ok(Box::new(Looking(trace)))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amoeba_cap::PutPort;
+use amoeba_cap::{PutPort, SystemSecret};
 use amoeba_stubs::rt::Marshal;
 use amoeba_stubs::system::{Network, Way};
 use amoeba_wire::trace::Record;
@@ -12,7 +12,7 @@ use amoeba_world::Error;
 
 use super::Client;
 use super::session::{Refused, Session};
-use crate::socket::{Stream, ToKernel, ToProcess, TraceFilter};
+use crate::socket::{Stream, ToKernel, ToProcess, TraceFilter, proof};
 use crate::threads::now;
 
 impl Client {
@@ -43,15 +43,16 @@ impl Client {
     /// the kernel, and is slower for that.
     ///
     /// # Errors
-    /// [`Error::NotSent`] when no daemon answers, or with RPC_TRYAGAIN when too many look on already.
-    pub fn trace(&self, filter: TraceFilter) -> Result<Trace, Error> {
+    /// [`Error::NotSent`] when no daemon answers, or with RPC_TRYAGAIN when too many look on already; [`Error::Refused`]
+    /// with STD_DENIED when `secret`, which proves that this process may, is not the system's.
+    pub fn trace(&self, secret: &SystemSecret, filter: TraceFilter) -> Result<Trace, Error> {
         let not_there = |refused| match refused {
             Refused::Absent => Error::NotSent(Status::RPC_NOTFOUND),
             Refused::Status(status) => Error::NotSent(status),
         };
         let session = self.session().map_err(not_there)?;
         let stream = session.take().map_err(not_there)?;
-        match stream.ask(&ToKernel::Trace { filter }) {
+        match stream.ask(&ToKernel::Trace { proof: proof(secret), filter }) {
             Ok(ToProcess::Done) => Ok(Trace { _session: session, stream, asked: false }),
             Ok(ToProcess::Error { error }) => Err(error),
             _ => Err(Error::NotSent(Status::RPC_NOTFOUND)),

@@ -291,7 +291,7 @@ impl Switch {
                 self.send(token, ToProcess::Text { text });
             }
             ToKernel::Look { port } => self.look(now, token, port),
-            ToKernel::Trace { filter } => return self.trace(now, token, filter),
+            ToKernel::Trace { proof, filter } => return self.trace(now, token, &proof, filter),
             ToKernel::TraceNext => return self.trace_next(token),
             ToKernel::Open { port } => return self.open(token, member, port.as_ref()),
             ToKernel::Receive => return self.receive(token, member),

@@ -113,7 +113,12 @@ impl World {
                 2 => ToKernel::Send { from: None, to: Destination::Port(put_port), data: message.data },
                 3 => ToKernel::Look { port: Some(put_port) },
                 4 => ToKernel::Look { port: None },
-                5 => ToKernel::Trace { filter: TraceFilter { data: true, ..TraceFilter::default() } },
+                5 => ToKernel::Trace {
+                    proof: crate::socket::proof(&SystemSecret::from_bytes(
+                        [6 + u8::from(parameter > 200); 32],
+                    )),
+                    filter: TraceFilter { data: true, ..TraceFilter::default() },
+                },
                 6 | 7 => ToKernel::TraceNext,
                 _ => return None,
             },

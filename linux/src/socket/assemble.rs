@@ -178,8 +178,9 @@ mod tests {
             ToKernel::Receive,
             ToKernel::Look { port: None },
             ToKernel::Look { port: Some(PutPort::from_bytes([7; 6])) },
-            ToKernel::Trace { filter: TraceFilter::default() },
+            ToKernel::Trace { proof: [9; 16], filter: TraceFilter::default() },
             ToKernel::Trace {
+                proof: [0; 16],
                 filter: TraceFilter {
                     pid: Some(7),
                     port: Some(PutPort::from_bytes([8; 6])),

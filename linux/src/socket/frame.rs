@@ -104,7 +104,7 @@ kinds! {
     Decline = 16, 8, 0;
     Close = 17, 8, 0;
     Look = 40, 8, 0;
-    Trace = 41, 16, 0;
+    Trace = 41, PROOF_SIZE + 16, 0;
     TraceNext = 42, 0, 0;
     Admin = 50, PROOF_SIZE, ADMIN_SIZE_MAX;
     Attached = 65, 24, 0;
@@ -249,7 +249,7 @@ pub enum ToKernel {
     Decline { channel: u64 },
     Close { channel: u64 },
     Look { port: Option<PutPort> },
-    Trace { filter: TraceFilter },
+    Trace { proof: [u8; PROOF_SIZE], filter: TraceFilter },
     TraceNext,
 }
 
@@ -302,7 +302,9 @@ impl ToKernel {
             Kind::Decline => ToKernel::Decline { channel: fixed.get_u64()? },
             Kind::Close => ToKernel::Close { channel: fixed.get_u64()? },
             Kind::Look => ToKernel::Look { port: flagged(&mut fixed)?.map(PutPort::from_bytes) },
-            Kind::Trace => ToKernel::Trace { filter: TraceFilter::get(&mut fixed)? },
+            Kind::Trace => {
+                ToKernel::Trace { proof: fixed.array()?, filter: TraceFilter::get(&mut fixed)? }
+            }
             Kind::TraceNext => ToKernel::TraceNext,
             _ => return Err(Bad::OutOfTurn),
         })
@@ -364,7 +366,9 @@ impl ToKernel {
             ToKernel::Decline { channel } => FrameHead::new(Kind::Decline, &[&channel.to_le_bytes()], 0),
             ToKernel::Close { channel } => FrameHead::new(Kind::Close, &[&channel.to_le_bytes()], 0),
             ToKernel::Look { port } => FrameHead::new(Kind::Look, &[&flag(port.map(PutPort::to_bytes))], 0),
-            ToKernel::Trace { filter } => FrameHead::new(Kind::Trace, &[&filter.to_bytes()], 0),
+            ToKernel::Trace { proof, filter } => {
+                FrameHead::new(Kind::Trace, &[proof, &filter.to_bytes()], 0)
+            }
             ToKernel::TraceNext => FrameHead::new(Kind::TraceNext, &[], 0),
         }
     }

@@ -38,7 +38,7 @@
 //! | 16 | DECLINE | channel 8 | | |
 //! | 17 | CLOSE | channel 8 | | DONE |
 //! | 40 | LOOK | has port 1, put-port 6, reserved 1 | | FACTS |
-//! | 41 | TRACE | process number 4 (0: all), with data 1, end what passes by 1, reserved 2, has port 1, put-port 6, reserved 1 | | DONE, ERROR |
+//! | 41 | TRACE | proof 16 (see `admin`), process number 4 (0: all), with data 1, end what passes by 1, reserved 2, has port 1, put-port 6, reserved 1 | | DONE, ERROR |
 //! | 42 | TRACE-NEXT | | | TRACED, when there is something |
 //! | 50 | ADMIN | proof 16 | about other hosts: see `admin` | ADMINISTERED, ERROR |
 //!

@@ -34,14 +34,17 @@ impl Hosts {
         let members = std::mem::take(&mut config.members);
         Hosts { proof: proof(&config.secret), open, listening: config.listening, desk, members }
     }
+
+    /// Whether only somebody with the system's secret can have said this.
+    pub(super) fn proves(&self, proved: &[u8; 16]) -> bool {
+        self.proof.iter().zip(proved).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0
+    }
 }
 
 impl Switch {
     /// ADMIN. Whoever has not the system's secret has no business with it.
     pub(super) fn admin(&mut self, now: Instant, token: Token, proved: &[u8; 16], request: &[u8]) {
-        let differs =
-            self.hosts.proof.iter().zip(proved).fold(0, |differs, (one, other)| differs | (one ^ other));
-        if differs != 0 {
+        if !self.hosts.proves(proved) {
             tracing::warn!("refused a process that wants to say which hosts there are");
             return self.send(token, ToProcess::Error { error: Error::Refused(Status::STD_DENIED) });
         }

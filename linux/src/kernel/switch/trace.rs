@@ -104,11 +104,22 @@ impl Switch {
         self.viewers.any()
     }
 
-    /// TRACE.
-    pub(super) fn trace(&mut self, now: Instant, token: Token, filter: TraceFilter) -> Result<(), Bad> {
+    /// TRACE. A guest may use the daemon's socket, but what others do is not its business.
+    pub(super) fn trace(
+        &mut self,
+        now: Instant,
+        token: Token,
+        proved: &[u8; 16],
+        filter: TraceFilter,
+    ) -> Result<(), Bad> {
         let Some(connection) = self.table.get(token) else { return Ok(()) };
         if connection.is_waiting() || connection.endpoint.is_some() || !connection.executing.is_empty() {
             return Err(Bad::OutOfTurn);
+        }
+        if !self.hosts.proves(proved) {
+            tracing::warn!(pid = connection.pid, "refused a process that wants to look on");
+            self.send(token, ToProcess::Error { error: Error::Refused(Status::STD_DENIED) });
+            return Ok(());
         }
         if self.viewers.table.len() >= VIEWERS_MAX {
             self.refuse(token, Status::RPC_TRYAGAIN);

@@ -29,7 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// For as long as it runs, no channel and no flow is introduced, so that transactions pass the kernel and are slower for
 /// it; those that were there before go on unseen, unless --all ends them. Check fields, get-ports and data are not shown;
 /// with --data, data are, and capabilities may be among them. What comes faster than it can be written is counted and
-/// left out. Only the user whose system it is may do this. Ctrl-C ends it.
+/// left out. It needs the system's secret: only the user whose system it is may do this. Ctrl-C ends it.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Write the packets to a file too, for programs that analyse networks
