@@ -41,8 +41,8 @@ fn ping_measures_this_host_and_an_object_and_tells_who_is_not_there() {
         assert!(0.0 < time("min") && time("min") <= time("median") && time("median") <= time("p99"));
         assert_eq!(summary["path"]["reach"], "here");
     }
-    // Forty in a row are worth a channel.
-    assert_eq!(ping(&host, &[])["path"]["by"], "channel");
+    // Forty in a row are worth a channel, unless the server was busy whenever it was asked.
+    system.wait_for("a channel", || (ping(&host, &[])["path"]["by"] == "channel").then_some(()));
     system.amoeba(&["ping", "-c", "1", "nobody-there"]).exit(1).complained("there is no host nobody-there");
     let text = system.amoeba(&["ping", "-c", "2", "-i", "0", &host]).ok().text();
     assert!(text.contains("2 sent, 2 came back, 0 lost") && text.contains("path: on this host"), "{text}");
