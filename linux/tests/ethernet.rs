@@ -34,11 +34,11 @@ fn names() -> [String; 2] {
 }
 
 /// The link on `eth0` of a host.
-fn link(host: &HostNamespaces, trusted: bool) -> EthernetLink {
+fn link(host: &HostNamespaces, trusted: bool, mtu: Option<usize>) -> EthernetLink {
     let namespace = format!("/proc/self/fd/{}", host.network().as_raw_fd());
     std::thread::spawn(move || {
         enter(Path::new(&namespace)).unwrap();
-        EthernetLink::open(EthernetConfig { interface: "eth0".to_owned(), trusted, mtu: None }).unwrap()
+        EthernetLink::open(EthernetConfig { interface: "eth0".to_owned(), trusted, mtu }).unwrap()
     })
     .join()
     .unwrap()
@@ -52,10 +52,14 @@ struct Host {
 
 impl Host {
     fn start(test: &str, number: usize, network: &Network, trusted: bool) -> Host {
+        Host::start_with(test, number, network, trusted, None)
+    }
+
+    fn start_with(test: &str, number: usize, network: &Network, trusted: bool, mtu: Option<usize>) -> Host {
         let home = format!("amoeba-ethernet-{}-{test}-{number}", std::process::id());
         let home = std::env::temp_dir().join(home);
         let mut config = Config::new(SystemSecret::from_bytes([44; 32]), amoeba_linux::entropy());
-        config.links.push(Box::new(link(&network.hosts()[number], trusted)));
+        config.links.push(Box::new(link(&network.hosts()[number], trusted, mtu)));
         let mut daemon = Daemon::bind(&home.join("kernel.sock"), config).unwrap();
         let stopper = daemon.stopper();
         let running = Some((stopper, std::thread::spawn(move || daemon.run().unwrap())));
@@ -188,6 +192,21 @@ fn lost_frames_are_made_good() {
     for path in [control, state] {
         let _ = std::fs::remove_file(path);
     }
+}
+
+#[test]
+fn large_frames_carry_more() {
+    let Some(mut network) = permitted(Network::new(&names())) else { return };
+    network.set_mtu(9000).unwrap();
+    let start = |number| Host::start_with("large", number, &network, true, Some(9000));
+    let [anvil, bolt] = [0, 1].map(start);
+    let echo = Echo::start(&bolt);
+    let data = pattern(8 << 20);
+    for size in [0, 1403, 8903, 8950, 9000, 8 << 20] {
+        assert!(ask(&anvil.client(), echo.port, data[..size].to_vec()).unwrap() == data[..size], "{size}");
+    }
+    let frames = count(&anvil, "frames out");
+    assert!(frames < 2500, "{frames} frames for 8 MiB");
 }
 
 #[test]

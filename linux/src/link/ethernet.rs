@@ -305,7 +305,7 @@ impl Link for EthernetLink {
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "link ethernet {} {} {trusted} packet size {} packets in {} out {} frames in {} out {} foreign {} dropped {} \
+            "link ethernet {} {} {trusted} packet size {} packets in {} out {} frames in {} frames out {} foreign {} dropped {} \
              unsent {} overruns {} starved {}",
             self.name,
             Mac(self.interface.mac),

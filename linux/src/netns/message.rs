@@ -25,6 +25,7 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 // <linux/if_link.h>, <linux/if_addr.h>, <linux/veth.h>
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -91,6 +92,14 @@ pub(super) fn new_cable(
 /// Switches an interface on.
 pub(super) fn set_up(sequence: u32, index: Index) -> Message {
     Draft::new(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, sequence).interface(index, IFF_UP).finish()
+}
+
+/// Lets frames of an interface have so many bytes behind their Ethernet header.
+pub(super) fn set_mtu(sequence: u32, index: Index, mtu: u32) -> Message {
+    Draft::new(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, sequence)
+        .interface(index, 0)
+        .attribute(IFLA_MTU, &mtu.to_ne_bytes())
+        .finish()
 }
 
 /// Gives an interface an address.

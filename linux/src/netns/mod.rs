@@ -90,7 +90,7 @@ impl HostNamespaces {
 pub struct Network {
     /// Goes first: it uses the ports.
     _wire: Option<Wire>,
-    _middle: Namespace,
+    middle: Namespace,
     hosts: Vec<HostNamespaces>,
 }
 
@@ -105,7 +105,7 @@ impl Network {
         let new_bridge = |sequence| message::new_bridge(sequence, FIRST_INDEX, "bridge");
         bridge.ask("a bridge", new_bridge)?;
         let hosts = plug_in_all(&mut bridge, Some(FIRST_INDEX), names)?;
-        Ok(Network { _wire: None, _middle: bridge, hosts })
+        Ok(Network { _wire: None, middle: bridge, hosts })
     }
 
     /// Makes a network as [`Network::new`] does, whose hosts are joined by a wire that can have faults. At first it has
@@ -128,7 +128,20 @@ impl Network {
         let sockets = middle.inside(|| ports.map(|index| PacketSocket::open(index, ALL)).collect());
         let sockets = sockets.map_err(failed)?;
         let wire = Wire::start(sockets, names, control).map_err(failed)?;
-        Ok(Network { _wire: Some(wire), _middle: middle, hosts })
+        Ok(Network { _wire: Some(wire), middle, hosts })
+    }
+
+    /// Lets frames have so many bytes behind their Ethernet header, in place of 1500.
+    ///
+    /// # Errors
+    /// The operating system does not make interfaces so.
+    pub fn set_mtu(&mut self, mtu: u32) -> Result<(), NetnsError> {
+        let what = "an Ethernet interface with such frames";
+        for (number, host) in self.hosts.iter_mut().enumerate() {
+            host.network.ask(what, |sequence| message::set_mtu(sequence, FIRST_INDEX, mtu))?;
+            self.middle.ask(what, |sequence| message::set_mtu(sequence, port_index(number), mtu))?;
+        }
+        Ok(())
     }
 
     /// The hosts, in the order of their names.
