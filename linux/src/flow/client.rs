@@ -11,9 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::handed::Handed;
 use super::socket::FlowSocket;
-use super::{receive, transmit, transmit_all};
+use super::{Looking, receive, transmit, transmit_all};
 use crate::channel::bell::{Ear, Heard};
-use crate::channel::{LOOK_TIME, give_way};
 use crate::memory;
 use crate::threads::now;
 
@@ -53,6 +52,7 @@ pub(crate) struct Flow {
     socket: FlowSocket,
     ear: Ear,
     end: FlowClient,
+    looking: Looking,
     /// When the first and the last PING were sent; `None` once one was answered.
     probed: Option<(Instant, Instant)>,
 }
@@ -63,7 +63,14 @@ impl Flow {
         let at = now();
         let end = FlowClient::new(at, handed.session(at), handed.way, memory::zeros);
         let socket = FlowSocket::new(socket, handed.way.datagram_size);
-        let mut flow = Flow { id: handed.id, socket, ear: Ear::new(ear), end, probed: Some((at, at)) };
+        let mut flow = Flow {
+            id: handed.id,
+            socket,
+            ear: Ear::new(ear),
+            end,
+            looking: Looking::default(),
+            probed: Some((at, at)),
+        };
         flow.ping(at);
         flow
     }
@@ -79,7 +86,7 @@ impl Flow {
             return Usable::Over;
         }
         let Some((first, last)) = self.probed else { return Usable::Yes };
-        while receive(&self.socket, &mut self.end, now) {}
+        while receive(&self.socket, &mut self.end) {}
         let at = now();
         if self.end.is_open() {
             self.probed = None;
@@ -118,13 +125,16 @@ impl Flow {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Outcome {
-        let mut looking_since = None;
         let mut at = now();
+        transmit(&self.socket, &mut self.end, at, true);
+        if self.end.flight().0 == 0 {
+            at = self.looking.again(at).unwrap_or(at); // no answer is there yet
+        }
         loop {
             let sent = transmit(&self.socket, &mut self.end, at, true);
             let mut received = false;
             for _ in 0..RECEIVES_PER_TURN {
-                if !receive(&self.socket, &mut self.end, now) {
+                if !receive(&self.socket, &mut self.end) {
                     break;
                 }
                 received = true;
@@ -140,12 +150,10 @@ impl Flow {
                 return Outcome::Last(Err(in_time(self.end.give_up())));
             }
             if sent || received {
-                looking_since = None;
-            } else if at.since(*looking_since.get_or_insert(at)) < LOOK_TIME {
-                give_way();
-                at = now();
+                self.looking.reset();
+            } else if let Some(later) = self.looking.again(at) {
+                at = later;
             } else {
-                looking_since = None;
                 if self.sleep(deadline) {
                     return self.revoked();
                 }
@@ -167,7 +175,7 @@ impl Flow {
 
     /// The kernel has revoked the flow; what had arrived before counts.
     fn revoked(&mut self) -> Outcome {
-        while receive(&self.socket, &mut self.end, now) {}
+        while receive(&self.socket, &mut self.end) {}
         match self.end.poll_result().unwrap_or_else(|| Err(self.end.give_up())) {
             Err(Error::NotSent(_)) => Outcome::Elsewhere,
             result => Outcome::Last(result),
@@ -228,7 +236,7 @@ mod tests {
 
     /// What the server does once: reads what has come, and sends what it has to.
     fn attend(server: &mut FlowServer, socket: &FlowSocket) {
-        while receive(socket, server, now) {}
+        while receive(socket, server) {}
         transmit_all(socket, server, now(), true);
     }
 

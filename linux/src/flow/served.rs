@@ -20,9 +20,8 @@ use rustix::io::Errno;
 
 use super::handed::Handed;
 use super::socket::FlowSocket;
-use super::{receive, transmit, transmit_all};
+use super::{Looking, receive, transmit, transmit_all};
 use crate::channel::bell::{Ear, Heard};
-use crate::channel::{LOOK_TIME, give_way};
 use crate::memory;
 use crate::threads::now;
 
@@ -81,6 +80,7 @@ struct State {
     /// The flow that was used last: the next request is likely to come over it.
     hot: Option<Arc<Served>>,
     uses: u64,
+    nudged: bool,
     attended: Instant,
     is_cared_for: bool,
     closed: bool,
@@ -162,8 +162,8 @@ impl Flows {
         let mut state = lock(&self.state);
         self.attend(&mut state);
         let request = state.ready.pop_front()?;
-        if state.ready.is_empty() {
-            let _ = rustix::io::read(&self.nudge, &mut [0; 8]); // it may not have been nudged
+        if state.ready.is_empty() && std::mem::take(&mut state.nudged) {
+            let _ = rustix::io::read(&self.nudge, &mut [0; 8]); // it was nudged, so there is something to read
         }
         drop(state);
         Some(self.incoming(request))
@@ -267,7 +267,8 @@ impl Flows {
         }
     }
 
-    fn nudge(&self) {
+    fn nudge(&self, state: &mut State) {
+        state.nudged = true;
         // It fails only when it has been nudged 2^64 times.
         let _ = rustix::io::write(&self.nudge, &1u64.to_ne_bytes());
     }
@@ -299,7 +300,7 @@ impl Served {
     fn attend(self: &Arc<Served>) -> Option<Request> {
         let mut end = self.end.try_lock().ok()?;
         for _ in 0..RECEIVES_PER_TURN {
-            if !receive(&self.socket, &mut *end, now) {
+            if !receive(&self.socket, &mut *end) {
                 break;
             }
             transmit_all(&self.socket, &mut *end, now(), false);
@@ -312,18 +313,15 @@ impl Served {
 
     /// Sends a large reply, for as long as the client takes it; the request that came meanwhile.
     fn pump(self: &Arc<Served>, end: &mut FlowServer) -> Option<Request> {
-        let mut looking_since = None;
+        let mut looking = Looking::default();
         while end.is_leaving() {
             let sent = transmit(&self.socket, end, now(), true);
-            let received = receive(&self.socket, end, now);
+            let received = receive(&self.socket, end);
             let at = now();
             end.handle_timeout(at);
             if sent || received {
-                looking_since = None;
-            } else if at.since(*looking_since.get_or_insert(at)) < LOOK_TIME {
-                give_way();
-            } else {
-                looking_since = None;
+                looking.reset();
+            } else if looking.again(at).is_none() {
                 let left = end.poll_timeout().map(|until| until.since(at));
                 let timeout = left.and_then(|left| Timespec::try_from(left).ok());
                 let mut ready =
@@ -369,7 +367,7 @@ impl Duty {
         }
         if let Some(request) = request {
             state.ready.push_back(request);
-            flows.nudge();
+            flows.nudge(&mut state);
         }
     }
 }
@@ -398,7 +396,7 @@ fn care(flows: &Weak<Flows>) {
             flows.attend(&mut state);
             state.attended = attended; // by somebody who could execute
             if !state.ready.is_empty() {
-                flows.nudge();
+                flows.nudge(&mut state);
             }
         }
         // While it waits, the listener must be able to go away.
