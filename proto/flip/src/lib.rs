@@ -318,6 +318,11 @@ impl FlipBox {
         Counters { sent_again: self.pacer.sent_again, ..self.counters }
     }
 
+    /// Bytes of messages that have not arrived whole, and of messages that have not left whole.
+    pub fn held_sizes(&self) -> (usize, usize) {
+        (self.reassembly.size(), self.outbox.size() + self.pacer.size())
+    }
+
     /// Nothing is heard from an address: forgets the way there, so that another is taken, or searched for.
     pub fn doubt(&mut self, address: Address) {
         if let Some(route) = self.routes.choose(address, Wanted::from_here(false)).copied() {

@@ -255,6 +255,11 @@ impl Pacer {
             || self.lines.values().any(|line| line.waiting.iter().any(&mut is))
     }
 
+    /// Bytes of the messages that have not left whole.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()

@@ -137,6 +137,11 @@ impl Reassembly {
         Progress::Complete(partial.head, partial.data)
     }
 
+    /// Bytes that are kept of messages that have not arrived whole.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.partials.is_empty() && self.size == 0

@@ -66,6 +66,11 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// Bytes of the messages that have not left whole.
+    pub(crate) fn size(&self) -> usize {
+        self.own_size + self.forward_size
+    }
+
     /// Takes in a message of this host; false when there is no room.
     pub(crate) fn push(&mut self, link: LinkId, location: &Location, message: Sending) -> bool {
         let size = message.payload.len();

@@ -367,6 +367,7 @@ impl Kernel {
             ("requests under way", self.requests.len() as u64),
             ("bytes queued", self.queued_size as u64),
             ("bytes of replies kept", self.kept_size as u64),
+            ("clients remembered", self.processes.values().map(|process| process.clients.len() as u64).sum()),
         ];
         let transactions = [
             ("transactions here", done.local),
@@ -378,7 +379,10 @@ impl Kernel {
             ("port searches", done.locates),
             ("ports cached", self.cache.len() as u64),
         ];
+        let (arriving, leaving) = self.flip.held_sizes();
         let packets = [
+            ("bytes arriving", arriving as u64),
+            ("bytes leaving", leaving as u64),
             ("routes", self.flip.routes().len() as u64),
             ("packets in", flip.packets_in),
             ("packets out", flip.packets_out),
