@@ -9,13 +9,13 @@ use amoeba_kernel::{
     self as kernel, EndpointId, Event, GetreqId, Kernel, LinkConfig, LinkId, Location, RequestId, Slot,
 };
 use amoeba_threads::Instant;
-use amoeba_world::{Caller, Error, Message};
+use amoeba_world::{Caller, Entropy, Error, Message};
 
 use crate::channel::Key;
 use crate::core::State;
 use crate::disk::Medium;
 use crate::network::{Flying, Station};
-use crate::random::{Prng, SeededEntropy};
+use crate::random::{NearWrap, Prng, SeededEntropy};
 use crate::scheduler::{Body, ThreadId};
 use crate::trace::Happening;
 
@@ -130,16 +130,17 @@ impl State {
             return;
         }
         let (seed, now, packet_size_max) = (self.seed, self.now, self.config.packet_size_max);
+        let wraps = self.config.numbers_wrap;
         let host = self.host(id);
         host.life += 1;
         let life = host.life;
         let label = u64::from(id.0) << 32 | u64::from(life);
         let link = LinkConfig { packet_size_max, weight: 1, trusted: true, repairs: false };
-        let config = kernel::Config {
-            secret: system_secret(seed),
-            entropy: Arc::new(SeededEntropy::new(Prng::new(seed, "kernel", label))),
-            links: vec![link; host.stations.len()],
-        };
+        let random = Prng::new(seed, "kernel", label);
+        let entropy: Arc<dyn Entropy> =
+            if wraps { Arc::new(NearWrap::new(random)) } else { Arc::new(SeededEntropy::new(random)) };
+        let config =
+            kernel::Config { secret: system_secret(seed), entropy, links: vec![link; host.stations.len()] };
         host.kernel = Some(Kernel::new(config, now));
         let programs = host.programs.len();
         self.fault(format!("host {} boots, life {life}", id.0));

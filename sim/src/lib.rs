@@ -56,6 +56,8 @@ pub struct Config {
     pub panics_allowed: bool,
     /// Bytes of a thread's stack.
     pub stack_size: usize,
+    /// Whether the numbers of transactions and messages, which begin anywhere, begin just before they wrap around.
+    pub numbers_wrap: bool,
 }
 
 /// FLIP header and payload of a classic Ethernet frame.
@@ -71,6 +73,7 @@ impl Default for Config {
             spurious_wakes: 10,
             panics_allowed: false,
             stack_size: 512 << 10,
+            numbers_wrap: false,
         }
     }
 }

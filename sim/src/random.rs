@@ -98,6 +98,25 @@ impl Entropy for SeededEntropy {
     }
 }
 
+/// As [`SeededEntropy`], but what is four bytes long, the first of a run of serial numbers, lies just before their end.
+pub(crate) struct NearWrap(SeededEntropy);
+
+impl NearWrap {
+    pub(crate) fn new(random: Prng) -> NearWrap {
+        NearWrap(SeededEntropy::new(random))
+    }
+}
+
+impl Entropy for NearWrap {
+    fn fill(&self, bytes: &mut [u8]) {
+        self.0.fill(bytes);
+        if let Ok(number) = <&mut [u8; 4]>::try_from(bytes) {
+            let before = u32::from_le_bytes(*number) % 32;
+            *number = (u32::MAX - before).to_le_bytes();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -174,6 +174,11 @@ impl Sim {
         self.0.state().hosts[usize::from(host.0)].kernel.is_some()
     }
 
+    /// What a host's kernel says of itself; `None` while the host is down.
+    pub fn kernel_status(&self, host: HostId) -> Option<String> {
+        self.0.state().hosts[usize::from(host.0)].kernel.as_ref().map(amoeba_kernel::Kernel::status)
+    }
+
     /// Cuts the power of a host: first of its disks, then of the rest.
     pub fn crash_host(&self, host: HostId) {
         self.0.state().crash_host(host);
