@@ -116,7 +116,7 @@ pub(super) struct Flows {
 #[derive(Debug)]
 enum Word {
     Ask { id: u64, port: PutPort, caller: Caller, suites: u8, udp_port: u16, window: usize },
-    Give { id: u64, udp_port: u16, way: Way, receiver: u32, keys: Keys },
+    Give { udp_port: u16, flow: Handed },
     Refuse { id: u64 },
     End { id: u64, of_client: bool },
     Ended { id: u64, of_client: bool },
@@ -248,9 +248,7 @@ impl Switch {
             Ok(Word::Ask { id, port, caller, suites, udp_port, window }) => {
                 self.asked(now, peer, id, (port, caller), suites, (udp_port, window));
             }
-            Ok(Word::Give { id, udp_port, way, receiver, keys }) => {
-                self.given(now, peer, id, udp_port, way, receiver, keys);
-            }
+            Ok(Word::Give { udp_port, flow }) => self.given(now, peer, udp_port, &flow),
             Ok(Word::Refuse { id }) => {
                 if self.flows.asking.get(&id).is_some_and(|asking| asking.peer == peer) {
                     self.refused(now, id);
@@ -316,7 +314,8 @@ impl Switch {
         };
         let datagram_size = way.datagram_size.max(DATAGRAM_SIZE_MIN);
         let to_client = Way { datagram_size, window: own_window };
-        let give = Word::Give { id, udp_port: own_port, way: to_client, receiver, keys: client_keys };
+        let flow = Handed { id, receiver, way: to_client, keys: client_keys };
+        let give = Word::Give { udp_port: own_port, flow };
         let ours = self.flows.draw();
         let to_server = Way { datagram_size, window };
         let handed = Handed { id: ours, receiver, way: to_server, keys: server_keys };
@@ -330,23 +329,18 @@ impl Switch {
         self.links[peer.0].control(now, &peer.1, &flow.answer);
         self.flows.insert(ours, flow);
         self.flows.taken += 1;
+        self.is_introduced(introduction.server);
         let frame = ToProcess::FlowIntroduced { caller, flow: handed.to_bytes() };
         self.send_with(server, frame, vec![socket, bell.ear]);
     }
 
     /// GIVE: the client gets its end.
-    fn given(
-        &mut self,
-        now: Instant,
-        peer: Peer,
-        id: u64,
-        udp_port: u16,
-        way: Way,
-        receiver: u32,
-        keys: Keys,
-    ) {
+    fn given(&mut self, now: Instant, peer: Peer, udp_port: u16, flow: &Handed) {
+        let id = flow.id;
         let known = self.flows.by_name.contains_key(&(peer, id, true));
-        let Some(asking) = self.flows.asking.remove(&id).filter(|asking| asking.peer == peer) else {
+        let is_awaited = self.flows.asking.get(&id).is_some_and(|asking| asking.peer == peer);
+        let asking = if is_awaited { self.flows.asking.remove(&id) } else { None };
+        let Some(asking) = asking else {
             if !known {
                 self.tell_end(now, (peer, id, true)); // too late: the client has been told otherwise
             }
@@ -360,16 +354,16 @@ impl Switch {
         }
         match made {
             Ok((socket, bell)) => {
-                let flow = Flow {
+                let given = Flow {
                     name: (peer, id, true),
                     process,
                     served: None,
                     keeper: bell.keeper,
                     answer: Vec::new(),
                 };
-                self.flows.insert(id, flow);
+                self.flows.insert(id, given);
                 self.flows.given += 1;
-                let flow = Handed { id, receiver, way, keys }.to_bytes();
+                let flow = flow.to_bytes();
                 self.send_with(client, ToProcess::Flow { flow }, vec![socket, bell.ear]);
             }
             Err(error) => {
@@ -532,7 +526,7 @@ impl Word {
                 ];
                 put(ASK, *id, &parts);
             }
-            Word::Give { id, udp_port, way, receiver, keys } => {
+            Word::Give { udp_port, flow: Handed { id, receiver, way, keys } } => {
                 let parts: [&[u8]; 5] = [
                     &udp_port.to_le_bytes(),
                     &four(way.window),
@@ -572,7 +566,7 @@ impl Word {
                 if !fits {
                     return Err(Malformed);
                 }
-                Word::Give { id, udp_port, way, receiver, keys }
+                Word::Give { udp_port, flow: Handed { id, receiver, way, keys } }
             }
             REFUSE => Word::Refuse { id },
             END => Word::End { id, of_client: reader.get_bool()? },
@@ -599,7 +593,7 @@ mod tests {
         let port = PutPort::from_bytes([2; 6]);
         let words = [
             Word::Ask { id: 1, port, caller, suites: 1, udp_port: 5, window: 6 },
-            Word::Give { id: 1, udp_port: 5, way, receiver: 8, keys },
+            Word::Give { udp_port: 5, flow: Handed { id: 1, receiver: 8, way, keys } },
             Word::Refuse { id: 1 },
             Word::End { id: 1, of_client: true },
             Word::Ended { id: 1, of_client: false },
