@@ -83,12 +83,17 @@ fn a_kernel_without_a_way_to_other_hosts_says_so() {
     assert!(matches!(answer, Ok(Administered::Refused(_))), "{answer:?}");
 }
 
-/// The next candidate of a kernel.
+/// The next candidate of a kernel that wants to be a member; the tokens are kept for all of them.
 fn candidate(system: &System) -> Candidate {
     loop {
         match system.client().administer(&secret(), &Admin::Candidates) {
             Ok(Administered::Candidates(candidates)) if !candidates.is_empty() => {
-                return candidates.into_iter().next().expect("there is one");
+                let candidate = candidates.into_iter().next().expect("there is one");
+                if candidate.confirmed {
+                    return candidate;
+                }
+                let settle = Admin::Settle { visit: candidate.visit, result: Ok(()) };
+                system.client().administer(&secret(), &settle).unwrap();
             }
             Ok(Administered::Candidates(_)) => std::thread::sleep(Duration::from_millis(5)),
             other => panic!("{other:?}"),
@@ -124,18 +129,26 @@ fn a_link_is_opened_in_a_kernel_that_runs_and_a_host_taken_in() {
         })
     };
     // The directory has another host of this name: the supervisor says no.
-    let (_, pending) = join("bolt").unwrap();
-    let confirming = std::thread::spawn(move || pending.confirm());
-    let Candidate { visit, invite, row } = candidate(&system);
+    let joining = |name: &'static str| {
+        let join = &join;
+        std::thread::scope(|scope| {
+            let visitor = scope.spawn(move || {
+                let (joined, pending) = join(name).unwrap();
+                (joined, std::thread::spawn(move || pending.confirm()))
+            });
+            let candidate = candidate(&system);
+            let (joined, confirming) = visitor.join().unwrap();
+            (joined, confirming, candidate)
+        })
+    };
+    let (_, confirming, Candidate { visit, invite, row, .. }) = joining("bolt");
     assert_eq!((invite, row.name.as_str(), row.key), (id, "bolt", guest.public()));
     administer(&Admin::Settle { visit, result: Err("taken".into()) });
     let refused = confirming.join().unwrap();
     assert!(matches!(&refused, Err(JoinError::Refused { reason, .. }) if reason == "taken"), "{refused:?}");
     // With another name it says yes.
-    let (joined, pending) = join("chisel").unwrap();
+    let (joined, confirming, Candidate { visit, .. }) = joining("chisel");
     assert_eq!((joined.secret.to_bytes(), joined.members), (SECRET, vec![own]));
-    let confirming = std::thread::spawn(move || pending.confirm());
-    let visit = candidate(&system).visit;
     administer(&Admin::Settle { visit, result: Ok(()) });
     confirming.join().unwrap().unwrap();
     assert_eq!(administer(&Admin::Candidates), Administered::Candidates(Vec::new()));

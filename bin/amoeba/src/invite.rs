@@ -58,7 +58,9 @@ pub(crate) fn list(state: &State) -> Result<Vec<Invitation>> {
         state: match (&entry.state, left) {
             (Kept::Open, Some(left)) => InvitationState::Open { seconds: left.as_secs() },
             (Kept::Open, None) => InvitationState::Expired,
-            (Kept::Used { host, .. }, _) => InvitationState::Used { host: host.clone() },
+            (Kept::Taken { host, .. } | Kept::Used { host, .. }, _) => {
+                InvitationState::Used { host: host.clone() }
+            }
             (Kept::Revoked, _) => InvitationState::Revoked,
         },
     };

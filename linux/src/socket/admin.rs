@@ -7,8 +7,9 @@
 //!                         | 4 |                              who is to become a member?
 //!                         | 5 | visit 8 | refused 1 | reason, NUL
 //! ADMINISTERED            | 1 | (done) | 2 | address (opened) | 3 | count 1 | candidates | 4 | reason, NUL (refused)
-//! invitation   | id 8 | secret 16 | name, NUL | 1 | milliseconds 8 (open) ; 2 | key 32 (used) ; 3 (expired) ; 4 (revoked)
-//! candidate    | visit 8 | id 8 | member |
+//! invitation   | id 8 | secret 16 | name, NUL | 1 | milliseconds 8 (open) ; 2 | key 32 (used) ; 3 (expired) ; 4 (revoked) ;
+//!                                             | 5 | key 32 | milliseconds 8 (taken)
+//! candidate    | visit 8 | id 8 | confirmed 1 | member |
 //! ```
 //! Members and addresses are those of joining (`linux/src/link/admission/wire.rs`). The proof follows from the system's
 //! secret: a guest may use this socket, but who may join is not its business.
@@ -42,7 +43,7 @@ pub enum Admin {
     Invites(Vec<Invite>),
     /// Which hosts are to become members?
     Candidates,
-    /// A candidate is a member, or cannot be one.
+    /// What a candidate waited for is done, or cannot be done.
     Settle {
         /// Which.
         visit: u64,
@@ -131,7 +132,7 @@ impl Administered {
                 let candidates = &candidates[..candidates.len().min(VISITS_MAX)];
                 writer.put_u8(3).put_u8(candidates.len() as u8);
                 for candidate in candidates {
-                    writer.put_u64(candidate.visit).raw(&candidate.invite.0);
+                    writer.put_u64(candidate.visit).raw(&candidate.invite.0).put_bool(candidate.confirmed);
                     put_row(&mut writer, &candidate.row);
                 }
             }
@@ -153,7 +154,8 @@ impl Administered {
                 }
                 let candidate = |_| {
                     let (visit, invite) = (reader.get_u64()?, InviteId(reader.array()?));
-                    Ok(Candidate { visit, invite, row: get_row(&mut reader)? })
+                    let confirmed = reader.get_bool()?;
+                    Ok(Candidate { visit, invite, confirmed, row: get_row(&mut reader)? })
                 };
                 Administered::Candidates((0..count).map(candidate).collect::<Result<_, Malformed>>()?)
             }
@@ -177,6 +179,10 @@ fn put_invite(writer: &mut Writer, invite: &Invite) {
         InviteState::Open(time) => {
             writer.put_u8(1).put_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         }
+        InviteState::Taken(key, time) => {
+            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            writer.put_u8(5).raw(&key.to_bytes()).put_u64(millis);
+        }
         InviteState::Used(key) => {
             writer.put_u8(2).raw(&key.to_bytes());
         }
@@ -197,6 +203,10 @@ fn get_invite(reader: &mut Reader<'_>) -> Result<Invite, Malformed> {
         2 => InviteState::Used(PublicKey::from_bytes(reader.array()?)),
         3 => InviteState::Expired,
         4 => InviteState::Revoked,
+        5 => InviteState::Taken(
+            PublicKey::from_bytes(reader.array()?),
+            Duration::from_millis(reader.get_u64()?),
+        ),
         _ => return Err(Malformed),
     };
     Ok(Invite { id, secret, name, state })
@@ -222,6 +232,7 @@ mod tests {
         let invites = vec![
             invite(InviteState::Open(Duration::from_millis(1500)), None),
             invite(InviteState::Used(PublicKey::from_bytes([4; 32])), Some("bolt")),
+            invite(InviteState::Taken(PublicKey::from_bytes([6; 32]), Duration::from_millis(9)), None),
             invite(InviteState::Expired, None),
             invite(InviteState::Revoked, None),
         ];
@@ -239,7 +250,7 @@ mod tests {
             assert!(bytes.len() <= ADMIN_SIZE_MAX);
             assert_eq!(Admin::parse(&bytes), Ok(question));
         }
-        let candidate = Candidate { visit: 9, invite: InviteId([5; 8]), row: row("bolt") };
+        let candidate = Candidate { visit: 9, invite: InviteId([5; 8]), confirmed: true, row: row("bolt") };
         let answers = [
             Administered::Done,
             Administered::Opened("127.0.0.1:5322".parse().unwrap()),

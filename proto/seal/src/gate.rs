@@ -16,7 +16,7 @@ use amoeba_threads::Instant;
 use amoeba_world::{Entropy, random};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::identity::{derive, same};
+use crate::identity::{derive, is_same};
 
 /// Bytes of a MAC.
 pub const MAC_SIZE: usize = 16;
@@ -97,7 +97,7 @@ impl Gate {
     /// The bytes before the MAC that ends them, if it is right.
     pub fn verify<'a>(&self, datagram: &'a [u8]) -> Option<&'a [u8]> {
         let (body, end) = datagram.split_last_chunk::<MAC_SIZE>()?;
-        same(&self.mac(body), end).then_some(body)
+        is_same(&self.mac(body), end).then_some(body)
     }
 
     /// The cookie for who is at `source` (the bytes of an address). From time to time `entropy` is asked for a new
@@ -110,7 +110,7 @@ impl Gate {
     /// Whether this is a cookie that was given to `source` a short while ago.
     pub fn is_fresh(&mut self, now: Instant, source: &[u8], cookie: &Cookie, entropy: &dyn Entropy) -> bool {
         self.rotate(now, entropy);
-        self.secrets.iter().any(|secret| same(&mac(secret, source), cookie))
+        self.secrets.iter().any(|secret| is_same(&mac(secret, source), cookie))
     }
 
     /// Whether Diffie-Hellman may be spent on this datagram, whose MAC and cookie are right: not on a copy, and not

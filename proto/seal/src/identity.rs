@@ -118,7 +118,7 @@ impl FromStr for PublicKey {
 }
 
 /// Whether two secrets of the same size are equal, in a time that does not tell where they differ.
-pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
+pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.ct_eq(other).into()
 }
 

@@ -33,7 +33,7 @@ pub use greeting::{
     Knock, Lead, REMOVED_KIND, Removed, STRANGER_KIND, STRANGER_KIND_MAX, Tag,
 };
 pub use handshake::{HANDSHAKE_SIZE_MAX, Handshake, HandshakeError, Psk};
-pub use identity::{Identity, KEY_SIZE, ParseKeyError, PublicKey};
+pub use identity::{Identity, KEY_SIZE, ParseKeyError, PublicKey, is_same};
 pub use session::{
     EPOCH_BYTES_MAX, EPOCH_LIFE, EPOCH_PACKETS_MAX, Exhausted, HEAD_SIZE, KEYS_SIZE, Keys, Opened,
     PREVIOUS_LIFE, SEALED_KIND, SEALED_OVERHEAD, Session, Suite, Suites, TAG_SIZE, Unopened, flow_keys,

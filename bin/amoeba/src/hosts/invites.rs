@@ -42,6 +42,8 @@ pub(crate) struct Entry {
 pub(crate) enum Kept {
     /// Nothing yet.
     Open,
+    /// A host of this name and key is told what it must know; it has no row yet. Good for that host alone.
+    Taken { host: String, key: String },
     /// A host of this name and key has joined.
     Used { host: String, key: String },
     /// It was taken back.
@@ -75,6 +77,10 @@ impl Entry {
     fn invite(&self, now: &Now) -> Option<Invite> {
         let state = match &self.state {
             Kept::Open => self.left(now).map_or(InviteState::Expired, InviteState::Open),
+            Kept::Taken { key, .. } => match self.left(now) {
+                Some(left) => InviteState::Taken(key.parse().ok()?, left),
+                None => InviteState::Expired,
+            },
             Kept::Used { key, .. } => InviteState::Used(key.parse().ok()?),
             Kept::Revoked => InviteState::Revoked,
         };
@@ -126,9 +132,10 @@ impl Invites {
         self.entries.iter().map(|entry| (entry, entry.left(&self.now).filter(|_| entry.state == Kept::Open)))
     }
 
-    /// Whether somebody may join now.
-    pub(crate) fn any_open(&self) -> bool {
-        self.iter().any(|(_, left)| left.is_some())
+    /// Whether somebody may come now, for the first time or to complete what was begun.
+    pub(crate) fn any_expected(&self) -> bool {
+        let may_come = |entry: &Entry| matches!(entry.state, Kept::Open | Kept::Taken { .. });
+        self.entries.iter().any(|entry| may_come(entry) && entry.left(&self.now).is_some())
     }
 
     /// One more invitation.
@@ -137,7 +144,9 @@ impl Invites {
     /// There are [`INVITES_MAX`], and all are open.
     pub(crate) fn add(&mut self, time: Duration, name: Option<String>) -> Result<Invite> {
         if self.entries.len() >= INVITES_MAX {
-            let over = self.iter().position(|(_, left)| left.is_none());
+            let may_come = |entry: &Entry| matches!(entry.state, Kept::Open | Kept::Taken { .. });
+            let is_over = |entry: &Entry| !may_come(entry) || entry.left(&self.now).is_none();
+            let over = self.entries.iter().position(is_over);
             let over = over.with_context(|| {
                 format!("{INVITES_MAX} invitations are open, which is as many as there may be")
             })?;
@@ -160,12 +169,27 @@ impl Invites {
         Ok(invite)
     }
 
-    /// Whether a host of this key may join with an invitation.
+    /// Keeps an invitation for the host of this key alone; false when it is not good for that one.
+    pub(crate) fn take(&mut self, id: InviteId, host: &str, by: PublicKey) -> bool {
+        let now = &self.now;
+        let entry = self.entries.iter_mut().find(|entry| entry.id() == Some(id));
+        let Some(entry) = entry.filter(|entry| entry.left(now).is_some()) else { return false };
+        match &entry.state {
+            Kept::Open => {}
+            Kept::Taken { key, .. } if *key == by.to_string() => {}
+            _ => return false,
+        }
+        entry.state = Kept::Taken { host: host.to_owned(), key: by.to_string() };
+        true
+    }
+
+    /// Whether an invitation is kept for the host of this key. One that was used is good for nobody: a host that was
+    /// removed does not come back with it.
     pub(crate) fn admits(&self, id: InviteId, by: PublicKey) -> bool {
-        let entry = self.iter().find(|(entry, _)| entry.id() == Some(id));
-        entry.is_some_and(|(entry, left)| match &entry.state {
-            Kept::Used { key, .. } => *key == by.to_string(),
-            _ => left.is_some(),
+        let entry = self.entries.iter().find(|entry| entry.id() == Some(id));
+        entry.is_some_and(|entry| match &entry.state {
+            Kept::Taken { key, .. } => *key == by.to_string() && entry.left(&self.now).is_some(),
+            _ => false,
         })
     }
 
@@ -173,13 +197,6 @@ impl Invites {
     pub(crate) fn used(&mut self, id: InviteId, host: &str, key: PublicKey) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id() == Some(id)) {
             entry.state = Kept::Used { host: host.to_owned(), key: key.to_string() };
-        }
-    }
-
-    /// The host that has used it cannot have the name it wants: another try may be made.
-    pub(crate) fn reopen(&mut self, id: InviteId) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id() == Some(id)) {
-            entry.state = Kept::Open;
         }
     }
 
@@ -237,7 +254,7 @@ mod tests {
         assert_eq!(open(&invites), [false]);
         assert_eq!(invites.for_kernel()[0].state, InviteState::Expired);
         invites.now = Now { boot: "two".into(), millis: 0 };
-        assert!(!invites.any_open());
+        assert!(!invites.any_expected());
     }
 
     #[test]
@@ -246,15 +263,21 @@ mod tests {
         let mut invites = empty();
         let one = invites.add(Duration::from_secs(10), None).unwrap().id;
         let other = invites.add(Duration::from_secs(10), None).unwrap().id;
-        assert!(invites.admits(one, bolt) && invites.admits(one, chisel));
+        assert!(!invites.admits(one, bolt), "nobody is a member who was not told what it must know");
+        assert!(invites.take(one, "bolt", bolt) && !invites.take(one, "chisel", chisel));
+        assert!(invites.take(one, "bolt2", bolt), "the same host may come again");
+        assert!(invites.admits(one, bolt) && !invites.admits(one, chisel) && invites.any_expected());
+        assert_eq!(
+            invites.for_kernel()[0].state,
+            InviteState::Taken(bolt, Duration::from_secs(10)),
+            "it is not more than the time that it had"
+        );
         invites.used(one, "bolt", bolt);
-        assert!(invites.admits(one, bolt) && !invites.admits(one, chisel));
+        assert!(!invites.admits(one, bolt) && !invites.take(one, "bolt", bolt), "it is of no use any more");
         assert!(invites.revoke(&one.to_string()).is_err());
-        invites.reopen(one);
-        assert!(invites.admits(one, chisel));
-        invites.used(one, "bolt", bolt);
         invites.revoke(&other.to_string()).unwrap();
-        assert!(!invites.admits(other, bolt));
+        assert!(!invites.take(other, "bolt", bolt) && !invites.admits(other, bolt));
+        assert!(!invites.any_expected());
         assert!(invites.revoke("none").is_err());
         let states: Vec<InviteState> = invites.for_kernel().into_iter().map(|invite| invite.state).collect();
         assert_eq!(states, [InviteState::Used(bolt), InviteState::Revoked]);

@@ -12,7 +12,7 @@ use amoeba_linux::client::Client;
 use amoeba_linux::link::admission::Candidate;
 use amoeba_linux::socket::{Admin, Administered};
 use amoeba_world::World;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::invites::Invites;
 use super::members::{Member, Members};
@@ -32,6 +32,9 @@ const REFUSED_LOOKS: u32 = 4;
 const REFUSED_LINE: &str = "removed: ";
 /// How long the directory server is searched for.
 const LOCATE_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// What is said of a token that is not good for whoever has come with it.
+const USELESS: &str = "the time of this token is over, or it was used or revoked";
 
 /// What a host notes that was removed; it is there until the host belongs to a system again.
 pub(crate) const REMOVED: &str = "removed";
@@ -88,7 +91,8 @@ impl Sync {
                 }
                 failing = failed;
             }
-            let guests = self.linked && Invites::read(&self.state).is_ok_and(|invites| invites.any_open());
+            let guests =
+                self.linked && Invites::read(&self.state).is_ok_and(|invites| invites.any_expected());
             if guests && let Err(error) = self.admit() {
                 tracing::warn!("nobody can be taken in: {error:#}");
             }
@@ -197,17 +201,19 @@ impl Sync {
         Ok(())
     }
 
-    /// Makes members of the hosts that have come.
+    /// Keeps tokens for the hosts that have come, and makes members of those that have kept everything.
     fn admit(&mut self) -> Result<()> {
         let Administered::Candidates(candidates) = administer(&self.state, &Admin::Candidates)? else {
             bail!("the kernel answers something else than it was asked");
         };
         for candidate in candidates {
-            let result = self.enter(&candidate).map_err(|error| format!("{error:#}"));
+            let done = if candidate.confirmed { self.enter(&candidate) } else { self.expect(&candidate) };
+            let result = done.map_err(|error| format!("{error:#}"));
             match &result {
-                Ok(()) => {
+                Ok(()) if candidate.confirmed => {
                     tracing::info!(host = candidate.row.name, key = %candidate.row.key, "a host has joined")
                 }
+                Ok(()) => {}
                 Err(reason) => tracing::warn!(host = candidate.row.name, "refused a host: {reason}"),
             }
             administer(&self.state, &Admin::Settle { visit: candidate.visit, result })?;
@@ -215,28 +221,30 @@ impl Sync {
         Ok(())
     }
 
-    /// Makes a member of one. The token is used before there is a row, so that it is never good for two: it is good for
-    /// the identity of this host from then on, which may come again.
-    fn enter(&mut self, candidate: &Candidate) -> Result<()> {
-        let (row, id) = (&candidate.row, candidate.invite);
+    /// Keeps the token of one for it, before it is told anything: so two hosts never are with one token.
+    fn expect(&self, Candidate { row, invite, .. }: &Candidate) -> Result<()> {
+        self.change_invites(|invites| {
+            ensure!(invites.take(*invite, &row.name, row.key), USELESS);
+            Ok(())
+        })
+    }
+
+    /// Makes a member of one. Should the token not be noted as used after that, it is good for the same host alone, and
+    /// for no longer than it was.
+    fn enter(&mut self, Candidate { row, invite, .. }: &Candidate) -> Result<()> {
         let own = self.state.host_name()?;
         let member = Member::that_joined(row, &own);
-        self.change_invites(|invites| {
-            if !invites.admits(id, row.key) {
-                bail!("the time of this token is over, or it was used or revoked");
-            }
-            invites.used(id, &row.name, row.key);
-            Ok(())
-        })?;
+        ensure!(Invites::read(&self.state)?.admits(*invite, row.key), USELESS);
         if !self.table.enter(&member).context("the new host's row")? {
-            self.change_invites(|invites| {
-                invites.reopen(id);
-                Ok(())
-            })?;
             bail!("a host called {} is there already; choose another name with --name", row.name);
         }
+        // In this order: a token that was used is good for a member alone.
         let all = self.told.iter().cloned().chain([member]);
-        self.tell(Members::new(all))
+        self.tell(Members::new(all))?;
+        self.change_invites(|invites| {
+            invites.used(*invite, &row.name, row.key);
+            Ok(())
+        })
     }
 
     /// Changes the invitations, and tells the kernel.

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amoeba_cap::SystemSecret;
-use amoeba_seal::{Handshake, Identity, Psk, Session, Suite};
+use amoeba_seal::{Handshake, Identity, Psk, Session, Suite, is_same};
 use amoeba_threads::Instant;
 use amoeba_world::{Entropy, random};
 
 use super::desk::said;
 use super::token::Token;
 use super::wire::{
-    Answer, Body, Datagram, Introduction, MEMBERS_MAX, Question, Row, Why, join_tag, refused_tag,
+    Answer, Body, Datagram, Introduction, JOIN_PADDING, MEMBERS_MAX, Question, Row, Why, join_tag,
+    refused_tag,
 };
 use super::{NAME_SIZE_MAX, is_name};
 use crate::threads::now;
@@ -24,7 +25,7 @@ pub const JOIN_TIME: Duration = Duration::from_secs(8);
 const CONFIRM_TIME: Duration = Duration::from_secs(30);
 /// Time between two questions that are the same.
 const ASK_INTERVAL: Duration = Duration::from_millis(250);
-/// Time between two looks whether the row is written.
+/// Time between two looks whether the token is noted, and whether the row is written.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How a host joins.
@@ -90,7 +91,7 @@ pub enum JoinError {
         reason: String,
     },
     /// The inviter does not say whether this host is a member.
-    #[error("the inviter at {0} does not confirm that this host is a member")]
+    #[error("the host at {0} answers, but does not confirm that this host is a member")]
     Unconfirmed(SocketAddr),
     /// The operating system refused.
     #[error("cannot ask {address}: {source}")]
@@ -138,10 +139,13 @@ pub fn ask(config: &AskConfig<'_>) -> Result<(Joined, Pending), JoinError> {
     let mut conversation = meet(config)?;
     let deadline = now() + JOIN_TIME;
     let (secret, root_capability, inviter, name, count) = loop {
-        if let Answer::Welcome { secret, root, inviter, name, members } =
-            conversation.ask(Question::Welcome, deadline)?
-        {
-            break (SystemSecret::from_bytes(secret), root, inviter, name, members);
+        match conversation.ask(Question::Welcome, deadline)? {
+            Answer::Welcome { secret, root, inviter, name, members } => {
+                break (SystemSecret::from_bytes(secret), root, inviter, name, members);
+            }
+            // It does not say anything before it has noted whom the token is for.
+            _ if now() + LOOK_INTERVAL < deadline => std::thread::sleep(LOOK_INTERVAL),
+            _ => return Err(JoinError::Unconfirmed(conversation.address)),
         }
     };
     let mut members: Vec<Row> = Vec::new();
@@ -278,7 +282,7 @@ impl Try {
         let attempt = u64::from_le_bytes(random(&*config.entropy));
         let mut handshake = Handshake::join(config.identity, &Psk::of_token(&token.secret), &config.entropy);
         let mut message = Vec::new();
-        handshake.write(&[], &mut message).expect("the first message is ours and has no payload");
+        handshake.write(&[0; JOIN_PADDING], &mut message).expect("the first message is ours and fits");
         let tag = join_tag(&token.secret, attempt, token.id, &message);
         let join = Datagram { attempt, body: Body::Join { id: token.id, tag, message: &message } }.emit();
         Ok(Try { address, socket, attempt, handshake: Some(handshake), join })
@@ -295,7 +299,7 @@ impl Try {
         match datagram.body {
             Body::Meet { message } => self.met(config, message),
             Body::Refused { why, tag } => {
-                if tag == refused_tag(&config.token.secret, self.attempt, why) {
+                if is_same(&tag, &refused_tag(&config.token.secret, self.attempt, why)) {
                     Err(JoinError::Token(said(why)))
                 } else if why == Why::Unknown {
                     Err(JoinError::Unknown(self.address))

@@ -31,7 +31,9 @@ pub struct Invite {
 pub enum InviteState {
     /// To join with, for so long.
     Open(Duration),
-    /// Nothing: this host has joined with it. That one may ask again, should it not have heard.
+    /// To join with for this host alone, for so long: it is told what a host of the system must know.
+    Taken(PublicKey, Duration),
+    /// Nothing: this host has joined with it. That one may ask again, should it not have heard, while it is a member.
     Used(PublicKey),
     /// Nothing: its time is over.
     Expired,
@@ -53,7 +55,7 @@ impl Invites {
     /// There are these and no others.
     pub(super) fn replace(&mut self, now: Instant, invites: &[Invite]) {
         let until = |invite: &Invite| match invite.state {
-            InviteState::Open(time) => now + time,
+            InviteState::Open(time) | InviteState::Taken(_, time) => now + time,
             _ => now,
         };
         let entries =
@@ -71,16 +73,46 @@ impl Invites {
         self.0.get(&id)?.0.name.as_deref()
     }
 
-    /// Whether a host may join with it; `who` where that is known already.
+    /// Whether a host may join with it; `who` where that is known already. One that was used is good for its host: whether
+    /// that is a member still, the desk knows.
     pub(super) fn check(&self, now: Instant, id: InviteId, who: Option<PublicKey>) -> Result<(), Why> {
         let (invite, until) = self.0.get(&id).ok_or(Why::Unknown)?;
         match &invite.state {
             InviteState::Open(_) if now < *until => Ok(()),
-            InviteState::Open(_) | InviteState::Expired => Err(Why::Expired),
-            InviteState::Used(by) if who.is_none_or(|who| who == *by) => Ok(()),
-            InviteState::Used(_) => Err(Why::Used),
+            InviteState::Taken(by, _) | InviteState::Used(by) if who.is_some_and(|who| who != *by) => {
+                Err(Why::Used)
+            }
+            InviteState::Taken(..) if now < *until => Ok(()),
+            InviteState::Open(_) | InviteState::Taken(..) | InviteState::Expired => Err(Why::Expired),
+            InviteState::Used(_) => Ok(()),
             InviteState::Revoked => Err(Why::Revoked),
         }
+    }
+
+    /// The host that it is kept for, or that has joined with it.
+    pub(super) fn owner(&self, id: InviteId) -> Option<PublicKey> {
+        match self.0.get(&id)?.0.state {
+            InviteState::Taken(by, _) | InviteState::Used(by) => Some(by),
+            _ => None,
+        }
+    }
+
+    /// The host that has joined with it.
+    pub(super) fn joined(&self, id: InviteId) -> Option<PublicKey> {
+        self.owner(id).filter(|_| matches!(self.0[&id].0.state, InviteState::Used(_)))
+    }
+
+    /// It is kept for this host, unless another was faster.
+    pub(super) fn take(&mut self, id: InviteId, by: PublicKey) -> Result<(), Why> {
+        let (invite, _) = self.0.get_mut(&id).ok_or(Why::Unknown)?;
+        match invite.state {
+            InviteState::Open(time) => invite.state = InviteState::Taken(by, time),
+            InviteState::Taken(owner, _) | InviteState::Used(owner) if owner == by => {}
+            InviteState::Taken(..) | InviteState::Used(_) => return Err(Why::Used),
+            InviteState::Expired => return Err(Why::Expired),
+            InviteState::Revoked => return Err(Why::Revoked),
+        }
+        Ok(())
     }
 
     /// A host has joined with it.
@@ -132,6 +164,18 @@ mod tests {
         assert_eq!(check(&invites, 100, 4, None), Err(Why::Expired));
         assert_eq!(check(&invites, 100, 5, None), Err(Why::Unknown));
         assert!(invites.any_open(at(159)) && !invites.any_open(at(160)));
+        assert_eq!(invites.take(InviteId([1; 8]), chisel), Ok(()));
+        assert_eq!(invites.take(InviteId([1; 8]), bolt), Err(Why::Used));
+        assert_eq!(check(&invites, 159, 1, Some(chisel)), Ok(()));
+        assert_eq!(check(&invites, 159, 1, Some(bolt)), Err(Why::Used));
+        assert_eq!(
+            check(&invites, 160, 1, Some(chisel)),
+            Err(Why::Expired),
+            "what was not completed in time"
+        );
+        assert!(
+            invites.take(InviteId([3; 8]), bolt).is_err() && invites.take(InviteId([4; 8]), bolt).is_err()
+        );
         invites.used(InviteId([1; 8]), chisel);
         assert_eq!(check(&invites, 110, 1, Some(bolt)), Err(Why::Used));
     }

@@ -1,7 +1,7 @@
 //! The bytes of joining: what the datagrams are, and what is said inside once both sides know each other.
 //!
 //! ```text
-//! JOIN    | 0x20 | "AMOE" | version 1 | attempt 8 | id 8 | tag 16 | first message of the handshake
+//! JOIN    | 0x20 | "AMOE" | version 1 | attempt 8 | id 8 | tag 16 | first message of the handshake, with zeros in it
 //! MEET    | 0x21 | "AMOE" | version 1 | attempt 8 | second message
 //! PROVE   | 0x22 | "AMOE" | version 1 | attempt 8 | third message, with an introduction in it
 //! SEALED  | 0x23 | "AMOE" | version 1 | attempt 8 | a question or an answer, sealed (`amoeba_seal::Session`)
@@ -37,6 +37,11 @@ pub const NAME_SIZE_MAX: usize = 64;
 pub(super) const TEXT_SIZE_MAX: usize = 400;
 /// Bytes of members in one answer: with the rest it is a datagram that every network carries.
 pub(super) const PAGE_SIZE: usize = 1000;
+/// Bytes of the first message that the joining host fills up with zeros, and how long it is with them: no answer to a
+/// JOIN is longer than the JOIN.
+pub(super) const JOIN_PADDING: usize = 64;
+/// See [`JOIN_PADDING`].
+pub(super) const JOIN_MESSAGE_MIN: usize = 32 + JOIN_PADDING;
 /// Members that a system may have.
 pub const MEMBERS_MAX: usize = 256;
 

@@ -123,9 +123,9 @@ fn a_third_host_learns_of_both_and_both_of_it() {
 fn a_host_that_is_removed_is_refused_by_all() {
     let (first, address) = first_host();
     let (second, third) = (System::new(), System::new());
-    for (system, name) in [(&second, "second"), (&third, "third")] {
-        join(system, &invite(&first, &address, &[]), name).ok();
-    }
+    let used = invite(&first, &address, &[]);
+    join(&second, &used, "second").ok();
+    join(&third, &invite(&first, &address, &[]), "third").ok();
     wait_for_up(&first, "second");
     wait_for_up(&third, "second");
     let mut running = second.command(&["run", "--on", "first", "--", "sleep", "1000"]);
@@ -156,6 +156,12 @@ fn a_host_that_is_removed_is_refused_by_all() {
     assert!(!second.amoeba(&["ls", "/"]).status.success());
     let token = invite(&first, &address, &[]);
     join(&second, &token, "second").exit(1).complained("was removed from its system");
+    // Nor does the token that it joined with bring its identity back.
+    let back = System::new();
+    std::fs::create_dir_all(back.state()).expect("the state directory is ours");
+    std::fs::copy(second.state().join("host.key"), back.state().join("host.key")).expect("it has one");
+    join(&back, &used, "second").exit(1).complained("used already");
+    wait_for_hosts(&first, "first\nthird");
     // The others go on.
     wait_for_up(&first, "third");
     let again = System::new();
