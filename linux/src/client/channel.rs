@@ -14,9 +14,9 @@ use amoeba_world::{Error, Message, TransOptions};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::session::Session;
+use crate::channel::Habit;
 use crate::channel::bell::{Ear, Heard, Rope};
 use crate::channel::region::{OwnRegion, PeerRegion};
-use crate::channel::{LOOK_TIME, give_way};
 use crate::flow::client::{self, Flow, Usable};
 use crate::flow::handed::Handed;
 use crate::socket::{ToKernel, ToProcess};
@@ -34,7 +34,11 @@ const REFUSED_MAX: Duration = Duration::from_secs(10);
 const BLOCKED_REST: Duration = Duration::from_secs(180);
 /// How often a client gives its processor away before it rings a server that seems to sleep: one that has just replied is
 /// about to look again.
-const YIELDS_BEFORE_RING: usize = 2;
+const YIELDS_BEFORE_RING: u32 = 2;
+
+/// How long a request may wait untaken, while nothing of it is read, before it goes through the daemon, where any process
+/// that listens may take it.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a channel is for: requests to a port, signed in one way.
 type Key = (PutPort, [u8; PORT_SIZE]);
@@ -59,7 +63,7 @@ struct Ports {
 
 #[derive(Default)]
 struct Port {
-    idle: Vec<Box<Channel>>,
+    idle: Vec<Channel>,
     /// Channels that exist, or are being asked for.
     open: usize,
     /// The last use.
@@ -78,7 +82,7 @@ impl Channels {
         session: &Session,
         port: PutPort,
         signature: Option<&GetPort>,
-    ) -> Option<Box<Channel>> {
+    ) -> Option<Channel> {
         let key = key(port, signature);
         let evicted = {
             let mut ports = self.ports();
@@ -126,8 +130,7 @@ impl Channels {
         let introduced = Channel::introduce(session, port, signature);
         let mut ports = self.ports();
         match introduced {
-            Some(channel) => {
-                let mut channel = Box::new(channel);
+            Some(mut channel) => {
                 if let Some(known) = ports.known.get_mut(&key) {
                     known.refused = None;
                     if channel.usable() != Usable::Yes {
@@ -153,7 +156,7 @@ impl Channels {
         let mut ports = self.ports();
         let of_port = ports.known.range_mut((port, [0; PORT_SIZE])..=(port, [u8::MAX; PORT_SIZE]));
         let mut idle = of_port.flat_map(|(_, known)| &mut known.idle);
-        let usable = idle.find_map(|channel| (channel.usable() == Usable::Yes).then_some(&**channel))?;
+        let usable = idle.find_map(|channel| (channel.usable() == Usable::Yes).then_some(&*channel))?;
         Some(match usable {
             Channel::Memory(_) => "channel",
             Channel::Flow(_) => "flow",
@@ -161,7 +164,7 @@ impl Channels {
     }
 
     /// Gives back a channel that can be used again.
-    pub(super) fn give(&self, port: PutPort, signature: Option<&GetPort>, channel: Box<Channel>) {
+    pub(super) fn give(&self, port: PutPort, signature: Option<&GetPort>, channel: Channel) {
         let mut ports = self.ports();
         if let Some(known) = ports.known.get_mut(&key(port, signature)) {
             known.idle.push(channel);
@@ -174,12 +177,12 @@ impl Channels {
         session: &Session,
         port: PutPort,
         signature: Option<&GetPort>,
-        channel: Box<Channel>,
+        channel: Channel,
     ) {
         self.close(session, key(port, signature), channel);
     }
 
-    fn close(&self, session: &Session, key: Key, channel: Box<Channel>) {
+    fn close(&self, session: &Session, key: Key, channel: Channel) {
         self.forget(&mut self.ports(), key);
         let id = channel.id();
         drop(channel);
@@ -198,7 +201,7 @@ impl Channels {
 
 impl Port {
     /// An idle channel that can be used, or one that never will be.
-    fn pop(&mut self) -> Option<(Usable, Box<Channel>)> {
+    fn pop(&mut self) -> Option<(Usable, Channel)> {
         (0..self.idle.len()).rev().find_map(|index| {
             let usable = self.idle[index].usable();
             (usable != Usable::NotYet).then(|| (usable, self.idle.swap_remove(index)))
@@ -217,7 +220,7 @@ impl Ports {
     }
 
     /// The idle channel whose port was unused for longest.
-    fn evict(&mut self) -> Option<(Key, Box<Channel>)> {
+    fn evict(&mut self) -> Option<(Key, Channel)> {
         let idle = self.known.iter_mut().filter(|(_, port)| !port.idle.is_empty());
         let (key, port) = idle.min_by_key(|(_, port)| port.used)?;
         Some((*key, port.idle.pop()?))
@@ -236,8 +239,8 @@ pub(super) enum Outcome {
 
 /// The direct way to one server process: on this host or on another.
 pub(super) enum Channel {
-    Memory(Memory),
-    Flow(Flow),
+    Memory(Box<Memory>),
+    Flow(Box<Flow>),
 }
 
 impl Channel {
@@ -256,11 +259,11 @@ impl Channel {
         session.give(stream);
         match answer {
             (ToProcess::Channel { channel }, descriptors) => {
-                Memory::new(channel, own, descriptors).map(Channel::Memory)
+                Memory::new(channel, own, descriptors).map(|memory| Channel::Memory(Box::new(memory)))
             }
             (ToProcess::Flow { flow }, descriptors) => {
                 let (handed, [socket, ear]) = (Handed::parse(&flow).ok()?, descriptors.try_into().ok()?);
-                Some(Channel::Flow(Flow::new(&handed, socket, ear)))
+                Some(Channel::Flow(Box::new(Flow::new(&handed, socket, ear))))
             }
             _ => None,
         }
@@ -304,6 +307,10 @@ pub(super) struct Memory {
     end: ClientEnd<OwnRegion, PeerRegion>,
     ear: Ear,
     rope: Rope,
+    habit: Habit,
+    /// The server slept when something was published for it, and its bell was not rung: the answer came first, from before
+    /// that sleep or after it. If it still sleeps, the next request will have to ring.
+    owes_ring: bool,
 }
 
 impl Memory {
@@ -313,7 +320,14 @@ impl Memory {
         let peer = PeerRegion::map(&region)
             .inspect_err(|error| tracing::debug!("cannot map a channel: {error}"))
             .ok()?;
-        Some(Memory { id, end: ClientEnd::new(own, peer), ear: Ear::new(ear), rope: Rope::new(rope) })
+        Some(Memory {
+            id,
+            end: ClientEnd::new(own, peer),
+            ear: Ear::new(ear),
+            rope: Rope::new(rope),
+            habit: Habit::default(),
+            owes_ring: false,
+        })
     }
 
     /// A transaction. Afterwards `request` is what it was.
@@ -331,14 +345,19 @@ impl Memory {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Outcome {
-        self.ring_unless_awake();
-        let mut looking_since = None;
+        let mut look = self.habit.look();
+        self.owes_ring |= self.end.bell();
+        let mut patience = Patience::Fresh;
         loop {
             match self.end.step() {
-                Step::Reply(reply) => return Outcome::Done(Ok(checked(reply))),
+                Step::Reply(reply) => {
+                    self.habit.learn(&look);
+                    return Outcome::Done(Ok(checked(reply)));
+                }
                 Step::Failed => return Outcome::Last(Err(FAILURE)),
                 Step::Progress => {
-                    looking_since = None;
+                    look = self.habit.look();
+                    patience = patience.renewed();
                     self.ring();
                     continue;
                 }
@@ -349,39 +368,49 @@ impl Memory {
                 }
                 Step::Idle | Step::Over => return self.given_up(Outcome::Elsewhere),
             }
-            let at = now();
-            if deadline.is_some_and(|deadline| deadline <= at) {
+            if look.spin() {
+                continue;
+            }
+            // A server that has just replied is about to look again: it is rung for only after a moment.
+            if look.has_given_way(YIELDS_BEFORE_RING) {
+                self.ring_what_is_owed();
+            }
+            let at = look.give_way();
+            if deadline.is_some_and(|deadline| deadline <= at.unwrap_or_else(now)) {
                 return self.given_up(Outcome::Last(Err(Error::NotSent(Status::RPC_TRYAGAIN))));
             }
-            if at.since(*looking_since.get_or_insert(at)) < LOOK_TIME {
-                give_way();
-            } else {
-                looking_since = None;
-                if self.sleep(deadline) == Heard::Over {
-                    return match self.end.peer_gone() {
-                        End::Reply(reply) => Outcome::Last(Ok(checked(reply))),
-                        End::NotTaken => Outcome::Elsewhere,
-                        End::MaybeTaken => Outcome::Last(Err(FAILURE)),
-                    };
+            if at.is_none() {
+                look = self.habit.look();
+                self.ring_what_is_owed();
+                if patience.is_over(now()) {
+                    match self.end.withdraw() {
+                        Fate::NotTaken => return Outcome::Elsewhere,
+                        Fate::MaybeTaken => patience = Patience::Endless,
+                    }
+                }
+                if self.sleep(deadline.into_iter().chain(patience.until()).min()) == Heard::Over {
+                    return self.peer_gone();
                 }
             }
+        }
+    }
+
+    fn peer_gone(&mut self) -> Outcome {
+        match self.end.peer_gone() {
+            End::Reply(reply) => Outcome::Last(Ok(checked(reply))),
+            End::NotTaken => Outcome::Elsewhere,
+            End::MaybeTaken => Outcome::Last(Err(FAILURE)),
+        }
+    }
+
+    fn ring_what_is_owed(&mut self) {
+        if std::mem::take(&mut self.owes_ring) {
+            self.rope.ring();
         }
     }
 
     fn ring(&mut self) {
         if self.end.bell() {
-            self.rope.ring();
-        }
-    }
-
-    fn ring_unless_awake(&mut self) {
-        if self.end.bell() {
-            for _ in 0..YIELDS_BEFORE_RING {
-                give_way();
-                if self.end.is_ready() {
-                    return; // the server has answered: it was awake
-                }
-            }
             self.rope.ring();
         }
     }
@@ -407,6 +436,40 @@ impl Memory {
             Fate::NotTaken => not_taken,
             Fate::MaybeTaken => Outcome::Last(Err(FAILURE)),
         }
+    }
+}
+
+/// How long a request may still wait for a server that does not take it.
+enum Patience {
+    /// Nobody has waited yet.
+    Fresh,
+    Until(Instant),
+    /// The request was taken.
+    Endless,
+}
+
+impl Patience {
+    /// After some of the request was read.
+    fn renewed(self) -> Patience {
+        match self {
+            Patience::Endless => Patience::Endless,
+            _ => Patience::Fresh,
+        }
+    }
+
+    fn is_over(&mut self, at: Instant) -> bool {
+        match self {
+            Patience::Fresh => {
+                *self = Patience::Until(at + PATIENCE);
+                false
+            }
+            Patience::Until(until) => *until <= at,
+            Patience::Endless => false,
+        }
+    }
+
+    fn until(&self) -> Option<Instant> {
+        if let Patience::Until(until) = self { Some(*until) } else { None }
     }
 }
 

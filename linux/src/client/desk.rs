@@ -16,8 +16,8 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
-use super::served::{Line, Received, Served};
-use crate::channel::{LOOK_TIME, give_way};
+use super::served::{Line, Received, Served, linger};
+use crate::channel::Habit;
 use crate::flow::served::Flows;
 use crate::threads::now;
 
@@ -73,23 +73,25 @@ struct Roles {
 }
 
 /// What came of looking.
-enum Looked {
+enum Looked<'a> {
     Found(Wait),
     /// Something changed: it must be looked again before anybody sleeps.
     Again,
     /// There is nothing, and every client knows that it must ring.
-    Quiet,
+    Quiet(MutexGuard<'a, Roles>),
 }
 
 /// What the thread that looks looks at.
 #[derive(Default)]
 struct Deck {
+    #[expect(clippy::vec_box, reason = "a request takes its box along")]
     channels: Vec<Box<Served>>,
     next: usize,
     /// Intervals gone by.
     time: u64,
     tidy_at: Option<amoeba_threads::Instant>,
     taken: u32,
+    habit: Habit,
 }
 
 /// See the module.
@@ -146,7 +148,9 @@ impl Desk {
         let data = EventData::new_u64(id);
         epoll::add(&self.epoll, &line.ear, data, EventFlags::IN | EventFlags::ET)?;
         lock(&self.lines).insert(id, line);
-        self.give_back(served);
+        if let Err(served) = self.give_back(served) {
+            served.over(); // the listener was closed meanwhile
+        }
         Ok(())
     }
 
@@ -162,8 +166,16 @@ impl Desk {
     }
 
     /// Takes back a channel whose request has its reply.
-    pub(super) fn give_back(&self, mut served: Box<Served>) {
+    ///
+    /// # Errors
+    /// The channel, when the listener was closed.
+    pub(super) fn give_back(&self, mut served: Box<Served>) -> Result<(), Box<Served>> {
         let mut roles = lock(&self.roles);
+        if roles.closed {
+            drop(roles);
+            self.forget(&served);
+            return Err(served);
+        }
         // Only a sleeper hears bells, and nobody looks: the client must be told to ring.
         let ready = roles.sleeper && !roles.looker && !served.end.before_sleep();
         self.post(&mut roles, Mail::Channel(served));
@@ -171,15 +183,20 @@ impl Desk {
         if ready {
             self.kick();
         }
+        Ok(())
     }
 
-    /// A channel is over, and not here.
-    pub(super) fn end(&self, served: &Served) {
+    /// A channel is over, and not here; false when the listener was closed, and whoever has it tells the kernel.
+    pub(super) fn end(&self, served: &Served) -> bool {
         self.forget(served);
         let mut roles = lock(&self.roles);
+        if roles.closed {
+            return false;
+        }
         roles.ended.push((served.session, served.id));
         drop(roles);
         self.kick();
+        true
     }
 
     /// Channels of other sessions are of no more use.
@@ -202,7 +219,8 @@ impl Desk {
         roles.looker || roles.sleeper || roles.waiting > 0
     }
 
-    /// Every thread leaves; whoever waits for an answer over a channel that nobody is executing finds it gone.
+    /// Every thread leaves; whoever waits for an answer over a channel that nobody is executing finds it gone. Replies that
+    /// are half sent are finished.
     pub(super) fn close(&self) {
         {
             let mut roles = lock(&self.roles);
@@ -217,18 +235,14 @@ impl Desk {
             Mail::Channel(served) => Some(served),
             _ => None,
         });
-        let ended: Vec<_> = channels
-            .into_iter()
-            .chain(left)
-            .map(|served| {
-                self.forget(&served);
-                (served.session, served.id)
-            })
-            .collect();
-        lock(&self.roles).ended.extend(ended);
+        let (replying, ended): (Vec<_>, Vec<_>) =
+            channels.into_iter().chain(left).partition(|served| served.end.is_replying());
+        replying.iter().chain(&ended).for_each(|served| self.forget(served));
+        lock(&self.roles).ended.extend(ended.iter().map(|served| (served.session, served.id)));
         if let Some(flows) = self.flows.get() {
             flows.close();
         }
+        linger(replying);
     }
 
     /// The channels that ended since this was asked last.
@@ -244,21 +258,27 @@ impl Desk {
                 return Wait::Closed;
             }
             if !roles.ended.is_empty() {
+                self.promote(&roles);
                 return Wait::Ended(std::mem::take(&mut roles.ended));
             }
             if std::mem::take(&mut roles.connection) {
+                self.promote(&roles);
                 return Wait::Connection;
             }
             if !roles.looker {
                 roles.looker = true;
                 drop(roles);
-                let looked = self.look();
-                if let Looked::Found(found) = looked {
-                    return found;
-                }
-                roles = lock(&self.roles);
-                let quiet = matches!(looked, Looked::Quiet);
-                if !quiet || !roles.mail.is_empty() || roles.closed || !roles.ended.is_empty() {
+                // Who has found nothing keeps the lock until it sleeps: a thread that looked in between and went away with
+                // a request would have told the clients that nobody sleeps.
+                roles = match self.look() {
+                    Looked::Found(found) => return found,
+                    Looked::Again => {
+                        roles = lock(&self.roles);
+                        continue;
+                    }
+                    Looked::Quiet(quiet) => quiet,
+                };
+                if !roles.mail.is_empty() || roles.closed || !roles.ended.is_empty() {
                     continue;
                 }
             }
@@ -281,9 +301,9 @@ impl Desk {
     }
 
     /// Looks for a request as the one thread that does, and gives the role up.
-    fn look(&self) -> Looked {
+    fn look(&self) -> Looked<'_> {
         let mut deck = lock(&self.deck);
-        let (mut since, mut looks) = (None, 0u32);
+        let (mut look, mut looks) = (deck.habit.look(), 0u32);
         deck.channels.iter_mut().for_each(|served| served.end.after_sleep());
         loop {
             if self.mail.load(Ordering::Relaxed) > 0 && !self.absorb(&mut deck) {
@@ -291,6 +311,7 @@ impl Desk {
                 return Looked::Again;
             }
             if let Some((served, request)) = self.scan(&mut deck) {
+                deck.habit.learn(&look);
                 return self.leave(deck, served, request);
             }
             looks = looks.wrapping_add(1);
@@ -300,20 +321,18 @@ impl Desk {
             if let Some(incoming) = flows.and_then(Flows::poll) {
                 return self.leave_with(deck, incoming);
             }
-            let at = now();
-            if at.since(*since.get_or_insert(at)) < LOOK_TIME {
-                give_way();
+            if look.spin() || look.give_way().is_some() {
                 continue;
             }
-            self.tidy(&mut deck, at);
+            self.tidy(&mut deck, now());
             let mut roles = lock(&self.roles);
             if deck.fall_asleep() && roles.mail.is_empty() {
                 roles.looker = false;
-                return Looked::Quiet;
+                return Looked::Quiet(roles);
             }
             drop(roles);
             deck.channels.iter_mut().for_each(|served| served.end.after_sleep());
-            since = None;
+            look = deck.habit.look();
         }
     }
 
@@ -323,7 +342,7 @@ impl Desk {
         mut deck: MutexGuard<'_, Deck>,
         mut served: Box<Served>,
         request: Option<Message>,
-    ) -> Looked {
+    ) -> Looked<'_> {
         let mut roles = lock(&self.roles);
         let mut kick = false;
         if roles.sleeper {
@@ -351,18 +370,20 @@ impl Desk {
                 Looked::Found(Wait::Request(served, request))
             }
             Received::Nothing => {
-                self.give_back(served);
+                if let Err(served) = self.give_back(served) {
+                    linger(vec![served]);
+                }
                 Looked::Again
             }
             Received::Over => {
-                self.end(&served);
+                served.over();
                 Looked::Again
             }
         }
     }
 
     /// The thread that looked goes away with a request that came over a flow.
-    fn leave_with(&self, mut deck: MutexGuard<'_, Deck>, incoming: Incoming) -> Looked {
+    fn leave_with(&self, mut deck: MutexGuard<'_, Deck>, incoming: Incoming) -> Looked<'_> {
         let mut roles = lock(&self.roles);
         let kick = roles.sleeper && (!deck.fall_asleep() || !roles.mail.is_empty());
         deck.taken += 1;
@@ -496,21 +517,26 @@ impl Desk {
         };
         // A wait that a signal ends is one that ends early.
         let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
-        let mut connection = false;
+        let (mut connection, mut swallowed) = (false, false);
         for event in events {
             match event.data.u64() {
+                KICK if !wait => {} // it is for the thread that sleeps
                 KICK => {
                     let _ = rustix::io::read(&self.kick, &mut [0; 8]); // somebody else may have been faster
                 }
                 CONNECTION => connection = true,
                 FLOWS => {} // whoever looks next finds what it is
                 id => {
+                    swallowed = true;
                     let line = lock(&self.lines).get(&id).cloned();
                     if line.is_some_and(|line| line.hear()) {
                         self.post(&mut lock(&self.roles), Mail::Over(id));
                     }
                 }
             }
+        }
+        if swallowed && !wait {
+            self.kick(); // a bell rings once: meanwhile somebody may sleep who has to hear it
         }
         connection
     }
@@ -536,6 +562,10 @@ impl Desk {
 impl Deck {
     /// Says for every channel that nobody looks; whether there is still nothing to do.
     fn fall_asleep(&mut self) -> bool {
-        self.channels.iter_mut().fold(true, |quiet, served| served.end.before_sleep() && quiet)
+        let mut quiet = true;
+        for served in &mut self.channels {
+            quiet &= served.end.before_sleep();
+        }
+        quiet
     }
 }

@@ -153,6 +153,7 @@ impl PortListener {
                 session.give(stream.clone());
                 Ok(Some(incoming(stream, request, caller, message)))
             }
+            Ok((ToProcess::Knock, _)) => self.open(session, stream),
             Ok((ToProcess::Introduced { channel, caller }, descriptors)) => {
                 self.meet(&session, &stream, channel, caller, descriptors);
                 session.give(stream);
@@ -167,6 +168,24 @@ impl PortListener {
                 session.give(stream);
                 self.state().doubtful = true;
                 Err(Refused::Status(error.status()))
+            }
+            _ => {
+                session.distrust();
+                Err(Refused::Absent)
+            }
+        }
+    }
+
+    /// The kernel has a request, if there is a thread for it: here is one.
+    fn open(&self, session: Arc<Session>, stream: Arc<Stream>) -> Result<Option<Incoming>, Refused> {
+        match stream.ask(&ToKernel::Ready) {
+            Ok(ToProcess::Request { request, caller, message }) => {
+                session.give(stream.clone());
+                Ok(Some(incoming(stream, request, caller, message)))
+            }
+            Ok(ToProcess::Done) => {
+                session.give(stream);
+                Ok(None) // somebody else had time sooner
             }
             _ => {
                 session.distrust();
@@ -217,6 +236,7 @@ impl PortListener {
             rope: Rope::new(rope),
             caller,
             desk: Arc::downgrade(&self.desk),
+            client: Arc::downgrade(&self.client.0),
             used: 0,
         };
         Some((Box::new(served), file))

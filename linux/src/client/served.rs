@@ -11,9 +11,11 @@ use amoeba_world::{Caller, Message, PutReply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::desk::Desk;
+use super::{Client, Inner};
 use crate::channel::bell::{Ear, Heard, Rope};
 use crate::channel::region::{OwnRegion, PeerRegion};
 use crate::channel::{LOOK_TIME, give_way};
+use crate::socket::ToKernel;
 use crate::threads::now;
 
 /// How long a thread waits in one piece for a client to take more of a reply; then the rest is left to the desk.
@@ -22,6 +24,11 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const REPLY_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a client may take nothing of a reply when there is no desk any more.
 const STALL_TIME: Duration = Duration::from_secs(5);
+
+/// How long a listener that closes waits for clients to take their replies, before a thread goes on with the rest.
+const LINGER: Duration = Duration::from_millis(500);
+/// How long that waits when no client has taken anything.
+const LINGER_PAUSE: Duration = Duration::from_millis(1);
 
 /// What is heard of a channel, wherever its end is.
 #[derive(Debug)]
@@ -65,6 +72,7 @@ pub(super) struct Served {
     pub(super) rope: Rope,
     pub(super) caller: Caller,
     pub(super) desk: Weak<Desk>,
+    pub(super) client: Weak<Inner>,
     /// The desk's time of the last use.
     pub(super) used: u64,
 }
@@ -89,7 +97,7 @@ impl Served {
     /// Does one step of what there is to do; `None` after some progress.
     pub(super) fn step(&mut self) -> Option<Received> {
         let step = match self.end.receive() {
-            Receiving::Request(request) => return Some(Received::Request(request)),
+            Receiving::Request(request) => Some(Received::Request(request)),
             Receiving::Progress => None,
             Receiving::Waiting => Some(Received::Nothing),
             Receiving::Busy => match self.end.step() {
@@ -173,9 +181,64 @@ impl Served {
         let desk = self.desk.upgrade().filter(|desk| !desk.is_closed());
         let alive = self.send(first, desk.is_none());
         match desk {
-            Some(desk) if alive => desk.give_back(self),
-            Some(desk) => desk.end(&self),
-            None => {}
+            Some(desk) if alive => {
+                if let Err(served) = desk.give_back(self) {
+                    linger(vec![served]); // the listener was closed meanwhile
+                }
+            }
+            _ => self.over(),
+        }
+    }
+
+    /// The channel is over, and not at the desk: the kernel is told, so that the client hears of it.
+    pub(super) fn over(&self) {
+        if self.desk.upgrade().is_some_and(|desk| desk.end(self)) {
+            return;
+        }
+        // A session that is over has ended its channels.
+        let Some(client) = self.client.upgrade().map(Client) else { return };
+        if let Ok(session) = client.session()
+            && session.number == self.session
+        {
+            let _ = session.control(&ToKernel::Close { channel: self.id });
+        }
+    }
+}
+
+/// Finishes what a listener that was closed has begun to send, and tells the kernel of each channel that is over. A client
+/// that takes nothing is cut off; the others do not wait for it.
+pub(super) fn linger(replies: Vec<Box<Served>>) {
+    let left = finish_replies(replies, Some(now() + LINGER));
+    if left.is_empty() {
+        return;
+    }
+    let thread = std::thread::Builder::new().name("replies".to_owned());
+    if let Err(error) = thread.spawn(move || finish_replies(left, None)) {
+        tracing::warn!("replies are left unfinished: {error}");
+    }
+}
+
+/// Sends replies until the given time; those that are not finished then.
+fn finish_replies(replies: Vec<Box<Served>>, until: Option<Instant>) -> Vec<Box<Served>> {
+    let began = now();
+    let mut replies: Vec<_> = replies.into_iter().map(|served| (served, began)).collect();
+    loop {
+        let at = now();
+        let mut moved = false;
+        replies.retain_mut(|(served, progress)| {
+            let keep = served.end.is_replying() && !served.line.hear() && at.since(*progress) < STALL_TIME;
+            if !keep {
+                served.over();
+            } else if served.step().is_none() {
+                (moved, *progress) = (true, at);
+            }
+            keep
+        });
+        if replies.is_empty() || until.is_some_and(|until| until <= at) {
+            return replies.into_iter().map(|(served, _)| served).collect();
+        }
+        if !moved {
+            std::thread::sleep(LINGER_PAUSE);
         }
     }
 }
@@ -194,8 +257,6 @@ impl PutReply for Served {
     fn fail(mut self: Box<Self>) {
         self.end.fail();
         self.ring();
-        if let Some(desk) = self.desk.upgrade() {
-            desk.end(&self); // after a failure the client uses it no more
-        }
+        self.over(); // after a failure the client uses it no more
     }
 }

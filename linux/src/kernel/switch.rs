@@ -4,6 +4,7 @@
 mod datagram;
 mod flows;
 mod introduce;
+mod knock;
 mod members;
 mod look;
 mod trace;
@@ -33,6 +34,8 @@ pub use introduce::{ACCEPT_TIME, CHANNELS_MAX, CHANNELS_PER_CLIENT_MAX};
 struct Process {
     cookie: Cookie,
     pid: i32,
+    /// Whether it was introduced to clients: its threads have work of which the daemon does not know.
+    is_introduced: bool,
     /// Its connections; the index is the slot of each.
     slots: Vec<Option<Token>>,
 }
@@ -50,6 +53,9 @@ pub(super) struct Switch {
     endpoints: BTreeMap<EndpointId, Token>,
     channels: introduce::Channels,
     flows: flows::Flows,
+    knocks: knock::Knocks,
+    /// The connection whose thread has just come for a request.
+    asking: Option<Token>,
     hosts: members::Hosts,
     connections_max: usize,
     buffered_max: usize,
@@ -80,6 +86,8 @@ impl Switch {
             endpoints: BTreeMap::new(),
             channels: introduce::Channels::new(config.channels_max),
             flows: flows::Flows::default(),
+            knocks: knock::Knocks::default(),
+            asking: None,
             hosts,
             connections_max: config.connections_max,
             buffered_max: config.buffered_max,
@@ -91,13 +99,15 @@ impl Switch {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.kernel.poll_timeout(), self.channels.poll_timeout(), self.flows.poll_timeout()].into_iter().flatten().min()
+        let own = [self.channels.poll_timeout(), self.flows.poll_timeout(), self.knocks.poll_timeout()];
+        self.kernel.poll_timeout().into_iter().chain(own.into_iter().flatten()).min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.kernel.handle_timeout(now);
         self.introductions_timeout(now);
         self.flows_timeout(now);
+        self.knocks_timeout(now);
     }
 
     /// A new connection; one too many is told so and closed.
@@ -126,6 +136,7 @@ impl Switch {
         let Some(Member { process, slot }) = connection.member else { return };
         self.introductions_disconnected(token);
         self.flows_disconnected(now, token);
+        self.knock_over(now, token);
         if connection.trans.is_some() {
             self.kernel.abort(process, slot);
         }
@@ -176,6 +187,7 @@ impl Switch {
     pub(super) fn frame(&mut self, now: Instant, token: Token, assembled: Assembled) -> Result<(), Bad> {
         let result = self.interpret(now, token, assembled);
         self.dispatch(now);
+        self.asking = None;
         result
     }
 
@@ -210,7 +222,7 @@ impl Switch {
         let cookie = Cookie(random(&*self.entropy));
         let Some(connection) = self.table.get_mut(token) else { return };
         connection.member = Some(Member { process, slot: Slot(0) });
-        let entry = Process { cookie, pid: connection.pid, slots: vec![Some(token)] };
+        let entry = Process { cookie, pid: connection.pid, is_introduced: false, slots: vec![Some(token)] };
         let address = self.kernel.address(process).expect("the process has just been attached");
         self.processes.insert(process, entry);
         self.cookies.insert(cookie, process);
@@ -308,6 +320,7 @@ impl Switch {
                 self.send(token, ToProcess::Done);
             }
             ToKernel::Close { channel } => self.close_channel(token, member, channel),
+            ToKernel::Ready => self.ready(now, token, member),
         }
         Ok(())
     }
@@ -345,6 +358,7 @@ impl Switch {
             return Ok(());
         }
         connection.getreq = Some(port);
+        self.asking = Some(token);
         if let Err(status) = self.kernel.getreq(member.process, port, GetreqId(token.to_u64())) {
             connection.getreq = None;
             self.refuse(token, status);
@@ -399,15 +413,7 @@ impl Switch {
                 }
                 Event::Datagram { process, endpoint } => self.datagram(process, endpoint),
                 Event::Request { process, getreq, request, caller, message } => {
-                    let token = Token::from_u64(getreq.0);
-                    let Some(connection) = self.table.get_mut(token) else {
-                        self.kernel.fail(now, process, request);
-                        continue;
-                    };
-                    connection.getreq = None;
-                    connection.executing.insert(request);
-                    self.trace_delivered(now, process, request, &caller, &message);
-                    self.send(token, ToProcess::Request { request: request.0, caller, message });
+                    self.give(now, Token::from_u64(getreq.0), process, request, caller, message);
                 }
             }
         }
@@ -518,6 +524,7 @@ impl Switch {
         }
         text.push_str("# channels\n");
         text.push_str(&self.channels.status());
+        text.push_str(&self.knocks.status());
         text.push_str("# flows\n");
         text.push_str(&self.flows.status());
         text.push_str("# daemon\n");
@@ -570,6 +577,7 @@ impl Switch {
             && self.endpoints.is_empty()
             && !self.viewers.any()
             && self.channels.is_empty()
+            && self.knocks.is_empty()
             && self.flows.is_empty()
             && self.buffered == 0
     }

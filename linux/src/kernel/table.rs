@@ -64,6 +64,8 @@ pub(super) struct Connection {
     pub(super) executing: BTreeSet<RequestId>,
     /// Whether it waits to be introduced.
     pub(super) introducing: bool,
+    /// Whether it was asked if it has time for a request.
+    pub(super) knocked: bool,
     /// Descriptors that came with the frame that is being read.
     pub(super) descriptors: Vec<OwnedFd>,
     /// When bytes last moved in either direction.
@@ -90,6 +92,7 @@ impl Connection {
             receiving: false,
             executing: BTreeSet::new(),
             introducing: false,
+            knocked: false,
             descriptors: Vec::new(),
             progress: now,
             closing: false,
@@ -100,7 +103,7 @@ impl Connection {
 
     /// Whether a thread waits for an answer on this connection.
     pub(super) fn is_waiting(&self) -> bool {
-        self.trans.is_some() || self.getreq.is_some() || self.receiving || self.introducing
+        self.trans.is_some() || self.getreq.is_some() || self.receiving || self.introducing || self.knocked
     }
 
     /// Bytes of data in memory for this connection.

@@ -24,6 +24,8 @@ struct Peer {
     token: Option<Token>,
     cookie: Option<Cookie>,
     requests: Vec<u64>,
+    /// It was asked whether it has time.
+    knocked: bool,
     /// Answers still owed to it.
     owed: usize,
 }
@@ -34,6 +36,7 @@ struct World {
     peers: [Peer; PEERS],
     /// Requests and replies that reached somebody.
     delivered: usize,
+    knocked: usize,
 }
 
 impl World {
@@ -45,11 +48,14 @@ impl World {
             buffered_max: BUFFERED_MAX,
             ..Config::new(secret, Arc::new(crate::OsEntropy))
         };
-        World { switch: Switch::new(config, now), now, peers: Default::default(), delivered: 0 }
+        World { switch: Switch::new(config, now), now, peers: Default::default(), delivered: 0, knocked: 0 }
     }
 
     fn step(&mut self, index: usize, action: u8, parameter: u8) {
         let Some(token) = self.peers[index].token else { return self.connect(index) };
+        if std::mem::take(&mut self.peers[index].knocked) && !parameter.is_multiple_of(8) {
+            return self.say_and_settle(index, token, ToKernel::Ready);
+        }
         let action = self.mostly_in_turn(token, action);
         match self.frame(index, action, parameter) {
             Some(frame) => self.say(index, token, frame),
@@ -120,10 +126,15 @@ impl World {
                     filter: TraceFilter { data: true, ..TraceFilter::default() },
                 },
                 6 | 7 => ToKernel::TraceNext,
-                _ => return None,
+                _ => ToKernel::Ready,
             },
             _ => return None,
         })
+    }
+
+    fn say_and_settle(&mut self, index: usize, token: Token, frame: ToKernel) {
+        self.say(index, token, frame);
+        self.settle();
     }
 
     fn say(&mut self, index: usize, token: Token, frame: ToKernel) {
@@ -169,7 +180,14 @@ impl World {
             assert!(closing || peer.owed > 0, "{answer:?} was not asked for");
             peer.owed = peer.owed.saturating_sub(1);
             match answer {
-                ToProcess::Attached { cookie, .. } => peer.cookie = Some(cookie),
+                ToProcess::Attached { cookie, .. } => {
+                    peer.cookie = Some(cookie);
+                    self.switch.introduced(token); // nobody shares memory here, but all are asked as if they did
+                }
+                ToProcess::Knock => {
+                    peer.knocked = true;
+                    self.knocked += 1;
+                }
                 ToProcess::Request { request, .. } => {
                     peer.requests.push(request);
                     self.delivered += 1;
@@ -213,5 +231,6 @@ fn a_long_disorder_disturbs_nothing() {
         let [index, action, parameter, ..] = state.to_le_bytes();
         world.step(usize::from(index) % PEERS, action, parameter);
     }
+    assert!(world.knocked > 100, "{} peers were asked whether they have time", world.knocked);
     assert!(world.delivered > 1000, "the disorder has {} messages in it", world.delivered);
 }

@@ -103,6 +103,7 @@ kinds! {
     Accept = 15, 8, 0;
     Decline = 16, 8, 0;
     Close = 17, 8, 0;
+    Ready = 18, 0, 0;
     Look = 40, 8, 0;
     Trace = 41, PROOF_SIZE + 16, 0;
     TraceNext = 42, 0, 0;
@@ -120,6 +121,7 @@ kinds! {
     Channel = 75, 8, 0;
     Flow = 76, 0, FLOW_SIZE_MAX;
     FlowIntroduced = 77, 16, FLOW_SIZE_MAX;
+    Knock = 78, 0, 0;
     Facts = 90, 0, TEXT_SIZE_MAX;
     Traced = 91, 8, TEXT_SIZE_MAX;
     Administered = 100, 0, ADMIN_SIZE_MAX;
@@ -248,6 +250,7 @@ pub enum ToKernel {
     Accept { channel: u64 },
     Decline { channel: u64 },
     Close { channel: u64 },
+    Ready,
     Look { port: Option<PutPort> },
     Trace { proof: [u8; PROOF_SIZE], filter: TraceFilter },
     TraceNext,
@@ -301,6 +304,7 @@ impl ToKernel {
             Kind::Accept => ToKernel::Accept { channel: fixed.get_u64()? },
             Kind::Decline => ToKernel::Decline { channel: fixed.get_u64()? },
             Kind::Close => ToKernel::Close { channel: fixed.get_u64()? },
+            Kind::Ready => ToKernel::Ready,
             Kind::Look => ToKernel::Look { port: flagged(&mut fixed)?.map(PutPort::from_bytes) },
             Kind::Trace => {
                 ToKernel::Trace { proof: fixed.array()?, filter: TraceFilter::get(&mut fixed)? }
@@ -369,6 +373,7 @@ impl ToKernel {
             ToKernel::Trace { proof, filter } => {
                 FrameHead::new(Kind::Trace, &[proof, &filter.to_bytes()], 0)
             }
+            ToKernel::Ready => FrameHead::new(Kind::Ready, &[], 0),
             ToKernel::TraceNext => FrameHead::new(Kind::TraceNext, &[], 0),
         }
     }
@@ -402,6 +407,7 @@ pub enum ToProcess {
     Channel { channel: u64 },
     Flow { flow: Vec<u8> },
     FlowIntroduced { caller: Caller, flow: Vec<u8> },
+    Knock,
     Facts { facts: Vec<u8> },
     Traced { dropped: u64, records: Vec<u8> },
 }
@@ -440,6 +446,7 @@ impl ToProcess {
             Kind::FlowIntroduced => {
                 ToProcess::FlowIntroduced { caller: caller(&mut fixed)?, flow: parts.data }
             }
+            Kind::Knock => ToProcess::Knock,
             Kind::Facts => ToProcess::Facts { facts: parts.data },
             Kind::Traced => ToProcess::Traced { dropped: fixed.get_u64()?, records: parts.data },
             _ => return Err(Bad::OutOfTurn),
@@ -495,6 +502,7 @@ impl ToProcess {
             ToProcess::Channel { channel } => {
                 (FrameHead::new(Kind::Channel, &[&channel.to_le_bytes()], 0), Vec::new())
             }
+            ToProcess::Knock => (FrameHead::new(Kind::Knock, &[], 0), Vec::new()),
             ToProcess::Facts { facts } => (FrameHead::new(Kind::Facts, &[], facts.len()), facts),
             ToProcess::Traced { dropped, records } => {
                 (FrameHead::new(Kind::Traced, &[&dropped.to_le_bytes()], records.len()), records)

@@ -88,6 +88,11 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
         matches!(self.state, State::Idle)
     }
 
+    /// Whether a reply is on its way that is not all sent.
+    pub fn is_replying(&self) -> bool {
+        matches!(self.state, State::Replying(..))
+    }
+
     /// Whether [`ServerEnd::receive`] would do anything. Cheap: one load; always false while a request is executed.
     pub fn has_request(&self) -> bool {
         match &self.state {

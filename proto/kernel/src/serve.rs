@@ -151,6 +151,51 @@ impl Kernel {
         }
     }
 
+    /// A request that was to be delivered to a process was certainly not: it goes to another that listens, or waits. Whatever
+    /// its client no longer waits for is forgotten.
+    pub fn take_back(&mut self, now: Instant, process: ProcessId, id: RequestId, message: Message) {
+        let Some(request) = self.requests.get_mut(&id).filter(|request| request.server == Some(process)) else {
+            return;
+        };
+        (request.server, request.message) = (None, Some(message));
+        let (origin, port, size) = (request.origin, request.port, request.size());
+        self.queued_size += size;
+        if let Some(server) = self.processes.get_mut(&process) {
+            server.executing.remove(&id);
+        }
+        match origin {
+            Origin::Local { process: client, slot, .. } => {
+                let slots = self.processes.get(&client).map(|client| &client.slots);
+                let slot = slots.and_then(|slots| slots.get(&slot));
+                if !matches!(slot, Some(ClientSlot::Local(waiting)) if *waiting == id) {
+                    return self.forget_request(id);
+                }
+                let entry = self.ports.entry(port).or_default();
+                match entry.ready(size) {
+                    Some((process, getreq)) => self.deliver(id, process, getreq),
+                    None => {
+                        entry.queue.push_front(id);
+                        self.release_untaken(now, port);
+                    }
+                }
+            }
+            Origin::Remote { server, client, tid } => {
+                let entry = self.ports.get_mut(&port);
+                match entry.and_then(|entry| entry.listening.get_mut(&server)) {
+                    Some(listening) => match listening.getreqs.pop_front() {
+                        Some(getreq) => self.deliver(id, server, getreq),
+                        None => listening.queue.push_front(id),
+                    },
+                    None => {
+                        self.forget_request(id);
+                        self.refuse(now, server, client, tid);
+                    }
+                }
+            }
+        }
+        self.pump(now);
+    }
+
     /// Takes in a request for a port of this host.
     pub(crate) fn submit(
         &mut self,

@@ -329,6 +329,7 @@ impl Switch {
         self.links[peer.0].control(now, &peer.1, &flow.answer);
         self.flows.insert(ours, flow);
         self.flows.taken += 1;
+        self.is_introduced(introduction.server);
         let frame = ToProcess::FlowIntroduced { caller, flow: handed.to_bytes() };
         self.send_with(server, frame, vec![socket, bell.ear]);
     }

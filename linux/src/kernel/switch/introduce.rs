@@ -25,7 +25,7 @@ pub const CHANNELS_PER_CLIENT_MAX: usize = 256;
 /// Descriptors that the daemon holds for a channel.
 pub(crate) const DESCRIPTORS_PER_CHANNEL: usize = 2;
 /// How long a server may take to accept an introduction.
-pub const ACCEPT_TIME: Duration = Duration::from_millis(500);
+pub const ACCEPT_TIME: Duration = Duration::from_millis(100);
 /// Introductions that wait to be accepted, at most.
 const PENDING_MAX: usize = 64;
 /// How long an introduction waits for a server all of whose threads are busy; past it its client keeps to the daemon's path
@@ -259,6 +259,7 @@ impl Switch {
         let Some(Pending { channel, client, ear, rope, .. }) = self.channels.pending.remove(&id) else {
             return Ok(());
         };
+        self.is_introduced(channel.server);
         self.channels.open.insert(id, channel);
         self.channels.accepted += 1;
         if let Some(connection) = self.table.get_mut(client) {
