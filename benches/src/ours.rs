@@ -13,6 +13,8 @@ use rustix::net::sockopt::socket_peercred;
 const HOSTS_VARIABLE: &str = "AMOEBA_DEV_HOSTS";
 /// Where a throw-away host has its network namespace, if it has one.
 const NETWORK: &str = "namespaces/net";
+/// The interface of a throw-away host on its wire.
+const ETHERNET: &str = "eth0";
 
 /// Two throw-away hosts that are one system, of `amoeba dev 2`, which also ends them.
 pub(crate) struct System {
@@ -90,8 +92,13 @@ impl System {
 
     /// The binary with these arguments, on the first host.
     pub(crate) fn amoeba(&self, arguments: &[&str]) -> Command {
+        self.command(0, arguments)
+    }
+
+    fn command(&self, host: usize, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).env("AMOEBA_STATE", self.directory(0)).env("HOME", self.directory(0));
+        let directory = self.directory(host);
+        command.args(arguments).env("AMOEBA_STATE", directory).env("HOME", directory);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
@@ -109,6 +116,33 @@ impl System {
             Some(socket_peercred(stream).ok()?.pid.as_raw_pid().cast_unsigned())
         };
         (0..self.hosts.len()).filter_map(daemon).collect()
+    }
+
+    /// Takes the UDP link away from both hosts and gives them a trusted Ethernet instead, for good.
+    pub(crate) fn go_ethernet(&self) -> Result<()> {
+        for host in 0..2 {
+            let ended = self.command(host, &["down"]).status()?;
+            ensure!(ended.success(), "`amoeba down` ended with {ended}");
+            let path = self.directory(host).join("config.toml");
+            let old = std::fs::read_to_string(&path)?;
+            let kept = old.split("[link]").next().unwrap_or_default();
+            let ethernet = format!("\n[[ethernet]]\ninterface = \"{ETHERNET}\"\ntrusted = true\n");
+            std::fs::write(&path, format!("{kept}{ethernet}"))?;
+        }
+        for host in 0..2 {
+            let started = self.command(host, &["up"]).status()?;
+            ensure!(started.success(), "`amoeba up` ended with {started}");
+        }
+        Ok(())
+    }
+
+    /// The interface of a host on the wire and its address there, as the harness wants them; after
+    /// [`System::go_ethernet`].
+    pub(crate) fn interface(&self, host: usize) -> Result<String> {
+        let status = amoeba_linux::client::Client::new(&self.socket(host)?).kernel_status()?;
+        let line = status.lines().find(|line| line.starts_with("link ethernet"));
+        let address = line.and_then(|line| line.split_whitespace().nth(3)).context("no Ethernet link")?;
+        Ok(format!("{ETHERNET}/{address}"))
     }
 
     /// The counters of a host's kernel, by name.

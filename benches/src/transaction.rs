@@ -34,6 +34,9 @@ pub(crate) struct Scope {
     pub(crate) pattern: String,
 }
 
+/// The row that is measured last, because the hosts are given another link for it.
+const ETHERNET_ROW: &str = "null, raw Ethernet, both daemons";
+
 type Measure<'a> = Box<dyn Fn() -> Result<Figures> + 'a>;
 
 /// What ours is measured beside.
@@ -67,6 +70,19 @@ pub(crate) fn run(scope: &Scope) -> Result<Report> {
     for group in bench.groups() {
         if group.name.contains(&scope.pattern) {
             rows.extend(rounds(&system, &group, scope.rounds)?);
+        }
+    }
+    if ETHERNET_ROW.contains(&scope.pattern) {
+        match system.network_of(0) {
+            Some(_) => {
+                system.go_ethernet()?;
+                for group in bench.null_on_ethernet()? {
+                    rows.extend(rounds(&system, &group, scope.rounds)?);
+                }
+            }
+            None => eprintln!(
+                "{ETHERNET_ROW} is left out: the hosts have no network of their own (it needs root)"
+            ),
         }
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -349,6 +365,25 @@ impl<'a> Bench<'a> {
                 ]
             }),
         }
+    }
+
+    fn null_on_ethernet(&self) -> Result<Vec<Group<'a>>> {
+        let (server, client) = (self.system.interface(1)?, self.system.interface(0)?);
+        let groups = [Placement::Free, Placement::OneCore, Placement::TwoCores].map(|placement| {
+            let mut wire = self.wire(&placement.arguments());
+            for option in [format!("server={server}"), format!("client={client}")] {
+                wire.extend(["--opt".to_owned(), option]);
+            }
+            Group {
+                name: format!("{ETHERNET_ROW}, {}", placement.name()),
+                unit: Unit::Micros,
+                value: |figures| figures.p50,
+                ours: self.ours(Load { server: 1, clients: 1, size: 0, time: self.time, placement }),
+                path: THERE,
+                besides: vec![self.limit("AF_PACKET", Some(3.0), &wire, "--via packet")],
+            }
+        });
+        Ok(groups.into())
     }
 
     fn bulk_there(&self) -> Group<'a> {
