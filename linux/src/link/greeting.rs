@@ -10,7 +10,9 @@
 //! a contact; HELLO, sealed          ─────►   a contact
 //! ```
 //! All of it is begun anew each second while there is no contact. Nothing is remembered for a host that has not shown,
-//! by a cookie, that it receives where it says it is; no Diffie-Hellman is computed for a host that is not there.
+//! by a cookie, that it receives where it says it is; no Diffie-Hellman is computed for a host that is not there. A host that
+//! was removed knows the system's secret, and can knock and give cookies in the name of another, but not answer a CALL: so
+//! where the list says that a host is, it is called before any other place, and never waits for one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,10 +32,13 @@ const ANSWER_TIME: Duration = Duration::from_millis(500);
 impl Peers {
     /// Asks for a contact with a peer: at `to`, or at all its addresses.
     pub(super) fn ask(&mut self, now: Instant, slot: u16, to: Option<SocketAddr>, changes: &mut Changes) {
+        let peer = self.peer_mut(slot);
+        let better = to.is_none_or(|to| peer.member.addresses.contains(&to));
         let waits = |asking: &Asking| {
-            asking.call.as_ref().is_some_and(|(_, since, _)| now.since(*since) < ANSWER_TIME)
+            let waiting = asking.call.as_ref().filter(|(_, since, _)| now.since(*since) < ANSWER_TIME);
+            waiting.is_some_and(|(_, _, at)| !better || peer.member.addresses.contains(at))
         };
-        if self.peer_mut(slot).asking.as_ref().is_some_and(waits) {
+        if peer.asking.as_ref().is_some_and(waits) {
             return;
         }
         let number = match &self.peer_mut(slot).asking {
@@ -187,7 +192,8 @@ impl Peers {
         let peer = self.peer_mut(slot);
         let (lead, key) = (peer.lead, peer.member.key);
         let asking = peer.asking.as_ref().filter(|asking| asking.number == asker)?;
-        if asking.call.is_some() {
+        let listed = |address| peer.member.addresses.contains(address);
+        if asking.call.as_ref().is_some_and(|(_, _, at)| listed(at) || !listed(&from)) {
             return Some(()); // it is there at another address, too
         }
         let datagram = match lead {

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use amoeba_cap::SystemSecret;
 use amoeba_kernel::Location;
-use amoeba_seal::{CALL_KIND, Identity, KNOCK_KIND, Lead, SEALED_KIND, Suites};
+use amoeba_seal::{
+    CALL_KIND, Call, Challenge, Gate, Identity, KNOCK_KIND, Knock, Lead, NO_COOKIE, SEALED_KIND, Suites,
+};
 use amoeba_threads::Instant;
 use amoeba_world::{Clock, Entropy};
 
@@ -328,6 +330,39 @@ fn a_host_that_is_removed_loses_its_session_at_once_and_hears_why() {
     assert_eq!((net.up(0), net.up(1), net.up(2)), (1, 1, 0));
     assert!(net.daemons[&2].removed.is_some(), "it is told");
     assert!(net.daemons[&0].removed.is_none());
+}
+
+#[test]
+fn a_removed_host_that_knocks_for_another_keeps_nobody_apart() {
+    let mut net = Net::new(2);
+    let knocks = match Lead::between(&identity(0).public(), &identity(1).public()) {
+        Lead::Calls => 1,
+        Lead::Knocks => 0,
+    };
+    let (calls, mallory) = (1 - knocks, 9);
+    let gate = Gate::of_system(at(0), &secret(5), &Fake(AtomicU64::new(99)));
+    let tag = Knock::tag_of(&secret(5), &identity(knocks).public());
+    let (mut cookie, mut asker, mut seen) = (NO_COOKIE, None, 0);
+    for step in 0..800u64 {
+        for (from, to, datagram) in net.record.split_off(seen) {
+            if (from, to) == (calls, mallory) {
+                cookie = Challenge::parse(&gate, &datagram).map_or(cookie, |challenge| challenge.cookie);
+                asker = Call::parse(&gate, &datagram).ok().map(|call| call.caller).or(asker);
+            }
+        }
+        seen = net.record.len();
+        // As often as one source may, and a cookie for whatever asks for one.
+        let knock = (step % 7 == 0)
+            .then(|| Knock { asker: 1, tag, life: 7, stamp: 1 << 60 | step, cookie }.emit(&gate));
+        let answer = asker.map(|asker| Challenge { asker, cookie: [3; 16] }.emit(&gate));
+        let told = knock.into_iter().chain(answer).map(|datagram| (mallory, calls, datagram));
+        net.under_way.splice(0..0, told);
+        // For three seconds the other is away, then it is back.
+        net.run(10, &|from, to| step > 300 || from != knocks && to != knocks);
+    }
+    assert!(asker.is_some() && cookie != NO_COOKIE, "mallory was heard");
+    assert_eq!((net.up(calls), net.up(knocks)), (1, 1));
+    assert!(net.handshakes(calls) < 30, "and costs little: {}", net.handshakes(calls));
 }
 
 #[test]
