@@ -105,7 +105,8 @@ impl Peers {
             self.counters.challenged += 1;
             return false;
         }
-        let admitted = self.gate.admit(now, &source[..source.len() - 2], bytes); // not the port
+        let expected = self.iter().any(|(_, peer)| peer.is_expected_at(from.ip()));
+        let admitted = self.gate.admit(now, &source[..source.len() - 2], expected, bytes); // not the port
         self.counters.overflowed += u64::from(!admitted);
         admitted
     }

@@ -15,7 +15,7 @@
 //! No I/O: told the time and what arrives; says what to send and what has changed.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -458,6 +458,12 @@ impl Peers {
 }
 
 impl Peer {
+    /// Whether the list says that it is there, or it was heard from there.
+    pub(super) fn is_expected_at(&self, ip: IpAddr) -> bool {
+        let listed = self.member.addresses.iter().any(|address| address.ip() == ip);
+        listed || self.contact.as_ref().is_some_and(|contact| contact.address.ip() == ip)
+    }
+
     /// Whether the one at this address is known to have a copied identity, while the other is still there.
     pub(super) fn is_known_copy(&mut self, now: Instant, from: SocketAddr) -> bool {
         let there = self.contact.is_some();

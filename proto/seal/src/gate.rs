@@ -6,7 +6,8 @@
 //! and one small answer. The cookie is a MAC over the address under a secret that the receiver draws anew every minute:
 //! it keeps nothing for anybody. Last, a **memory** of what was taken lately: a copy sent again within the cookie's life
 //! is known. So Diffie-Hellman is spent once for each datagram that who has the key made, and for no address faster than
-//! a host that means well needs it: one that was removed still has the key.
+//! a host that means well needs it: one that was removed still has the key. However many addresses that one has, where hosts
+//! of the system are said to be there is a budget of their own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -29,7 +30,8 @@ pub const NO_COOKIE: Cookie = [0; COOKIE_SIZE];
 
 /// Datagrams that are remembered; past it the oldest is forgotten.
 const TAKEN_MAX: usize = 1024;
-/// Handshakes that may be begun at once, and how fast they may follow: each costs four Diffie-Hellmans.
+/// Handshakes that may be begun at once, and how fast they may follow: each costs four Diffie-Hellmans. Sources where a host
+/// is expected have as many again.
 const BUDGET_MAX: u32 = 256;
 const BUDGET_INTERVAL: Duration = Duration::from_millis(4);
 /// Handshakes of one source (an IPv4 address, or 64 bits of an IPv6 address) in [`SOURCE_TIME`].
@@ -48,10 +50,15 @@ pub struct Gate {
     rotated: Instant,
     taken: VecDeque<[u8; MAC_SIZE]>,
     is_taken: BTreeSet<[u8; MAC_SIZE]>,
-    budget: u32,
     earned: Instant,
-    sources: BTreeMap<[u8; 8], u32>,
     counted: Instant,
+    /// Of sources that may be anybody's, and of those where a host is expected.
+    shares: [Share; 2],
+}
+
+struct Share {
+    budget: u32,
+    sources: BTreeMap<[u8; 8], u32>,
 }
 
 #[derive(ZeroizeOnDrop)]
@@ -82,10 +89,9 @@ impl Gate {
             rotated: now,
             taken: VecDeque::new(),
             is_taken: BTreeSet::new(),
-            budget: BUDGET_MAX,
             earned: now,
-            sources: BTreeMap::new(),
             counted: now,
+            shares: [(); 2].map(|()| Share { budget: BUDGET_MAX, sources: BTreeMap::new() }),
         }
     }
 
@@ -115,13 +121,13 @@ impl Gate {
 
     /// Whether Diffie-Hellman may be spent on this datagram, whose MAC and cookie are right: not on a copy, and not
     /// faster than a host bears, in all and from one `source` (the bytes of an address, the significant ones first).
-    pub fn admit(&mut self, now: Instant, source: &[u8], datagram: &[u8]) -> bool {
+    /// `expected`: a host of the system is said to be there.
+    pub fn admit(&mut self, now: Instant, source: &[u8], expected: bool, datagram: &[u8]) -> bool {
         let Some(mac) = datagram.last_chunk::<MAC_SIZE>() else { return false };
         self.earn(now);
-        if self.budget == 0 || self.is_taken.contains(mac) || !self.count(source) {
+        if self.is_taken.contains(mac) || !self.shares[usize::from(expected)].spend(source) {
             return false;
         }
-        self.budget -= 1;
         self.is_taken.insert(*mac);
         self.taken.push_back(*mac);
         if self.taken.len() > TAKEN_MAX {
@@ -135,26 +141,15 @@ impl Gate {
         let ticks = now.since(self.earned).as_nanos() / BUDGET_INTERVAL.as_nanos();
         if ticks > 0 {
             let ticks = u32::try_from(ticks).unwrap_or(BUDGET_MAX).min(BUDGET_MAX);
-            self.budget = (self.budget + ticks).min(BUDGET_MAX);
+            for share in &mut self.shares {
+                share.budget = (share.budget + ticks).min(BUDGET_MAX);
+            }
             self.earned = now;
         }
         if now.since(self.counted) >= SOURCE_TIME {
             self.counted = now;
-            self.sources.clear();
+            self.shares.iter_mut().for_each(|share| share.sources.clear());
         }
-    }
-
-    /// Counts one more handshake of this source; false when it has had its share.
-    fn count(&mut self, source: &[u8]) -> bool {
-        let mut name = [0; 8];
-        let size = source.len().min(8);
-        name[..size].copy_from_slice(&source[..size]);
-        if self.sources.len() >= SOURCES_MAX && !self.sources.contains_key(&name) {
-            return false;
-        }
-        let count = self.sources.entry(name).or_insert(0);
-        *count += 1;
-        *count <= SOURCE_MAX
     }
 
     fn rotate(&mut self, now: Instant, entropy: &dyn Entropy) {
@@ -167,6 +162,24 @@ impl Gate {
         if age >= COOKIE_LIFE * 2 {
             self.secrets[1] = Key(random(entropy)); // nobody asked for so long that the last one is too old, too
         }
+    }
+}
+
+impl Share {
+    /// One more handshake of this source; false when it has had its share.
+    fn spend(&mut self, source: &[u8]) -> bool {
+        let mut name = [0; 8];
+        let size = source.len().min(8);
+        name[..size].copy_from_slice(&source[..size]);
+        let is_full = self.sources.len() >= SOURCES_MAX && !self.sources.contains_key(&name);
+        if self.budget == 0 || is_full {
+            return false;
+        }
+        let count = self.sources.entry(name).or_insert(0);
+        *count += 1;
+        let within = *count <= SOURCE_MAX;
+        self.budget -= u32::from(within);
+        within
     }
 }
 
@@ -209,20 +222,41 @@ mod tests {
     fn copies_and_floods_are_not_admitted_and_what_is_kept_is_bounded() {
         let mut gate = gate(at(0));
         let datagram = |number: u64| [&[0; 20][..], &number.to_le_bytes(), &[0; 8]].concat();
-        assert!(gate.admit(at(0), b"first", &datagram(0)) && !gate.admit(at(0), b"first", &datagram(0)));
+        assert!(
+            gate.admit(at(0), b"first", false, &datagram(0))
+                && !gate.admit(at(0), b"first", false, &datagram(0))
+        );
         let mut admitted = |source: &dyn Fn(u64) -> u64, from: u64| {
-            let mut admit =
-                |number: u64| gate.admit(at(from), &source(number).to_be_bytes(), &datagram(from + number));
+            let mut admit = |number: u64| {
+                gate.admit(at(from), &source(number).to_be_bytes(), false, &datagram(from + number))
+            };
             (1..5000).filter(|number| admit(*number)).count()
         };
         assert_eq!(admitted(&|_| 7, 0), SOURCE_MAX as usize, "one source has its share");
         assert_eq!(admitted(&|number| number, 10_000), BUDGET_MAX as usize, "and so have all");
         for number in 20_000..30_000u64 {
-            assert!(gate.admit(at(number * 100), b"slow", &datagram(number)), "{number}");
+            assert!(gate.admit(at(number * 100), b"slow", false, &datagram(number)), "{number}");
         }
         assert!(gate.taken.len() == TAKEN_MAX && gate.is_taken.len() == TAKEN_MAX);
-        assert!(!gate.admit(at(30_000_000), b"slow", &datagram(29_500)), "it is remembered");
-        assert!(gate.sources.len() <= SOURCES_MAX);
+        assert!(!gate.admit(at(30_000_000), b"slow", false, &datagram(29_500)), "it is remembered");
+        assert!(!gate.admit(at(30_000_000), b"slow", true, &datagram(29_500)), "wherever it comes from");
+        assert!(gate.shares.iter().all(|share| share.sources.len() <= SOURCES_MAX));
+    }
+
+    #[test]
+    fn no_number_of_sources_keeps_an_expected_host_out() {
+        let mut gate = gate(at(0));
+        let datagram = |number: u64| [&[0; 20][..], &number.to_le_bytes(), &[0; 8]].concat();
+        let flood = |gate: &mut Gate, from: u64| {
+            (from..from + 5000)
+                .filter(|number| gate.admit(at(0), &number.to_be_bytes(), false, &datagram(*number)))
+                .count()
+        };
+        assert!(flood(&mut gate, 10_000) < 5000);
+        assert!(!gate.admit(at(0), b"anybody", false, &datagram(1)), "it was one too many");
+        assert!(gate.admit(at(0), b"host", true, &datagram(2)));
+        let more = (20_000..30_000).filter(|number| gate.admit(at(0), b"host", true, &datagram(*number)));
+        assert_eq!(more.count() + 1, SOURCE_MAX as usize, "and that one has its share, too");
     }
 
     #[test]
