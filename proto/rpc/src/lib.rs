@@ -23,6 +23,8 @@
 mod cache;
 mod client;
 mod clients;
+#[cfg(test)]
+mod hostile;
 mod message;
 
 use std::time::Duration;
