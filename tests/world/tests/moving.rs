@@ -154,3 +154,24 @@ fn numbers_that_wrap_around_are_still_in_order() {
         });
     });
 }
+
+/// What a kernel takes for older than it is it does not execute, and says so: nothing is lied about, but much is lost. So
+/// without any harm nothing may be.
+#[test]
+fn nothing_is_lost_where_numbers_wrap_around() {
+    for_each_seed(0..20, |seed| {
+        let mut system = System::new(seed, Config { numbers_wrap: true, ..Config::default() });
+        (system.counter.gives_up, system.counter.hurries) = (false, false);
+        let sim = system.sim.clone();
+        sim.run(move |sim| {
+            system.counter.serve_on(sim, system.places[0], 3);
+            sim.sleep(Duration::from_secs(1));
+            let clients = system.start_clients();
+            for client in clients {
+                assert_eq!(client.join(), Some(()));
+            }
+            let tally = system.log.check();
+            assert_eq!(tally, Tally { executed: system.clients.len() * 2 * COUNT, ..Tally::default() });
+        });
+    });
+}
