@@ -258,7 +258,7 @@ fn several_threads_have_several_channels_and_a_bound() {
         .map(|number| {
             let (client, port) = (client.clone(), echo.port);
             std::thread::spawn(move || {
-                for _ in 0..50 {
+                for _ in 0..500 {
                     let reply = client.trans(request(port, vec![number]), &TransOptions::default());
                     assert_eq!(reply.unwrap().data, [number]);
                 }
@@ -268,9 +268,9 @@ fn several_threads_have_several_channels_and_a_bound() {
     for thread in threads {
         thread.join().unwrap();
     }
-    assert_eq!(echo.served(), 100 * 50);
-    let channels = counter(&client, "channels");
-    assert!((1..=amoeba_linux::client::CHANNELS_MAX as u64).contains(&channels), "{channels}");
+    assert_eq!(echo.served(), 100 * 500);
+    assert!(counter(&client, "channels accepted") > 0);
+    assert!(counter(&client, "channels") <= amoeba_linux::client::CHANNELS_MAX as u64);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::channel::region::{OwnRegion, PeerRegion};
 use crate::flow::handed::Handed;
 use crate::flow::served::{Flows, Introduced};
 use crate::socket::{Stream, ToKernel, ToProcess};
+use crate::threads::now;
 
 /// The most channels that one listener has as server; past it clients keep to the daemon's path.
 pub const CHANNELS_PER_LISTENER_MAX: usize = 1024;
@@ -136,9 +137,13 @@ impl PortListener {
         Ok(())
     }
 
-    /// The connection on which the kernel has answered, or is about to, for the calling thread alone.
+    /// The connection on which the kernel has answered, for the calling thread alone; `None` when another thread was
+    /// faster, which may have asked again since.
     fn answered(&self) -> Option<Asked> {
         let mut asked = self.asked();
+        if matches!(asked.as_ref()?.stream.wait(Some(now())), Ok(false)) {
+            return None;
+        }
         let answered = asked.take()?;
         self.is_asked.store(false, Ordering::Release);
         self.desk.unwatch(&*answered.stream);
