@@ -482,3 +482,84 @@ fn checked(reply: Message) -> Message {
         false => reply,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use amoeba_channel::{Receiving, ServerEnd, Service};
+    use amoeba_wire::Header;
+
+    use super::*;
+    use crate::channel::bell::Bell;
+    use crate::channel::give_way;
+
+    /// A server that says it sleeps, answers all the same, and then really sleeps. This is what a client sees that is kept
+    /// from running between its request and its look at the server's flag: it spares the bell, for it has its answer, and
+    /// must ring it for the next request.
+    #[test]
+    fn a_bell_that_was_spared_is_rung_for_the_next_request() {
+        let (client_own, client_file) = OwnRegion::create(4096).unwrap();
+        let (server_own, server_file) = OwnRegion::create(4096).unwrap();
+        let (client_bell, server_bell) = (Bell::new().unwrap(), Bell::new().unwrap());
+        let descriptors = vec![server_file, client_bell.ear, server_bell.rope];
+        let mut client = Memory::new(1, client_own, descriptors).unwrap();
+        let (ear, rope) = (Ear::new(server_bell.ear), Rope::new(client_bell.rope));
+        let port = PutPort::from_bytes([1; 6]);
+        let service = Service { port, signature: PutPort::NULL, request_size_max: 100 };
+        let mut end = ServerEnd::new(server_own, PeerRegion::map(&client_file).unwrap(), service);
+
+        let (answered, was_answered) = channel();
+        let (go_on, may_go_on) = channel();
+        let requests = std::thread::spawn(move || {
+            let mut trans = || {
+                let mut request = Message { header: Header::NULL, data: Vec::new() };
+                assert!(matches!(
+                    client.trans(&mut request, &TransOptions::default(), None),
+                    Outcome::Done(Ok(_))
+                ));
+            };
+            loop {
+                trans();
+                answered.send(()).unwrap();
+                if may_go_on.recv().unwrap() {
+                    return trans();
+                }
+            }
+        });
+        let answer = |end: &mut ServerEnd<_, _>| {
+            let request = loop {
+                match end.receive() {
+                    Receiving::Request(request) => break request,
+                    Receiving::Waiting => give_way(),
+                    other => panic!("{other:?}"),
+                }
+            };
+            end.reply(request);
+            if end.bell() {
+                rope.ring();
+            }
+        };
+        let is_rung = |seconds| {
+            let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
+            let rung = poll(&mut [PollFd::new(&ear, PollFlags::IN)], Some(&timeout)) == Ok(1);
+            assert_eq!(ear.hear(), Heard::Rung);
+            rung
+        };
+        loop {
+            end.before_sleep();
+            answer(&mut end);
+            was_answered.recv().unwrap();
+            if !is_rung(0) {
+                break; // the client has spared the bell: now this side really sleeps
+            }
+            end.after_sleep(); // the answer came too late for that: once more
+            go_on.send(false).unwrap();
+        }
+        go_on.send(true).unwrap();
+        assert!(is_rung(60), "the server sleeps for ever");
+        end.after_sleep();
+        answer(&mut end);
+        requests.join().unwrap();
+    }
+}
