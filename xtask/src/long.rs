@@ -1,7 +1,7 @@
 //! `cargo xtask long [MINUTES]`: what is too long for `ci`, within the minutes given.
 //!
 //! A third of the time each: every fuzz harness and property with far more cases; the simulated systems with far more
-//! seeds; the live tests over and over. Everything runs to its end or to the end of its third, whichever is first; only
+//! seeds; the live tests and the proof of at most once over and over, each round with another seed. Everything runs to its end or to the end of its third, whichever is first; only
 //! a failure is a failure.
 
 use std::process::Command;
@@ -59,7 +59,9 @@ fn fuzz(time: Duration) -> Result<String> {
     let harnesses = count_harnesses()?.max(1);
     let share = time.as_millis() / u128::from(harnesses);
     let mut command = shell::cargo(&["test", "--locked", "--workspace", "--lib", "--tests"]);
-    command.args(["--exclude", "amoeba-tests-live", "--exclude", "amoeba-tests-world"]);
+    for package in ["amoeba-tests-live", "amoeba-tests-world", "amoeba-tests-proof"] {
+        command.args(["--exclude", package]);
+    }
     command.env("BOLERO_RANDOM_TEST_TIME_MS", share.to_string()).env("PROPTEST_CASES", PROPERTY_CASES);
     let end = run_until(&mut command, Instant::now() + time)?;
     Ok(format!("{harnesses} harnesses, {:.1} s each, {end}", share as f64 / 1000.0))
@@ -86,7 +88,8 @@ fn live(time: Duration) -> Result<String> {
     let mut rounds = 0;
     while Instant::now() < deadline {
         let mut command = shell::cargo(&["test", "--locked", "--package", "amoeba-tests-live"]);
-        command.env("AMOEBA_BIN", suite::binary_path());
+        command.args(["--package", "amoeba-tests-proof"]);
+        command.env("AMOEBA_BIN", suite::binary_path()).env("AMOEBA_SEED", (rounds + 1).to_string());
         // A round cut short would leave its daemons behind, so the last one may end late.
         shell::run(&mut command).with_context(|| format!("round {}", rounds + 1))?;
         rounds += 1;
