@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use amoeba_cap::PutPort;
@@ -195,4 +196,56 @@ fn a_transaction_with_a_deadline_ends_in_time_whatever_the_server_does() {
     }
     kept.reply.send(kept.request);
     assert_eq!(asking.join().unwrap(), Ok(vec![KEEP]));
+}
+
+#[test]
+fn thousands_of_short_lived_clients_are_all_served_and_leave_nothing() {
+    let system = System::start("short-lived");
+    let echo = Echo::start(&system, 2, 1000);
+    let threads: Vec<_> = (0..8u8)
+        .map(|number| {
+            let (path, put) = (system.path.clone(), echo.port);
+            std::thread::spawn(move || {
+                for round in 0..400u32 {
+                    let client = Client::new(&path);
+                    // Some live long enough for a channel.
+                    for _ in 0..1 + round % 4 {
+                        assert_eq!(trans(&client, put, vec![number]), Ok(vec![number]), "client {round}");
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let client = system.client();
+    wait_until(|| counter(&client, "channels") == 0);
+    wait_until(|| counter(&client, "processes") <= 2);
+    assert_eq!(counter(&client, "clients remembered"), 0, "what one kernel sees is remembered for no retry");
+}
+
+#[test]
+fn whoever_talks_much_to_a_server_without_rest_gets_its_channel() {
+    const CLIENTS: usize = 32;
+    let system = System::start("without-rest");
+    let echo = Echo::start(&system, 1, 100);
+    let with_channel = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let (client, put) = (system.client(), echo.port);
+                let (started, mut has) = (Instant::now(), false);
+                // There are always more clients that wait than threads of the server.
+                while with_channel.load(Ordering::SeqCst) < CLIENTS {
+                    assert!(started.elapsed() < Duration::from_secs(60), "some have none");
+                    trans(&client, put, vec![1]).unwrap();
+                    if !has && client.passage(put) == Some("channel") {
+                        has = true;
+                        with_channel.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
 }

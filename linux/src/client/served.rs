@@ -207,6 +207,7 @@ impl Served {
 
 /// Finishes what a listener that was closed has begun to send, and tells the kernel of each channel that is over. A client
 /// that takes nothing is cut off; the others do not wait for it.
+#[expect(clippy::vec_box, reason = "they are moved about as they are")]
 pub(super) fn linger(replies: Vec<Box<Served>>) {
     let left = finish_replies(replies, Some(now() + LINGER));
     if left.is_empty() {
@@ -219,6 +220,7 @@ pub(super) fn linger(replies: Vec<Box<Served>>) {
 }
 
 /// Sends replies until the given time; those that are not finished then.
+#[expect(clippy::vec_box, reason = "they are moved about as they are")]
 fn finish_replies(replies: Vec<Box<Served>>, until: Option<Instant>) -> Vec<Box<Served>> {
     let began = now();
     let mut replies: Vec<_> = replies.into_iter().map(|served| (served, began)).collect();

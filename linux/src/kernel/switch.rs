@@ -357,13 +357,15 @@ impl Switch {
             self.refuse(token, Status::RPC_TRYAGAIN);
             return Ok(());
         }
+        if self.introduce_wanting(now, token, member.process, port) {
+            return Ok(());
+        }
+        let Some(connection) = self.table.get_mut(token) else { return Ok(()) };
         connection.getreq = Some(port);
         self.asking = Some(token);
         if let Err(status) = self.kernel.getreq(member.process, port, GetreqId(token.to_u64())) {
             connection.getreq = None;
             self.refuse(token, status);
-        } else {
-            self.introduce_wanting(now, port);
         }
         Ok(())
     }

@@ -51,6 +51,31 @@ impl Kernel {
         Ok(Introduction { server, getreq, caller })
     }
 
+    /// Introduces a client to a thread that has just come for a request; `None` where the process does not listen, or it is
+    /// the turn of a request that waits. Where there is always one, introductions and requests take turns: a server that
+    /// has much to do is the one that should not be talked to through its kernel.
+    pub fn introduce_to(
+        &mut self,
+        server: ProcessId,
+        getreq: GetreqId,
+        client: ProcessId,
+        port: PutPort,
+        signature: Option<&GetPort>,
+    ) -> Option<Introduction> {
+        let caller = self.caller(client, signature)?;
+        let entry = self.ports.get_mut(&port)?;
+        let none_waits = entry.queue.is_empty();
+        let listening = entry.listening.get_mut(&server)?;
+        let none_waits = none_waits && listening.queue.is_empty();
+        if std::mem::take(&mut listening.request_next) && !none_waits {
+            return None;
+        }
+        listening.request_next = true;
+        listening.introductions += 1;
+        self.counters.introductions += 1;
+        Some(Introduction { server, getreq, caller })
+    }
+
     /// Who a process is to those that it talks to, if it signs with this get-port.
     pub fn caller(&self, client: ProcessId, signature: Option<&GetPort>) -> Option<Caller> {
         let process = self.address(client)?;

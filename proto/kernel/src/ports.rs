@@ -23,6 +23,8 @@ pub(crate) struct Listening {
     pub(crate) queue: VecDeque<RequestId>,
     /// Whether the process took a request of another host last, so that one of this host is next.
     pub(crate) local_next: bool,
+    /// Whether the last thread that came was introduced while requests waited, so that the next takes one of them.
+    pub(crate) request_next: bool,
     /// Channels to the process on this port.
     pub(crate) introductions: usize,
 }

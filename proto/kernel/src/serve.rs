@@ -60,6 +60,7 @@ impl Kernel {
             getreqs: Default::default(),
             queue: Default::default(),
             local_next: false,
+            request_next: false,
             introductions: 0,
         });
         listening.request_size_max = request_size_max;
@@ -154,7 +155,8 @@ impl Kernel {
     /// A request that was to be delivered to a process was certainly not: it goes to another that listens, or waits. Whatever
     /// its client no longer waits for is forgotten.
     pub fn take_back(&mut self, now: Instant, process: ProcessId, id: RequestId, message: Message) {
-        let Some(request) = self.requests.get_mut(&id).filter(|request| request.server == Some(process)) else {
+        let Some(request) = self.requests.get_mut(&id).filter(|request| request.server == Some(process))
+        else {
             return;
         };
         (request.server, request.message) = (None, Some(message));

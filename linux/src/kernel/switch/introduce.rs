@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use amoeba_cap::{GetPort, PutPort};
-use amoeba_kernel::{Introduction, ProcessId};
+use amoeba_kernel::{GetreqId, Introduction, ProcessId};
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
 
@@ -179,20 +179,29 @@ impl Switch {
         Ok(())
     }
 
-    /// A thread waits for a request on this port now: it may be that somebody wants to be introduced.
-    pub(super) fn introduce_wanting(&mut self, now: Instant, port: PutPort) {
+    /// A thread has come for a request on this port: whether it is introduced to somebody who wants to be.
+    pub(super) fn introduce_wanting(
+        &mut self,
+        now: Instant,
+        server: Token,
+        process: ProcessId,
+        port: PutPort,
+    ) -> bool {
         if self.is_traced() {
-            return;
+            return false;
         }
         let Some(index) = self.channels.wanting.iter().position(|wanting| wanting.port == port) else {
-            return;
+            return false;
         };
-        let Some(wanting) = self.channels.wanting.remove(index) else { return };
-        let client = wanting.member.process;
-        match self.kernel.introduce(client, port, wanting.signature.as_ref()) {
-            Ok(introduction) => self.offer(now, wanting.token, introduction, port, wanting.region),
-            Err(_) => self.channels.wanting.insert(index, wanting), // a request was faster
+        let (getreq, wanting) = (GetreqId(server.to_u64()), &self.channels.wanting[index]);
+        let (client, signature) = (wanting.member.process, wanting.signature.as_ref());
+        let Some(introduction) = self.kernel.introduce_to(process, getreq, client, port, signature) else {
+            return false;
+        };
+        if let Some(Wanting { token, region, .. }) = self.channels.wanting.remove(index) {
+            self.offer(now, token, introduction, port, region);
         }
+        true
     }
 
     /// Offers a server the introduction.
