@@ -142,8 +142,16 @@ pub(crate) fn measure(system: &System, load: &Load) -> Result<Figures> {
         client.go()?;
     }
     let mut all = Histogram::default();
+    let mut counts = Vec::new();
     for client in &mut clients {
-        all.add_all(&client.finish()?);
+        let histogram = client.finish()?;
+        counts.push(histogram.count);
+        all.add_all(&histogram);
+    }
+    if let (Some(least), Some(most)) = (counts.iter().min(), counts.iter().max())
+        && counts.len() > 1
+    {
+        eprintln!("  the clients made {least} to {most} transactions each");
     }
     let used = Use::of(&processes).since(&before);
     Placement::Free.pin_daemons(&daemons)?;
