@@ -10,7 +10,7 @@ use amoeba_linux::socket::{Admin, Administered};
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::config::{Config, resolve};
-use crate::hosts::{Entry, Invites, Kept, administer, choose_listen, reachable};
+use crate::hosts::{Entry, Invites, Kept, administer, choose_listen, reachable, wanted_listen};
 use crate::state::State;
 
 /// The longest that an invitation may be open.
@@ -83,8 +83,8 @@ pub(crate) fn revoke(state: &State, id: &str) -> Result<()> {
 /// Where this host listens for others. Nobody could reach it before the first invitation: then the link is opened in the
 /// kernel that runs, and is written into the configuration.
 fn open_link(state: &State, listen: Option<&str>) -> Result<SocketAddr> {
-    let wanted = listen.map(resolve).transpose()?;
     if let Some(link) = Config::read(state)?.link {
+        let wanted = listen.map(resolve).transpose()?;
         if wanted.is_some_and(|wanted| wanted != link.listen) {
             return Err(anyhow!("this host listens on {} already", link.listen)).context(Hint(
                 "another address is written into [link] of its config.toml, then `amoeba down`, `up`".into(),
@@ -92,7 +92,7 @@ fn open_link(state: &State, listen: Option<&str>) -> Result<SocketAddr> {
         }
         return opened(administer(state, &Admin::OpenLink(link.listen))?);
     }
-    let listen = wanted.map_or_else(|| choose_listen(false), Ok)?;
+    let listen = listen.map_or_else(|| choose_listen(false), wanted_listen)?;
     let listening = opened(administer(state, &Admin::OpenLink(listen))?)?;
     write_link(state, listening).context("the link is open, but not written into the configuration")?;
     Ok(listening)

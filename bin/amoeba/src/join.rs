@@ -10,9 +10,9 @@ use amoeba_linux::link::admission::{AskConfig, JoinError, Joined, Row, Token, To
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
-use crate::config::{Link, Service, resolve};
+use crate::config::{Link, Service};
 use crate::hosts::sync::REMOVED;
-use crate::hosts::{Member, Members, choose_listen, reachable};
+use crate::hosts::{Member, Members, choose_listen, reachable, wanted_listen};
 use crate::setup;
 use crate::state::State;
 
@@ -35,7 +35,7 @@ pub(crate) fn main(state: &State, options: &JoinOptions) -> Result<()> {
     state.create()?;
     setup::ensure_identity(state)?;
     let listen = match &options.listen {
-        Some(listen) => resolve(listen)?,
+        Some(listen) => wanted_listen(listen)?, // before the token is spent
         None => choose_listen(token.addresses.iter().all(|address| address.ip().is_loopback()))?,
     };
     let identity = state.identity()?;

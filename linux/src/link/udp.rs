@@ -61,7 +61,7 @@ pub struct UdpConfig {
 #[non_exhaustive]
 pub enum BindError {
     /// The operating system refused.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Io {
         /// Where.
         address: SocketAddr,

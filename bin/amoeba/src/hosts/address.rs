@@ -1,11 +1,13 @@
 //! Where a host listens for others, and where these reach it.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use amoeba_cli::Hint;
 use amoeba_linux::link::admission::ADDRESSES_MAX;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
-use crate::config::LINK_PORT;
+use crate::config::{LINK_PORT, resolve};
 
 /// Ports that are tried, from [`LINK_PORT`] on: several systems may be on one machine.
 const PORTS: u16 = 64;
@@ -27,6 +29,32 @@ pub(crate) fn choose_listen(loopback: bool) -> Result<SocketAddr> {
     candidates
         .find(|address| is_free(*address))
         .with_context(|| format!("no UDP port from {LINK_PORT} to {last} is free; choose one with --listen"))
+}
+
+/// Where to listen as somebody has written it, once it is sure that this host can.
+///
+/// # Errors
+/// It is no address, or not one of this host, or taken; with the next step.
+pub(crate) fn wanted_listen(text: &str) -> Result<SocketAddr> {
+    let written =
+        "--listen takes ADDRESS:PORT, such as 192.0.2.7:5321, or [::]:5321 for all addresses of this host";
+    let listen = resolve(text).context(Hint(written.to_owned()))?;
+    if let Err(error) = UdpSocket::bind(listen) {
+        let hint = match error.kind() {
+            ErrorKind::AddrInUse => {
+                "another program has this port (`ss -ulpn` names it): choose another one with --listen"
+            }
+            ErrorKind::AddrNotAvailable => {
+                "it is no address of this host (`ip address` lists those): name one of them"
+            }
+            ErrorKind::PermissionDenied => "ports below 1024 are root's: choose a larger one",
+            _ => written,
+        };
+        return Err(anyhow!(error)
+            .context(format!("cannot listen on {listen}"))
+            .context(Hint(hint.to_owned())));
+    }
+    Ok(listen)
 }
 
 /// Whether nobody listens there, by IPv4 either.
@@ -90,5 +118,22 @@ mod tests {
         let _socket = UdpSocket::bind(taken);
         let other = choose_listen(true).unwrap();
         assert!(other.ip().is_loopback() && other != taken);
+    }
+
+    #[test]
+    fn what_this_host_cannot_listen_on_is_told_with_the_next_step() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let taken = socket.local_addr().unwrap();
+        for (text, expected) in [
+            (taken.to_string().as_str(), "another program has this port"),
+            ("192.0.2.99:5321", "no address of this host"),
+            ("127.0.0.1:99999", "ADDRESS:PORT"),
+        ] {
+            let error = wanted_listen(text).unwrap_err();
+            let hint = &error.downcast_ref::<Hint>().expect("there is a next step").0;
+            assert!(hint.contains(expected), "{error:#}");
+        }
+        drop(socket);
+        assert_eq!(wanted_listen(&taken.to_string()).unwrap(), taken);
     }
 }

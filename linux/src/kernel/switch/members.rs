@@ -9,6 +9,7 @@ use amoeba_world::Error;
 use super::super::table::Token;
 use super::Switch;
 use crate::kernel::{LINKS_MAX, OpenLink};
+use crate::link::BindError;
 use crate::link::admission::{Desk, Row};
 use crate::socket::{Admin, Administered, ToProcess, proof};
 
@@ -105,7 +106,9 @@ impl Switch {
                 self.tell_members(now);
                 Administered::Opened(listening)
             }
-            Err(error) => Administered::Refused(error.to_string()),
+            Err(BindError::Io { address, source }) => {
+                Administered::Refused(format!("cannot listen on {address}: {source}"))
+            }
         }
     }
 
