@@ -175,3 +175,34 @@ fn nothing_is_lost_where_numbers_wrap_around() {
         });
     });
 }
+
+/// Clients die one after the other in the middle of their transactions, by process and by host, and leave replies behind
+/// that nobody will acknowledge.
+#[test]
+fn what_is_kept_for_clients_that_died_is_given_back() {
+    for_each_seed(0..30, |seed| {
+        let mut system = System::new(seed, Config { faults: Faults::STORM, ..Config::default() });
+        (system.counter.thinks, system.counter.hurries) = (false, false);
+        let sim = system.sim.clone();
+        sim.run(move |sim| {
+            system.counter.serve_on(sim, system.places[0], 4);
+            sim.sleep(Duration::from_secs(1));
+            let mut random = sim.random("killer");
+            for turn in 0..15 {
+                let clients = system.start_clients();
+                sim.sleep(Duration::from_millis(random.between(50, 600)));
+                for process in clients.iter().filter_map(Task::process) {
+                    sim.crash_process(process, Duration::ZERO);
+                }
+                if turn % 5 == 4 {
+                    sim.crash_host(system.clients[1]);
+                    sim.sleep(Duration::from_millis(random.between(0, 3000)));
+                    sim.restart_host(system.clients[1]);
+                }
+            }
+            sim.set_faults(Faults::NONE);
+            gives_everything_back(sim, &[system.places.clone(), system.clients.clone()].concat());
+            system.log.check();
+        });
+    });
+}
