@@ -13,8 +13,10 @@ use crate::link::BindError;
 use crate::link::admission::{Desk, Row};
 use crate::socket::{Admin, Administered, ToProcess, proof};
 
-/// Datagrams of strangers that are looked at in one turn of a link.
-const STRANGERS_PER_TURN: usize = 16;
+/// Datagrams of strangers that are looked at in one turn of a link, and the largest. Garbage costs a hash each; a host that
+/// joins asks again when there was no room for it.
+const STRANGERS_PER_TURN: usize = 256;
+const STRANGER_SIZE_MAX: usize = 1400;
 
 /// The other hosts of the system, as this kernel knows them.
 pub(super) struct Hosts {
@@ -150,9 +152,9 @@ fn no_desk() -> Administered {
 /// What strangers have said, and where from.
 pub(super) type Said = Vec<(SocketAddr, Vec<u8>)>;
 
-/// Keeps a stranger's datagram until the link has done its work; past the bound it asks again.
+/// Keeps a stranger's datagram until the link has done its work; past the bounds it asks again.
 pub(super) fn keep(said: &mut Said, from: SocketAddr, datagram: &[u8]) {
-    if said.len() < STRANGERS_PER_TURN {
+    if said.len() < STRANGERS_PER_TURN && datagram.len() <= STRANGER_SIZE_MAX {
         said.push((from, datagram.to_vec()));
     }
 }
