@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use amoeba_cap::PutPort;
 use amoeba_flip::{PACKET_LIFE_MAX, Payload};
@@ -12,6 +13,11 @@ use amoeba_world::Message;
 
 use crate::message::emit;
 use crate::{CLIENTS_MAX, DOUBT_AFTER, DUPLICATE_LIFE, REPLY_TIMEOUT, REPLY_TRIES_MAX};
+
+/// How long a client that has its reply is remembered where there is no room: many times the life of a packet.
+const ACKNOWLEDGED_LIFE: Duration = Duration::from_secs(10);
+/// How often a full table is searched for such clients.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A client thread: its process and its slot in it.
 pub type ClientKey = (Address, u16);
@@ -45,6 +51,8 @@ struct Record {
     tid: u32,
     state: State,
     touched: Instant,
+    /// The client has its reply: it tries no more, and only copies on their way can still come.
+    acknowledged: bool,
 }
 
 /// See the module's head.
@@ -59,6 +67,8 @@ pub struct Clients {
     /// still come. New clients are refused for as long, with tombstones where there is room, so that no copy slips in.
     full_until: Option<Instant>,
     sweep: Option<Instant>,
+    /// When clients were last forgotten because the table was full.
+    made_room: Option<Instant>,
     /// Clients that do not say whether they have their replies.
     doubts: Vec<Address>,
 }
@@ -285,6 +295,9 @@ impl Clients {
     fn acknowledged(&mut self, now: Instant, key: ClientKey, tid: u32) {
         if self.records.get(&key).is_some_and(|record| record.tid == tid && is_replied(&record.state)) {
             self.put(now, key, tid, State::Over);
+            if let Some(record) = self.records.get_mut(&key) {
+                record.acknowledged = true;
+            }
         }
     }
 
@@ -322,14 +335,26 @@ impl Clients {
             self.unacknowledged.insert((*next, key));
             self.kept_size += packet.len();
         }
-        let old = self.records.insert(key, Record { tid, state, touched: now });
+        let old = self.records.insert(key, Record { tid, state, touched: now, acknowledged: false });
         if let Some(Record { state: State::Replied { packet, next, .. }, .. }) = old {
             self.unacknowledged.remove(&(next, key));
             self.kept_size -= packet.len();
         }
     }
 
+    /// The table is full: clients that have their replies are forgotten sooner. Looked for once a second.
+    fn make_room(&mut self, now: Instant) {
+        if self.made_room.is_none_or(|made| now.since(made) >= ROOM_INTERVAL) {
+            self.made_room = Some(now);
+            self.records
+                .retain(|_, record| !record.acknowledged || now.since(record.touched) < ACKNOWLEDGED_LIFE);
+        }
+    }
+
     fn room(&mut self, now: Instant) -> Room {
+        if self.records.len() >= CLIENTS_MAX {
+            self.make_room(now);
+        }
         if self.records.len() >= CLIENTS_MAX {
             self.full_until = Some(now + PACKET_LIFE_MAX);
             return Room::None;
@@ -406,6 +431,31 @@ mod tests {
         assert!(!clients.drop_reply(now, Some((Address([4; 8]), 0))));
         clients.end(now);
         assert_eq!((clients.kept_size(), clients.unacknowledged.len()), (0, 0));
+    }
+
+    #[test]
+    fn clients_that_have_their_replies_make_room_sooner_and_the_others_do_not() {
+        let (mut clients, start) = (Clients::default(), Instant::default());
+        for number in 1..=CLIENTS_MAX as u8 {
+            assert_eq!(request(&mut clients, start, number, 1), None);
+            let key = (Address([number; 8]), 7);
+            clients.reply(start, key, 1, Message::status(Status::STD_OK));
+            if number > 1 {
+                let ack = RpcHeader { from: 7, ..blank(RpcKind::Ack, rpc_flag::REPLY, 1) };
+                clients.handle_control(start, key.0, &ack);
+            }
+        }
+        let early = start + (ACKNOWLEDGED_LIFE - ROOM_INTERVAL);
+        assert_eq!(request(&mut clients, early, 99, 1), Some(RpcKind::Nak));
+        assert_eq!(clients.len(), CLIENTS_MAX);
+        let late = start + ACKNOWLEDGED_LIFE;
+        let just_before = start + (ACKNOWLEDGED_LIFE - PACKET_LIFE_MAX / 2);
+        assert_eq!(request(&mut clients, just_before, 99, 1), Some(RpcKind::Nak));
+        // It was refused without a tombstone: a copy of its request must not be executed now that there is room.
+        assert_eq!(request(&mut clients, late, 99, 1), Some(RpcKind::Nak));
+        assert_eq!(request(&mut clients, late + PACKET_LIFE_MAX, 98, 1), None);
+        assert!(!clients.is_new((Address([1; 8]), 7), 1), "whose reply is not acknowledged is remembered");
+        assert!(clients.is_new((Address([2; 8]), 7), 1));
     }
 
     fn request(clients: &mut Clients, now: Instant, number: u8, tid: u32) -> Option<RpcKind> {
