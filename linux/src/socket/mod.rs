@@ -37,6 +37,7 @@
 //! | 15 | ACCEPT | channel 8; **with** the server's region | | |
 //! | 16 | DECLINE | channel 8 | | |
 //! | 17 | CLOSE | channel 8 | | DONE |
+//! | 18 | READY | | | after KNOCK: REQUEST, or DONE when it was too late |
 //! | 40 | LOOK | has port 1, put-port 6, reserved 1 | | FACTS |
 //! | 41 | TRACE | proof 16 (see `admin`), process number 4 (0: all), with data 1, end what passes by 1, reserved 2, has port 1, put-port 6, reserved 1 | | DONE, ERROR |
 //! | 42 | TRACE-NEXT | | | TRACED, when there is something |
@@ -57,6 +58,7 @@
 //! | 75 | CHANNEL | channel 8; **with** the server's region, an ear, a rope | |
 //! | 76 | FLOW | **with** a socket and an ear | flow 8, receiver 4, datagram size 4, window 4, keys 65 |
 //! | 77 | FLOW-INTRODUCED | process address 8, signed 1, signature 6, reserved 1; **with** a socket and an ear | as FLOW |
+//! | 78 | KNOCK | | |
 //! | 90 | FACTS | | record `way` (with a port) or `network` of class system |
 //! | 91 | TRACED | records dropped since the last 8 | records ([`amoeba_wire::trace`]) |
 //! | 100 | ADMINISTERED | | the answer |
