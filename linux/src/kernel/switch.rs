@@ -5,8 +5,8 @@ mod datagram;
 mod flows;
 mod introduce;
 mod knock;
-mod members;
 mod look;
+mod members;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ use super::{CONNECTIONS_PER_PROCESS_MAX, Config, EXECUTING_MAX, OUTGOING_FRAMES_
 use crate::link::{Link, LinkEvent};
 use crate::socket::{Assembled, Bad, Cookie, ToKernel, ToProcess, VERSION};
 
-pub(super) use introduce::DESCRIPTORS_PER_CHANNEL;
 pub use flows::{FLOWS_MAX, FLOWS_PER_CLIENT_MAX};
+pub(super) use introduce::DESCRIPTORS_PER_CHANNEL;
 pub use introduce::{ACCEPT_TIME, CHANNELS_MAX, CHANNELS_PER_CLIENT_MAX};
 
 /// A process that has attached.

@@ -306,9 +306,7 @@ impl ToKernel {
             Kind::Close => ToKernel::Close { channel: fixed.get_u64()? },
             Kind::Ready => ToKernel::Ready,
             Kind::Look => ToKernel::Look { port: flagged(&mut fixed)?.map(PutPort::from_bytes) },
-            Kind::Trace => {
-                ToKernel::Trace { proof: fixed.array()?, filter: TraceFilter::get(&mut fixed)? }
-            }
+            Kind::Trace => ToKernel::Trace { proof: fixed.array()?, filter: TraceFilter::get(&mut fixed)? },
             Kind::TraceNext => ToKernel::TraceNext,
             _ => return Err(Bad::OutOfTurn),
         })
@@ -370,9 +368,7 @@ impl ToKernel {
             ToKernel::Decline { channel } => FrameHead::new(Kind::Decline, &[&channel.to_le_bytes()], 0),
             ToKernel::Close { channel } => FrameHead::new(Kind::Close, &[&channel.to_le_bytes()], 0),
             ToKernel::Look { port } => FrameHead::new(Kind::Look, &[&flag(port.map(PutPort::to_bytes))], 0),
-            ToKernel::Trace { proof, filter } => {
-                FrameHead::new(Kind::Trace, &[proof, &filter.to_bytes()], 0)
-            }
+            ToKernel::Trace { proof, filter } => FrameHead::new(Kind::Trace, &[proof, &filter.to_bytes()], 0),
             ToKernel::Ready => FrameHead::new(Kind::Ready, &[], 0),
             ToKernel::TraceNext => FrameHead::new(Kind::TraceNext, &[], 0),
         }

@@ -83,6 +83,26 @@ impl Host {
     }
 }
 
+/// What every host says of itself, for who has to find out what went wrong.
+pub fn report(hosts: &[Host]) -> String {
+    let mut text = String::new();
+    for host in hosts {
+        for words in [&["host", "ls"][..], &["status", "-v"]] {
+            let mut command = Command::new("timeout");
+            command.args(["10", "amoeba"]).args(words).env("AMOEBA_STATE", &host.state).stdin(Stdio::null());
+            let said = command.output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            text += &format!("== {}: {}\n{}\n", host.name, words.join(" "), said.unwrap_or_default());
+        }
+        for entry in fs::read_dir(host.state.join("log")).into_iter().flatten().flatten() {
+            let lines = fs::read_to_string(entry.path()).unwrap_or_default();
+            let first = lines.lines().count().saturating_sub(40);
+            let last: Vec<&str> = lines.lines().skip(first).collect();
+            text += &format!("== {}\n{}\n", entry.path().display(), last.join("\n"));
+        }
+    }
+    text
+}
+
 /// Kills a process that may have ended by itself.
 pub fn kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {

@@ -51,6 +51,9 @@ pub fn run(seed: u64, time: Duration, folder: &Path) -> Result<(), Error> {
         done: Vec::new(),
     };
     let result = troupe.play(time);
+    if result.is_err() {
+        println!("{}", hosts::report(&troupe.hosts));
+    }
     for program in troupe.servers.iter_mut().chain(troupe.clients.iter_mut().map(|(_, program)| program)) {
         let _ = program.child.kill();
         let _ = program.child.wait();
