@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use amoeba_cap::Capability;
+use amoeba_cap::{Capability, CapabilitySet};
 use amoeba_name::{Masks, NameError, Names};
 use amoeba_stubs::bullet;
+use amoeba_stubs::directory::{self, InstallRow};
 use amoeba_wire::Status;
 use amoeba_world::World;
 use anyhow::{Context, Result};
@@ -50,11 +51,28 @@ impl Table {
         }
         // A directory without rows is one that was just made: no system is without hosts.
         if self.names.list(HOSTS.as_bytes())?.rows.is_empty() {
-            for member in members.iter() {
-                self.enter(member)?;
-            }
+            self.fill(members)?;
         }
         Ok(())
+    }
+
+    /// Makes the rows of all these hosts at once: a host that finds others in the directory and not itself was removed.
+    fn fill(&self, members: &Members) -> Result<()> {
+        let directory = self.names.resolve(HOSTS.as_bytes())?;
+        let row = |member: &Member| {
+            Ok(InstallRow {
+                directory: directory.private,
+                name: member.name.clone().into_bytes(),
+                set: CapabilitySet::singleton(self.file(member)?),
+                old: Capability::NULL, // there must be no such row
+                keep: false,
+                masks: MASKS,
+                kind: Capability::NULL,
+                attributes: Vec::new(),
+            })
+        };
+        let rows: Vec<InstallRow> = members.iter().map(row).collect::<Result<_>>()?;
+        directory::install(&self.world, &directory, &rows).context("the rows of the hosts cannot be made")
     }
 
     /// The hosts as they are now. Reads only what has changed.
