@@ -425,12 +425,15 @@ fn an_idle_channel_burns_nothing() {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         tasks.map(|task| switches(&task.unwrap().path())).collect()
     };
-    // Threads of other tests run too: what counts is how many threads of this process have not run at all.
-    let before = tasks();
-    std::thread::sleep(Duration::from_millis(100));
-    let after = tasks();
-    let still = before.iter().filter(|task| after.contains(task)).count();
-    assert!(still >= 5, "four threads of the server and the daemon's sleep: {before:?} {after:?}");
+    // Threads of other tests run too, and the daemon's wakes for its tables now and then: what counts is that there is a
+    // time in which as many threads as are ours have not run at all.
+    let quiet = || {
+        let before = tasks();
+        std::thread::sleep(Duration::from_millis(100));
+        let after = tasks();
+        before.iter().filter(|task| after.contains(task)).count()
+    };
+    assert!((0..50).any(|_| quiet() >= 5), "four threads of the server and the daemon's sleep");
     ok(&client, &echo, vec![2]);
     assert_eq!(counter(&client, "channels"), 1);
 }
