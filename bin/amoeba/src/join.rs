@@ -51,7 +51,7 @@ pub(crate) fn main(state: &State, options: &JoinOptions) -> Result<()> {
     };
     let (joined, pending) = ask(&config).map_err(explain)?;
     let own = Member { inviter: Some(joined.inviter.clone()), ..Member::from(row(&joined, &config)) };
-    keep(state, &joined, own, listen)?;
+    keep(state, &joined, own, listen, &token)?;
     match pending.confirm() {
         Ok(()) => state.remove(PENDING),
         Err(error) => {
@@ -68,10 +68,18 @@ fn row(joined: &Joined, config: &AskConfig<'_>) -> Row {
 }
 
 /// Writes all that makes a host one of the system; the secret last, for without it there is no system here.
-fn keep(state: &State, joined: &Joined, own: Member, listen: SocketAddr) -> Result<()> {
+///
+/// A host that has just opened its link for its first invitation may not have written down where it listens: its token says
+/// it.
+fn keep(state: &State, joined: &Joined, own: Member, listen: SocketAddr, token: &Token) -> Result<()> {
     let config = Config { services: Vec::new(), link: Link { listen } };
     let key = own.key;
-    let others = joined.members.iter().filter(|row| row.key != key).cloned().map(Member::from);
+    let others = joined.members.iter().filter(|row| row.key != key).cloned().map(|mut row| {
+        if row.key == token.key && row.addresses.is_empty() {
+            row.addresses.clone_from(&token.addresses);
+        }
+        Member::from(row)
+    });
     state.write(PENDING, b"the host that invites has not confirmed yet that this one is a member\n")?;
     state.remove(REMOVED)?;
     state.write("config.toml", toml::to_string(&config)?.as_bytes())?;

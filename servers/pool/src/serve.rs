@@ -8,8 +8,8 @@ use amoeba_cap::{CheckField, ObjectNumber, PutPort, ServerSecret};
 use amoeba_place::{Choice, Decision, ENABLE, Need, Record, State, choose};
 use amoeba_server::{AnyObject, Call, Object, Objects, Parameter};
 use amoeba_stubs::pool::{
-    self, FIND_MAX, FINDHOST, FindHostReply, HostRecord, Place, REASON_SIZE_MAX, STATE_DOWN, STATE_NEW,
-    STATE_SILENT, STATE_UP, STATUS, WHY_SIZE_MAX,
+    self, FIND_MAX, FINDHOST, FindHostReply, HostRecord, NOPOOLDIR, Place, REASON_SIZE_MAX, STATE_DOWN,
+    STATE_NEW, STATE_SILENT, STATE_UP, STATUS, WHY_SIZE_MAX,
 };
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
@@ -91,6 +91,9 @@ impl pool::Serve for RunServer {
             Place { host: host.as_bytes().to_vec(), server }
         };
         let places: Vec<Place> = hosts.into_iter().map(place).collect();
+        if places.is_empty() && candidates.iter().any(|candidate| candidate.state == State::New) {
+            return Err(NOPOOLDIR); // this server has just started and knows too little to refuse: its client places by itself
+        }
         let refusal = if places.is_empty() { text_of(&decision) } else { Vec::new() };
         let decision = pool.decisions.remember(decision);
         Ok(FindHostReply { decision, places, refusal })
