@@ -339,34 +339,18 @@ impl Desk {
     /// The thread that looked goes away with a request, or with one of which it has seen the beginning.
     fn leave(
         &self,
-        mut deck: MutexGuard<'_, Deck>,
+        deck: MutexGuard<'_, Deck>,
         mut served: Box<Served>,
         request: Option<Message>,
     ) -> Looked<'_> {
-        let mut roles = lock(&self.roles);
-        let mut kick = false;
-        if roles.sleeper {
-            kick = !deck.fall_asleep() || !roles.mail.is_empty();
-            served.end.before_sleep();
-        }
-        deck.taken += 1;
-        let turn_over = !roles.sleeper && deck.taken.is_multiple_of(TURN);
-        drop(deck);
-        roles.looker = false;
-        self.promote(&roles);
-        drop(roles);
-        if kick {
-            self.kick();
-        }
+        let turn_over = self.depart(deck, Some(&mut served));
         let request = match request {
             Some(request) => Received::Request(request),
             None => served.pump(),
         };
         match request {
             Received::Request(request) => {
-                if turn_over && self.sleep(false) {
-                    lock(&self.roles).connection = true;
-                }
+                self.end_turn(turn_over);
                 Looked::Found(Wait::Request(served, request))
             }
             Received::Nothing => {
@@ -383,11 +367,23 @@ impl Desk {
     }
 
     /// The thread that looked goes away with a request that came over a flow.
-    fn leave_with(&self, mut deck: MutexGuard<'_, Deck>, incoming: Incoming) -> Looked<'_> {
+    fn leave_with(&self, deck: MutexGuard<'_, Deck>, incoming: Incoming) -> Looked<'_> {
+        let turn_over = self.depart(deck, None);
+        self.end_turn(turn_over);
+        Looked::Found(Wait::Flow(incoming))
+    }
+
+    /// Gives the role of looking up; if somebody sleeps, every client is told to ring, also that of the channel that is taken
+    /// along. Whether it is time to look what the kernel has.
+    fn depart(&self, mut deck: MutexGuard<'_, Deck>, along: Option<&mut Served>) -> bool {
         let mut roles = lock(&self.roles);
-        let kick = roles.sleeper && (!deck.fall_asleep() || !roles.mail.is_empty());
+        let sleeper = roles.sleeper;
+        let kick = sleeper && (!deck.fall_asleep() || !roles.mail.is_empty());
+        if let Some(served) = along.filter(|_| sleeper) {
+            served.end.before_sleep();
+        }
         deck.taken += 1;
-        let turn_over = !roles.sleeper && deck.taken.is_multiple_of(TURN);
+        let turn_over = !sleeper && deck.taken.is_multiple_of(TURN);
         drop(deck);
         roles.looker = false;
         self.promote(&roles);
@@ -395,10 +391,13 @@ impl Desk {
         if kick {
             self.kick();
         }
-        if turn_over && self.sleep(false) {
+        turn_over
+    }
+
+    fn end_turn(&self, over: bool) {
+        if over && self.sleep(false) {
             lock(&self.roles).connection = true;
         }
-        Looked::Found(Wait::Flow(incoming))
     }
 
     /// Somebody is to take the role that becomes free.
@@ -444,13 +443,13 @@ impl Desk {
 
     /// Takes the mail in; false when the listener was closed.
     fn absorb(&self, deck: &mut Deck) -> bool {
-        let (mail, closed) = {
+        let mail = {
             let mut roles = lock(&self.roles);
             self.mail.store(0, Ordering::Relaxed);
             if roles.closed {
                 return false;
             }
-            (std::mem::take(&mut roles.mail), roles.closed)
+            std::mem::take(&mut roles.mail)
         };
         let mut session = None;
         for mail in mail {
@@ -478,7 +477,7 @@ impl Desk {
                 keep
             });
         }
-        !closed
+        true
     }
 
     /// Closes channels that nobody has used for long, and those whose clients hold things up.
