@@ -217,7 +217,7 @@ impl<'a> Bench<'a> {
             name: format!("null, one host, {}", placement.name()),
             unit: Unit::Micros,
             value: |figures| figures.p50,
-            ours: self.ours(Load { server: 0, clients: 1, size: 0, time: self.time, placement }),
+            ours: self.one_client(0, 0, placement),
             path: HERE,
             besides: self.or_own(besides, || {
                 vec![
@@ -287,13 +287,7 @@ impl<'a> Bench<'a> {
             name: "1 MiB reply, one host".to_owned(),
             unit: Unit::MegabytesPerSecond,
             value: |figures| figures.megabytes,
-            ours: self.ours(Load {
-                server: 0,
-                clients: 1,
-                size: MIB,
-                time: self.time,
-                placement: Placement::Free,
-            }),
+            ours: self.one_client(0, MIB, Placement::Free),
             path: HERE,
             besides: self.or_own(besides, || {
                 vec![
@@ -357,7 +351,7 @@ impl<'a> Bench<'a> {
             name: format!("null, two hosts, sealed, {}", placement.name()),
             unit: Unit::Micros,
             value: |figures| figures.p50,
-            ours: self.ours(Load { server: 1, clients: 1, size: 0, time: self.time, placement }),
+            ours: self.one_client(1, 0, placement),
             path: THERE,
             besides: self.or_own(besides, || {
                 vec![
@@ -379,7 +373,7 @@ impl<'a> Bench<'a> {
                 name: format!("{ETHERNET_ROW}, {}", placement.name()),
                 unit: Unit::Micros,
                 value: |figures| figures.p50,
-                ours: self.ours(Load { server: 1, clients: 1, size: 0, time: self.time, placement }),
+                ours: self.one_client(1, 0, placement),
                 path: THERE,
                 besides: vec![self.limit("AF_PACKET", Some(3.0), &wire, "--via packet")],
             }
@@ -401,13 +395,7 @@ impl<'a> Bench<'a> {
             name: "1 MiB reply, two hosts, sealed".to_owned(),
             unit: Unit::MegabytesPerSecond,
             value: |figures| figures.megabytes,
-            ours: self.ours(Load {
-                server: 1,
-                clients: 1,
-                size: MIB,
-                time: self.time,
-                placement: Placement::Free,
-            }),
+            ours: self.one_client(1, MIB, Placement::Free),
             path: THERE,
             besides: self.or_own(besides, || vec![own_bulk("TCP", || network::tcp_bulk(system, BULK_COUNT))]),
         }
@@ -473,6 +461,10 @@ impl<'a> Bench<'a> {
                 measure: Box::new(|| Ok(Figures { rate: 0.5, ..Figures::default() })),
             }],
         }
+    }
+
+    fn one_client(&self, server: usize, size: usize, placement: Placement) -> Measure<'a> {
+        self.ours(Load { server, clients: 1, size, time: self.time, placement })
     }
 
     fn ours(&self, load: Load) -> Measure<'a> {
