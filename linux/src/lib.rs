@@ -8,6 +8,7 @@
 //! - [`FileDisk`] is a [`amoeba_world::Disk`] in a file or on a block device.
 //! - [`socket`] describes the bytes between a process and its kernel, [`client`] is the process's end,
 //!   [`kernel`] the daemon's; [`link`] is what carries packets between daemons.
+//! - `look` is how an end waits for another: it spins, gives way, sleeps.
 //! - [`facts`] is what this machine is and allows.
 //! - [`lock`] says which process is the one, [`host`] ends processes and keeps descriptors from them.
 //! - [`netns`] and [`family`] are for throw-away hosts: a network of their own, and no process that stays behind.
@@ -24,6 +25,7 @@ pub mod host;
 pub mod kernel;
 pub mod link;
 pub mod lock;
+mod look;
 pub mod memory;
 pub mod netns;
 mod packet;

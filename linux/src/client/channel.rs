@@ -14,11 +14,11 @@ use amoeba_world::{Error, Message, TransOptions};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::session::Session;
-use crate::channel::Habit;
 use crate::channel::bell::{Ear, Heard, Rope};
 use crate::channel::region::{OwnRegion, PeerRegion};
 use crate::flow::client::{self, Flow, Usable};
 use crate::flow::handed::Handed;
+use crate::look::{Look, Next};
 use crate::socket::{ToKernel, ToProcess};
 use crate::threads::now;
 
@@ -307,7 +307,7 @@ pub(super) struct Memory {
     end: ClientEnd<OwnRegion, PeerRegion>,
     ear: Ear,
     rope: Rope,
-    habit: Habit,
+    look: Look,
     /// The server slept when something was published for it, and its bell was not rung: the answer came first, from before
     /// that sleep or after it. If it still sleeps, the next request will have to ring.
     owes_ring: bool,
@@ -325,7 +325,7 @@ impl Memory {
             end: ClientEnd::new(own, peer),
             ear: Ear::new(ear),
             rope: Rope::new(rope),
-            habit: Habit::default(),
+            look: Look::at_memory(),
             owes_ring: false,
         })
     }
@@ -345,18 +345,17 @@ impl Memory {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Outcome {
-        let mut look = self.habit.look();
         self.owes_ring |= self.end.bell();
         let mut patience = Patience::Fresh;
         loop {
             match self.end.step() {
                 Step::Reply(reply) => {
-                    self.habit.learn(&look);
+                    self.look.found();
                     return Outcome::Done(Ok(checked(reply)));
                 }
                 Step::Failed => return Outcome::Last(Err(FAILURE)),
                 Step::Progress => {
-                    look = self.habit.look();
+                    self.look.found();
                     patience = patience.renewed();
                     self.ring();
                     continue;
@@ -368,27 +367,26 @@ impl Memory {
                 }
                 Step::Idle | Step::Over => return self.given_up(Outcome::Elsewhere),
             }
-            if look.spin() {
-                continue;
-            }
             // A server that has just replied is about to look again: it is rung for only after a moment.
-            if look.has_given_way(YIELDS_BEFORE_RING) {
+            if self.look.given_way() >= YIELDS_BEFORE_RING {
                 self.ring_what_is_owed();
             }
-            let at = look.give_way();
-            if deadline.is_some_and(|deadline| deadline <= at.unwrap_or_else(now)) {
+            let next = self.look.again();
+            let (Next::GaveWay(at) | Next::Sleep(at)) = next else { continue };
+            if deadline.is_some_and(|deadline| deadline <= at) {
                 return self.given_up(Outcome::Last(Err(Error::NotSent(Status::RPC_TRYAGAIN))));
             }
-            if at.is_none() {
-                look = self.habit.look();
+            if let Next::Sleep(at) = next {
                 self.ring_what_is_owed();
-                if patience.is_over(now()) {
+                if patience.is_over(at) {
                     match self.end.withdraw() {
                         Fate::NotTaken => return Outcome::Elsewhere,
                         Fate::MaybeTaken => patience = Patience::Endless,
                     }
                 }
-                if self.sleep(deadline.into_iter().chain(patience.until()).min()) == Heard::Over {
+                let heard = self.sleep(deadline.into_iter().chain(patience.until()).min());
+                self.look.slept();
+                if heard == Heard::Over {
                     return self.peer_gone();
                 }
             }
@@ -492,7 +490,7 @@ mod tests {
 
     use super::*;
     use crate::channel::bell::Bell;
-    use crate::channel::give_way;
+    use crate::look::give_way;
 
     /// A server that says it sleeps, answers all the same, and then really sleeps. This is what a client sees that is kept
     /// from running between its request and its look at the server's flag: it spares the bell, for it has its answer, and

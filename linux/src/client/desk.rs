@@ -17,9 +17,8 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::served::{Line, Received, Served, linger};
-use crate::channel::Habit;
 use crate::flow::served::Flows;
-use crate::threads::now;
+use crate::look::{Look, Next};
 
 /// How often channels are looked through for those that nobody uses.
 const TIDY_INTERVAL: Duration = Duration::from_secs(10);
@@ -82,7 +81,6 @@ enum Looked<'a> {
 }
 
 /// What the thread that looks looks at.
-#[derive(Default)]
 struct Deck {
     #[expect(clippy::vec_box, reason = "a request takes its box along")]
     channels: Vec<Box<Served>>,
@@ -91,7 +89,7 @@ struct Deck {
     time: u64,
     tidy_at: Option<amoeba_threads::Instant>,
     taken: u32,
-    habit: Habit,
+    look: Look,
 }
 
 /// See the module.
@@ -123,7 +121,7 @@ impl Desk {
             kick,
             roles: Mutex::default(),
             turn: Condvar::new(),
-            deck: Mutex::default(),
+            deck: Mutex::new(Deck::new()),
             mail: AtomicUsize::new(0),
             lines: Mutex::default(),
             flows: OnceLock::new(),
@@ -303,7 +301,8 @@ impl Desk {
     /// Looks for a request as the one thread that does, and gives the role up.
     fn look(&self) -> Looked<'_> {
         let mut deck = lock(&self.deck);
-        let (mut look, mut looks) = (deck.habit.look(), 0u32);
+        let mut looks = 0u32;
+        deck.look.slept(); // whoever looked last found nothing
         deck.channels.iter_mut().for_each(|served| served.end.after_sleep());
         loop {
             if self.mail.load(Ordering::Relaxed) > 0 && !self.absorb(&mut deck) {
@@ -311,7 +310,7 @@ impl Desk {
                 return Looked::Again;
             }
             if let Some((served, request)) = self.scan(&mut deck) {
-                deck.habit.learn(&look);
+                deck.look.found();
                 return self.leave(deck, served, request);
             }
             looks = looks.wrapping_add(1);
@@ -319,12 +318,11 @@ impl Desk {
             let their_turn = deck.channels.is_empty() || looks.is_multiple_of(LOOKS_PER_FLOWS);
             let flows = self.flows.get().filter(|flows| their_turn && flows.count() > 0);
             if let Some(incoming) = flows.and_then(Flows::poll) {
+                deck.look.found();
                 return self.leave_with(deck, incoming);
             }
-            if look.spin() || look.give_way().is_some() {
-                continue;
-            }
-            self.tidy(&mut deck, now());
+            let Next::Sleep(at) = deck.look.again() else { continue };
+            self.tidy(&mut deck, at);
             let mut roles = lock(&self.roles);
             if deck.fall_asleep() && roles.mail.is_empty() {
                 roles.looker = false;
@@ -332,7 +330,7 @@ impl Desk {
             }
             drop(roles);
             deck.channels.iter_mut().for_each(|served| served.end.after_sleep());
-            look = deck.habit.look();
+            deck.look.found();
         }
     }
 
@@ -559,6 +557,11 @@ impl Desk {
 }
 
 impl Deck {
+    fn new() -> Deck {
+        let look = Look::at_memory();
+        Deck { channels: Vec::new(), next: 0, time: 0, tidy_at: None, taken: 0, look }
+    }
+
     /// Says for every channel that nobody looks; whether there is still nothing to do.
     fn fall_asleep(&mut self) -> bool {
         let mut quiet = true;

@@ -14,7 +14,7 @@ use super::desk::Desk;
 use super::{Client, Inner};
 use crate::channel::bell::{Ear, Heard, Rope};
 use crate::channel::region::{OwnRegion, PeerRegion};
-use crate::channel::{LOOK_TIME, give_way};
+use crate::look::{Look, Next};
 use crate::socket::ToKernel;
 use crate::threads::now;
 
@@ -113,16 +113,14 @@ impl Served {
 
     /// Receives on, or sends on, as long as the client keeps up.
     pub(super) fn pump(&mut self) -> Received {
-        let mut since = None;
+        let mut look = Look::default();
         loop {
             match self.step() {
-                None => since = None,
+                None => look.found(),
                 Some(Received::Nothing) => {
-                    let at = now();
-                    if at.since(*since.get_or_insert(at)) >= LOOK_TIME {
+                    if let Next::Sleep(_) = look.again() {
                         return Received::Nothing;
                     }
-                    give_way();
                 }
                 Some(done) => return done,
             }
@@ -136,13 +134,17 @@ impl Served {
         let mut sending = first;
         let mut began: Option<Instant> = None;
         let mut waiting: Option<Instant> = None;
+        let mut look = Look::default();
         self.line.out.store(true, Ordering::Release);
         let alive = loop {
             self.ring();
             match sending {
                 Sending::Done => break true,
                 Sending::Over(_) => break false,
-                Sending::Progress => waiting = None,
+                Sending::Progress => {
+                    waiting = None;
+                    look.found();
+                }
                 Sending::Waiting => {
                     let at = now();
                     let waited = at.since(*waiting.get_or_insert(at));
@@ -150,10 +152,12 @@ impl Served {
                     if waited >= patience || (sent >= REPLY_TIME_MAX && !last) {
                         break !last;
                     }
-                    if waited < LOOK_TIME {
-                        give_way();
-                    } else if !self.sleep(patience - waited) {
-                        break false;
+                    if let Next::Sleep(_) = look.again() {
+                        let alive = self.sleep(patience - waited);
+                        look.slept();
+                        if !alive {
+                            break false;
+                        }
                     }
                 }
             }

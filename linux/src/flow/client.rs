@@ -11,8 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::handed::Handed;
 use super::socket::FlowSocket;
-use super::{Looking, receive, transmit, transmit_all};
+use super::{receive, transmit, transmit_all};
 use crate::channel::bell::{Ear, Heard};
+use crate::look::{Look, Next};
 use crate::memory;
 use crate::threads::now;
 
@@ -52,7 +53,7 @@ pub(crate) struct Flow {
     socket: FlowSocket,
     ear: Ear,
     end: FlowClient,
-    looking: Looking,
+    look: Look,
     /// When the first and the last PING were sent; `None` once one was answered.
     probed: Option<(Instant, Instant)>,
 }
@@ -68,7 +69,7 @@ impl Flow {
             socket,
             ear: Ear::new(ear),
             end,
-            looking: Looking::default(),
+            look: Look::default(),
             probed: Some((at, at)),
         };
         flow.ping(at);
@@ -127,8 +128,10 @@ impl Flow {
     fn wait(&mut self, deadline: Option<Instant>) -> Outcome {
         let mut at = now();
         transmit(&self.socket, &mut self.end, at, true);
-        if self.end.flight().0 == 0 {
-            at = self.looking.again(at).unwrap_or(at); // no answer is there yet
+        if self.end.flight().0 == 0
+            && let Next::GaveWay(later) = self.look.again()
+        {
+            at = later; // no answer was there yet
         }
         loop {
             let sent = transmit(&self.socket, &mut self.end, at, true);
@@ -144,20 +147,27 @@ impl Flow {
             if let Some(result) = self.end.poll_result() {
                 // The last acknowledgement, if there is one, lets a server thread go.
                 transmit_all(&self.socket, &mut self.end, at, false);
+                self.look.found();
                 return ended(result);
             }
             if deadline.is_some_and(|deadline| deadline <= at) {
                 return Outcome::Last(Err(in_time(self.end.give_up())));
             }
             if sent || received {
-                self.looking.reset();
-            } else if let Some(later) = self.looking.again(at) {
-                at = later;
-            } else {
-                if self.sleep(deadline) {
-                    return self.revoked();
+                self.look.found();
+                continue;
+            }
+            match self.look.again() {
+                Next::Spun => {}
+                Next::GaveWay(later) => at = later,
+                Next::Sleep(_) => {
+                    let revoked = self.sleep(deadline);
+                    self.look.slept();
+                    if revoked {
+                        return self.revoked();
+                    }
+                    at = now();
                 }
-                at = now();
             }
         }
     }

@@ -10,12 +10,10 @@ pub(crate) mod served;
 pub(crate) mod socket;
 
 use std::cell::RefCell;
-use std::time::Duration;
 
 use amoeba_flow::{FlowClient, FlowServer};
 use amoeba_threads::Instant;
 
-use crate::channel::{LOOK_TIME, give_way};
 use crate::threads::now;
 use socket::{FlowSocket, SEGMENTS_MAX};
 
@@ -25,39 +23,6 @@ const BATCH_SIZE: usize = 65_000;
 thread_local! {
     /// What was just read, and what is about to be sent: of one thread, since neither outlives a call.
     static SCRATCH: RefCell<(Vec<u8>, Vec<u8>)> = RefCell::new((vec![0; 1 << 16], Vec::with_capacity(1 << 16)));
-}
-
-/// Giving the processor away for so long means that processors are short.
-const CROWD: Duration = Duration::from_micros(150);
-/// Then an end sleeps at once for a while: whoever is woken is preferred to those who compute, whoever gave way is not.
-const CROWD_TIME: Duration = Duration::from_millis(20);
-
-/// How an end waits: it looks for a moment, giving its processor away in between, and then sleeps.
-#[derive(Debug, Default)]
-pub(crate) struct Looking {
-    since: Option<Instant>,
-    crowded_until: Instant,
-}
-
-impl Looking {
-    /// Nothing has come yet: gives way, and tells the time afterwards. `None` when it is time to sleep.
-    pub(crate) fn again(&mut self, at: Instant) -> Option<Instant> {
-        if at < self.crowded_until || at.since(*self.since.get_or_insert(at)) >= LOOK_TIME {
-            self.since = None;
-            return None;
-        }
-        give_way();
-        let after = now();
-        if after.since(at) >= CROWD {
-            self.crowded_until = after + CROWD_TIME;
-        }
-        Some(after)
-    }
-
-    /// Something has come.
-    pub(crate) fn reset(&mut self) {
-        self.since = None;
-    }
 }
 
 /// Either end of a flow.

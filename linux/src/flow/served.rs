@@ -20,8 +20,9 @@ use rustix::io::Errno;
 
 use super::handed::Handed;
 use super::socket::FlowSocket;
-use super::{Looking, receive, transmit, transmit_all};
+use super::{receive, transmit, transmit_all};
 use crate::channel::bell::{Ear, Heard};
+use crate::look::{Look, Next};
 use crate::memory;
 use crate::threads::now;
 
@@ -313,21 +314,22 @@ impl Served {
 
     /// Sends a large reply, for as long as the client takes it; the request that came meanwhile.
     fn pump(self: &Arc<Served>, end: &mut FlowServer) -> Option<Request> {
-        let mut looking = Looking::default();
+        let mut look = Look::default();
         while end.is_leaving() {
             let sent = transmit(&self.socket, end, now(), true);
             let received = receive(&self.socket, end);
             let at = now();
             end.handle_timeout(at);
             if sent || received {
-                looking.reset();
-            } else if looking.again(at).is_none() {
+                look.found();
+            } else if let Next::Sleep(_) = look.again() {
                 let left = end.poll_timeout().map(|until| until.since(at));
                 let timeout = left.and_then(|left| Timespec::try_from(left).ok());
                 let mut ready =
                     [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.ear, PollFlags::IN)];
                 // A wait that a signal ends is one that ends early.
                 let _ = poll(&mut ready, timeout.as_ref());
+                look.slept();
                 if !ready[1].revents().is_empty() && self.ear.hear() == Heard::Over {
                     return None;
                 }
