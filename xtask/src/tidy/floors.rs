@@ -25,8 +25,13 @@ const FLOORS: &[Floor] = &[
     Floor { folder: "servers", uses: &["base", "lib"] },
     // The two worlds drive the protocols; `linux` also runs the process server's guests.
     Floor { folder: "linux", uses: &["base", "proto", "lib", "servers/process", "servers/stream"] },
+    // What programs do with people's own files; no world.
+    Floor { folder: "linux/tree", uses: &[] },
     Floor { folder: "sim", uses: &["base", "proto"] },
-    Floor { folder: "user", uses: &["base", "lib", "servers/process", "servers/stream", "user", "sdk"] },
+    Floor {
+        folder: "user",
+        uses: &["base", "lib", "linux/tree", "servers/process", "servers/stream", "user", "sdk"],
+    },
     // The SDK is for programs on a real host, so it brings the world `linux` along, and the class compiler.
     Floor { folder: "sdk", uses: &["base", "lib", "linux"] },
     Floor { folder: "bin", uses: ALL },
