@@ -11,12 +11,14 @@
 //!
 //! Modules: this one holds the types and the table of processes, [`transact`] the client side, [`serve`] the server
 //! side, [`network`] what comes from and goes to the FLIP box, [`introduce`] who is to talk directly, [`peers`] hosts
-//! that are gone and messages that take long, [`ports`] who listens where, [`datagram`] what goes without a transaction.
+//! that are gone and messages that take long, [`ports`] who listens where, [`owed`] acknowledgements that wait,
+//! [`datagram`] what goes without a transaction.
 #![forbid(unsafe_code)]
 
 mod datagram;
 mod introduce;
 mod network;
+mod owed;
 mod path;
 mod peers;
 mod ports;
@@ -175,6 +177,7 @@ enum Timer {
     Locate(PutPort),
     Departed(Address),
     Datagrams(PutPort),
+    Owed(ProcessId, Slot),
 }
 
 /// The state machine. See the crate's head for how it is driven.
@@ -197,6 +200,8 @@ pub struct Kernel {
     endpoints: datagram::Endpoints,
     /// Processes elsewhere whose kernels send reports of what has arrived.
     reporting: BTreeSet<Address>,
+    /// Acknowledgements of replies that wait for the next request of their client thread.
+    owed: BTreeMap<(ProcessId, Slot), owed::Owed>,
     timers: BTreeSet<(Instant, Timer)>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -227,6 +232,7 @@ impl Kernel {
             searching: BTreeSet::new(),
             endpoints: datagram::Endpoints::new(searcher),
             reporting: BTreeSet::new(),
+            owed: BTreeMap::new(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -277,6 +283,7 @@ impl Kernel {
         for slot in slots.collect::<Vec<_>>() {
             self.forget_slot(process, slot);
         }
+        self.pay_all(now, process);
         self.stop_serving(now, process);
         self.close_endpoints(process);
         let mut process = self.processes.remove(&process).expect("found above");
@@ -308,6 +315,7 @@ impl Kernel {
                 Timer::Clients(process) => self.clients_timeout(now, process),
                 Timer::Locate(port) => self.locate_again(now, port),
                 Timer::Datagrams(port) => self.search_on(now, port),
+                Timer::Owed(process, slot) => self.pay(now, process, slot, None),
                 Timer::Departed(address) => {
                     self.departed.remove(&address);
                     self.flip.unregister(address);

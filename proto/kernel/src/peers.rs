@@ -26,6 +26,7 @@ impl Kernel {
                 process.clients.host_lost(address);
             }
         }
+        self.forget_owed(&lost);
         for (process, slot) in self.slots_with(&lost) {
             self.with_remote(now, process, slot, |trans| trans.server_lost());
         }

@@ -771,6 +771,7 @@ fn the_replies_that_all_processes_keep_are_bounded_together() {
 
 mod datagrams;
 mod introductions;
+mod owed;
 mod wire;
 
 #[test]

@@ -118,6 +118,7 @@ impl Kernel {
         if let Some(server) = self.cache.lookup(port) {
             self.counters.remote += 1;
             self.searching.remove(&(port, process, slot));
+            self.pay(now, process, slot, Some(server.address));
             let tid = self.next_tid(process);
             return self.with_remote(now, process, slot, |trans| vec![trans.found(now, server, tid)]);
         }
@@ -193,6 +194,9 @@ impl Kernel {
         for action in actions {
             match action {
                 Action::Send(to, packet) => self.send(now, process, to, packet),
+                Action::Acknowledge { server, ack, small } => {
+                    self.acknowledge(now, process, slot, server, ack, small);
+                }
                 Action::Forward(server) => next = Some(server),
                 Action::Doubt(server) => self.flip.doubt(server),
                 Action::Forget(server) => self.cache.remove(port, server),
@@ -217,6 +221,7 @@ impl Kernel {
         let Some(ClientSlot::Remote { trans, .. }) = self.slot_mut(process, slot) else { return };
         let (port, server) = (trans.port(), Server { address, round_trip: ROUND_TRIP_FIRST });
         self.cache.insert(port, server);
+        self.pay(now, process, slot, Some(address));
         let tid = self.next_tid(process);
         self.with_remote(now, process, slot, |trans| vec![trans.found(now, server, tid)]);
     }

@@ -15,14 +15,14 @@ use std::time::Duration;
 use amoeba_cap::PutPort;
 use amoeba_flip::Payload;
 use amoeba_threads::Instant;
-use amoeba_wire::packet::{Address, RpcHeader, RpcKind, rpc_flag};
+use amoeba_wire::packet::{Address, ETHERNET_PAYLOAD_MAX, RpcHeader, RpcKind, rpc_flag};
 use amoeba_wire::{Header, Status};
 use amoeba_world::{Error, Message};
 
 use crate::message::emit;
 use crate::{
-    DOUBT_AFTER, ENQUIRE_INTERVAL, ENQUIRES_MAX, FORWARDS_MAX, RECEIVED_MAX, REFUSED_WAIT, REFUSED_WAIT_MAX,
-    SERVE_TIMEOUT, SERVE_TIMEOUT_MAX, Server, UNANSWERED_MIN,
+    DOUBT_AFTER, ENQUIRE_INTERVAL, ENQUIRES_MAX, FORWARDS_MAX, HEADERS_SIZE, RECEIVED_MAX, REFUSED_WAIT,
+    REFUSED_WAIT_MAX, SERVE_TIMEOUT, SERVE_TIMEOUT_MAX, Server, UNANSWERED_MIN,
 };
 
 /// What the transaction wants done.
@@ -30,6 +30,16 @@ use crate::{
 pub enum Action {
     /// Send these bytes to that process.
     Send(Address, Payload),
+    /// The reply is here: tell its server so. The next request of this client thread to that process would say the same;
+    /// a `small` reply may be kept until then.
+    Acknowledge {
+        /// The server.
+        server: Address,
+        /// The header that says it.
+        ack: RpcHeader,
+        /// The reply came in one packet of an Ethernet.
+        small: bool,
+    },
     /// That process is to be asked instead, under a new identifier: give it to [`RemoteTrans::found`].
     Forward(Address),
     /// Nothing is heard from that process: look for another way there.
@@ -319,16 +329,17 @@ impl RemoteTrans {
         if reply.data.len() > self.reply_size_max {
             return self.end_with_reply_too_large(server, tid);
         }
-        vec![self.acknowledge(server, tid), Action::Done(Ok(reply))]
+        let small = reply.data.len() + HEADERS_SIZE <= ETHERNET_PAYLOAD_MAX;
+        vec![self.acknowledge(server, tid, small), Action::Done(Ok(reply))]
     }
 
     fn end_with_reply_too_large(&mut self, server: Address, tid: u32) -> Vec<Action> {
         let refusal = Message::status(Status::STD_OVERFLOW);
-        vec![self.acknowledge(server, tid), Action::Done(Ok(refusal))]
+        vec![self.acknowledge(server, tid, false), Action::Done(Ok(refusal))]
     }
 
-    fn acknowledge(&self, server: Address, tid: u32) -> Action {
-        Action::Send(server, emit(&self.control(RpcKind::Ack, rpc_flag::REPLY, tid), None))
+    fn acknowledge(&self, server: Address, tid: u32, small: bool) -> Action {
+        Action::Acknowledge { server, ack: self.control(RpcKind::Ack, rpc_flag::REPLY, tid), small }
     }
 
     /// Certainly not executed: wait a little, then look for a server again, under a new identifier.
