@@ -15,8 +15,8 @@ pub use amoeba_threads::{Instant, Threads};
 pub use datagram::{DATAGRAM_SIZE_MAX, Datagram, Datagrams, Destination, Endpoint};
 pub use disk::{Disk, DiskError};
 pub use transaction::{
-    Caller, Error, Incoming, LOCATE_TIMEOUT_DEFAULT, Listen, ListenError, Listener, Message, PutReply,
-    ReplyTo, TransOptions, Transactions,
+    Caller, Error, Incoming, LOCATE_TIMEOUT_DEFAULT, Listen, ListenError, Listener, Message, Posted,
+    PutReply, ReplyTo, Shared, TransOptions, Transactions,
 };
 
 /// Wall-clock time: since 1970-01-01 00:00 UTC. May jump; [`Instant`] does not.

@@ -1,5 +1,7 @@
 //! Transactions as a program sees them: blocking, at most once, and saying which.
 
+use std::fmt;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,76 @@ impl Message {
     /// A reply that carries a status and nothing else.
     pub fn status(status: Status) -> Message {
         Message { header: Header::reply(status), data: Vec::new() }
+    }
+}
+
+/// Bytes that a reply and others may hold at once, such as part of a cached file.
+#[derive(Clone)]
+pub struct Shared {
+    bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    range: Range<usize>,
+}
+
+impl Shared {
+    /// Part of `bytes`, which must not change as long as anybody holds it.
+    ///
+    /// # Panics
+    /// When the range is not within the bytes.
+    pub fn new(bytes: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> Shared {
+        let size = (*bytes).as_ref().len();
+        assert!(range.start <= range.end && range.end <= size, "{range:?} is not within {size} bytes");
+        Shared { bytes, range }
+    }
+}
+
+impl Deref for Shared {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &(*self.bytes).as_ref()[self.range.clone()]
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({} bytes)", self.len())
+    }
+}
+
+/// A transaction whose client has posted a buffer for the data of the reply. See [`Transactions::trans_posted`].
+#[derive(Debug)]
+pub struct Posted<'b> {
+    /// The request; afterwards what it was.
+    pub request: Message,
+    /// Where the reply's data goes. After an error it may hold part of a reply.
+    pub buffer: &'b mut [u8],
+    /// Set by [`Transactions::trans_posted`]: the reply's header, and how many bytes of the buffer are the reply's data.
+    pub result: Option<Result<(Header, usize), Error>>,
+}
+
+impl<'b> Posted<'b> {
+    /// A transaction that has not begun.
+    pub fn new(request: Message, buffer: &'b mut [u8]) -> Posted<'b> {
+        Posted { request, buffer, result: None }
+    }
+
+    /// Does this transaction by [`Transactions::trans_keeping`]: for worlds, and for ways, that cannot do better.
+    pub fn one_by_one(&mut self, transactions: &(impl Transactions + ?Sized), options: &TransOptions) {
+        let reply_size_max = options.reply_size_max.min(self.buffer.len());
+        let options = TransOptions { reply_size_max, ..options.clone() };
+        let result = transactions.trans_keeping(&mut self.request, &options);
+        self.result = Some(result.map(|reply| self.put(reply)));
+    }
+
+    /// Copies the data of a reply, which fits, into the buffer.
+    fn put(&mut self, reply: Message) -> (Header, usize) {
+        match self.buffer.get_mut(..reply.data.len()) {
+            Some(buffer) => {
+                buffer.copy_from_slice(&reply.data);
+                (reply.header, reply.data.len())
+            }
+            None => (Header::reply(Status::STD_OVERFLOW), 0),
+        }
     }
 }
 
@@ -110,6 +182,16 @@ pub trait Transactions: Send + Sync {
         self.trans(request.clone(), options)
     }
 
+    /// Does these transactions, several at a time where the way to their servers allows it and in any order, and sets the
+    /// result of each. The data of each reply goes into the buffer posted for it, and nowhere else; a reply that is
+    /// larger becomes the status STD_OVERFLOW without data. For who reads much: the parts of a long transfer are under
+    /// way together, and no memory is made for them.
+    ///
+    /// The options hold for each transaction; a deadline is counted from the call.
+    fn trans_posted(&self, posts: &mut [Posted<'_>], options: &TransOptions) {
+        posts.iter_mut().for_each(|post| post.one_by_one(self, options));
+    }
+
     /// Listens on a get-port; requests of more than `request_size_max` bytes are answered STD_OVERFLOW in
     /// its stead.
     ///
@@ -191,6 +273,10 @@ pub struct Incoming {
 pub trait PutReply: Send {
     /// Sends the reply.
     fn putrep(self: Box<Self>, reply: Message);
+    /// Sends a reply whose data others hold too.
+    fn putrep_shared(self: Box<Self>, header: Header, data: Shared) {
+        self.putrep(Message { header, data: data.to_vec() });
+    }
     /// Tells the client that no reply will come (it hears RPC_FAILURE).
     fn fail(self: Box<Self>);
 }
@@ -211,6 +297,14 @@ impl ReplyTo {
             put.putrep(reply);
         }
     }
+
+    /// Sends a reply whose data others hold too, such as part of a cached file: where the way allows it, nothing is
+    /// copied before it leaves.
+    pub fn send_shared(mut self, header: Header, data: Shared) {
+        if let Some(put) = self.0.take() {
+            put.putrep_shared(header, data);
+        }
+    }
 }
 
 impl Drop for ReplyTo {
@@ -221,8 +315,8 @@ impl Drop for ReplyTo {
     }
 }
 
-impl std::fmt::Debug for ReplyTo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for ReplyTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReplyTo")
     }
 }

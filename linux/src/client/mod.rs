@@ -10,6 +10,7 @@ mod desk;
 mod endpoint;
 mod listener;
 mod look;
+mod posted;
 mod served;
 mod session;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 use amoeba_cap::{GetPort, PutPort};
 use amoeba_threads::Instant;
 use amoeba_wire::{DATA_SIZE_MAX, Status};
-use amoeba_world::{Destination, Endpoint, Error, Listener, Message, TransOptions, Transactions};
+use amoeba_world::{Destination, Endpoint, Error, Listener, Message, Posted, TransOptions, Transactions};
 
 use crate::socket::{Lost, ToKernel, ToProcess};
 use crate::threads::now;
@@ -28,6 +29,7 @@ use channel::Outcome;
 pub use channel::{CHANNELS_MAX, PORTS_MAX};
 pub use listener::CHANNELS_PER_LISTENER_MAX;
 pub use look::{Passed, Trace};
+pub use posted::UNDER_WAY_MAX;
 use session::{Refused, Session};
 
 /// How long a transaction waits for a kernel daemon that is not there (it may be restarting), at most.
@@ -185,6 +187,10 @@ impl Transactions for Client {
             *request = message;
         }
         result
+    }
+
+    fn trans_posted(&self, posts: &mut [Posted<'_>], options: &TransOptions) {
+        posted::trans_posted(self, posts, options);
     }
 
     fn passage(&self, port: PutPort) -> Option<&'static str> {

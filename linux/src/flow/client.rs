@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::handed::Handed;
 use super::socket::FlowSocket;
-use super::{receive, transmit, transmit_all};
+use super::{Posting, receive, transmit, transmit_all};
 use crate::channel::bell::{Ear, Heard};
 use crate::look::{Look, Next};
 use crate::memory;
@@ -32,6 +32,14 @@ pub(crate) enum Outcome {
     Last(Result<Message, Error>),
     /// The request was certainly not executed, and the flow is over: it may go another way.
     Elsewhere,
+}
+
+/// What a turn of a transaction has come to.
+pub(crate) enum Turn {
+    Ended(Outcome),
+    /// Something was sent or received, and more may follow at once.
+    Busy,
+    Idle,
 }
 
 /// Whether a flow can be used.
@@ -116,76 +124,112 @@ impl Flow {
         options: &TransOptions,
         deadline: Option<Instant>,
     ) -> Outcome {
-        let asked = Message { header: request.header, data: std::mem::take(&mut request.data) };
-        self.end.begin(now(), asked, options.reply_size_max);
+        self.begin(request, options.reply_size_max);
         let outcome = self.wait(deadline);
-        if let Some(asked) = self.end.take_request() {
-            *request = asked;
-        }
+        self.give_back(request);
         outcome
     }
 
+    /// Begins a transaction. Its request is held until it is given back.
+    pub(crate) fn begin(&mut self, request: &mut Message, reply_size_max: usize) {
+        let asked = Message { header: request.header, data: std::mem::take(&mut request.data) };
+        self.end.begin(now(), asked, reply_size_max);
+    }
+
+    /// The transaction is over: its request is what it was.
+    pub(crate) fn give_back(&mut self, request: &mut Message) {
+        if let Some(asked) = self.end.take_request() {
+            *request = asked;
+        }
+    }
+
     fn wait(&mut self, deadline: Option<Instant>) -> Outcome {
-        let mut at = now();
-        transmit(&self.socket, &mut self.end, at, true);
-        if self.end.flight().0 == 0
-            && let Next::GaveWay(later) = self.look.again()
-        {
-            at = later; // no answer was there yet
+        transmit(&self.socket, &mut self.end, now(), true);
+        if self.end.flight().0 == 0 {
+            let _ = self.look.again(); // no answer is there yet
         }
         loop {
-            let sent = transmit(&self.socket, &mut self.end, at, true);
-            let mut received = false;
-            for _ in 0..RECEIVES_PER_TURN {
-                if !receive(&self.socket, &mut self.end) {
-                    break;
+            match self.turn(deadline, None) {
+                Turn::Ended(outcome) => {
+                    self.look.found();
+                    return outcome;
                 }
-                received = true;
+                Turn::Busy => {
+                    self.look.found();
+                    continue;
+                }
+                Turn::Idle => {}
             }
-            at = now();
-            self.end.handle_timeout(at);
-            if let Some(result) = self.end.poll_result() {
-                // The last acknowledgement, if there is one, lets a server thread go.
-                transmit_all(&self.socket, &mut self.end, at, false);
-                self.look.found();
-                return ended(result);
-            }
-            if deadline.is_some_and(|deadline| deadline <= at) {
-                return Outcome::Last(Err(in_time(self.end.give_up())));
-            }
-            if sent || received {
-                self.look.found();
-                continue;
-            }
-            match self.look.again() {
-                Next::Spun => {}
-                Next::GaveWay(later) => at = later,
-                Next::Sleep(_) => {
-                    let revoked = self.sleep(deadline);
-                    self.look.slept();
-                    if revoked {
-                        return self.revoked();
-                    }
-                    at = now();
+            if let Next::Sleep(_) = self.look.again() {
+                let revoked = self.sleep(deadline);
+                self.look.slept();
+                if revoked {
+                    return self.revoked(None);
                 }
             }
         }
+    }
+
+    /// Sends and receives some of a transaction that has begun, without waiting.
+    pub(crate) fn turn(&mut self, deadline: Option<Instant>, mut posted: Option<&mut [u8]>) -> Turn {
+        let sent = transmit(&self.socket, &mut self.end, now(), true);
+        let mut received = false;
+        for _ in 0..RECEIVES_PER_TURN {
+            if !self.receive(posted.as_deref_mut()) {
+                break;
+            }
+            received = true;
+        }
+        let at = now();
+        self.end.handle_timeout(at);
+        if let Some(result) = self.end.poll_result() {
+            // The last acknowledgement, if there is one, lets a server thread go.
+            transmit_all(&self.socket, &mut self.end, at, false);
+            return Turn::Ended(ended(result));
+        }
+        if deadline.is_some_and(|deadline| deadline <= at) {
+            return Turn::Ended(Outcome::Last(Err(in_time(self.end.give_up()))));
+        }
+        if sent || received { Turn::Busy } else { Turn::Idle }
+    }
+
+    fn receive(&mut self, posted: Option<&mut [u8]>) -> bool {
+        match posted {
+            Some(buffer) => receive(&self.socket, &mut Posting(&mut self.end, buffer)),
+            None => receive(&self.socket, &mut self.end),
+        }
+    }
+
+    /// Bytes of the last reply that are in the buffer posted for it.
+    pub(crate) fn posted_size(&self) -> usize {
+        self.end.posted_size()
+    }
+
+    /// What is to be waited for, and until when at most.
+    pub(crate) fn watched(&self) -> ([PollFd<'_>; 2], Option<Instant>) {
+        let ready = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.ear, PollFlags::IN)];
+        (ready, self.end.poll_timeout())
+    }
+
+    /// Whether the kernel has revoked the flow.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ear.hear() == Heard::Over
     }
 
     /// Sleeps until something comes or it is time for something; whether the flow was revoked.
     fn sleep(&self, deadline: Option<Instant>) -> bool {
-        let until = [deadline, self.end.poll_timeout()].into_iter().flatten().min();
+        let (mut ready, until) = self.watched();
+        let until = [deadline, until].into_iter().flatten().min();
         let left = until.map(|until| until.since(now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut ready = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.ear, PollFlags::IN)];
         // A wait that a signal ends is one that ends early.
         let _ = poll(&mut ready, timeout.as_ref());
-        !ready[1].revents().is_empty() && self.ear.hear() == Heard::Over
+        !ready[1].revents().is_empty() && self.is_over()
     }
 
     /// The kernel has revoked the flow; what had arrived before counts.
-    fn revoked(&mut self) -> Outcome {
-        while receive(&self.socket, &mut self.end) {}
+    pub(crate) fn revoked(&mut self, mut posted: Option<&mut [u8]>) -> Outcome {
+        while self.receive(posted.as_deref_mut()) {}
         match self.end.poll_result().unwrap_or_else(|| Err(self.end.give_up())) {
             Err(Error::NotSent(_)) => Outcome::Elsewhere,
             result => Outcome::Last(result),

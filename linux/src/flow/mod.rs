@@ -15,7 +15,7 @@ use amoeba_flow::{FlowClient, FlowServer};
 use amoeba_threads::Instant;
 
 use crate::threads::now;
-use socket::{FlowSocket, SEGMENTS_MAX};
+use socket::{Batch, FlowSocket, SEGMENTS_MAX};
 
 /// Bytes of the largest batch that the operating system takes or gives at once.
 const BATCH_SIZE: usize = 65_000;
@@ -33,11 +33,24 @@ pub(crate) trait End {
 
 impl End for FlowClient {
     fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> bool {
-        FlowClient::handle_datagram(self, now, datagram)
+        FlowClient::handle_datagram(self, now, datagram, None)
     }
 
     fn poll_transmit(&mut self, now: Instant, count_max: usize, out: &mut Vec<u8>) -> Option<usize> {
         FlowClient::poll_transmit(self, now, count_max, out)
+    }
+}
+
+/// The end of a client that has posted a buffer for its reply.
+struct Posting<'e>(&'e mut FlowClient, &'e mut [u8]);
+
+impl End for Posting<'_> {
+    fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> bool {
+        self.0.handle_datagram(now, datagram, Some(self.1))
+    }
+
+    fn poll_transmit(&mut self, now: Instant, count_max: usize, out: &mut Vec<u8>) -> Option<usize> {
+        self.0.poll_transmit(now, count_max, out)
     }
 }
 
@@ -51,13 +64,14 @@ impl End for FlowServer {
     }
 }
 
-/// Hands what was read at once to the end; false when there is nothing.
+/// Hands what was read at once to the end; false when there is nothing. The end is told when it arrived at this host, so
+/// that waiting for this process to run is not taken for a delay of the network.
 pub(crate) fn receive(socket: &FlowSocket, end: &mut impl End) -> bool {
     SCRATCH.with_borrow_mut(|(scratch, _)| {
-        let Some((size, segment)) = socket.receive(scratch) else { return false };
-        let now = now();
+        let Some(Batch { size, segment, age }) = socket.receive(scratch) else { return false };
+        let arrived = Instant::from_epoch(now().since(Instant::default()).saturating_sub(age));
         for datagram in scratch[..size].chunks_mut(segment.max(1)) {
-            end.handle_datagram(now, datagram);
+            end.handle_datagram(arrived, datagram);
         }
         true
     })

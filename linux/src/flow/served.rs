@@ -13,7 +13,8 @@ use std::time::Duration;
 use amoeba_cap::PutPort;
 use amoeba_flow::FlowServer;
 use amoeba_threads::Instant;
-use amoeba_world::{Caller, Incoming, Message, PutReply, ReplyTo};
+use amoeba_wire::Header;
+use amoeba_world::{Caller, Incoming, Message, PutReply, ReplyTo, Shared};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
@@ -377,6 +378,10 @@ impl Duty {
 impl PutReply for Duty {
     fn putrep(self: Box<Self>, reply: Message) {
         self.end(|end, tid| end.reply(tid, reply));
+    }
+
+    fn putrep_shared(self: Box<Self>, header: Header, data: Shared) {
+        self.end(|end, tid| end.reply_shared(tid, header, data));
     }
 
     fn fail(self: Box<Self>) {

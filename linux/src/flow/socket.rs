@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -14,6 +15,8 @@ use nix::sys::socket::{
 pub(crate) const SEGMENTS_MAX: usize = 60;
 /// Bytes that the operating system may keep until they are read, if it allows so many.
 const BUFFER_SIZE: usize = 4 << 20;
+/// Datagrams that are older than this are not: the time of day was changed.
+const AGE_MAX: Duration = Duration::from_secs(10);
 /// Errors of earlier datagrams that one read passes over.
 const ERRORS_MAX: usize = 8;
 
@@ -30,6 +33,7 @@ impl Unconnected {
         }
         let _ = setsockopt(&socket, sockopt::SndBuf, &BUFFER_SIZE);
         let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true); // without it datagrams come one by one
+        let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true); // without it they arrive when they are read
         Ok(Unconnected(socket))
     }
 
@@ -113,9 +117,9 @@ impl FlowSocket {
         Ok(())
     }
 
-    /// Reads once: how many bytes, and how many each datagram in them has but the last. `None`: there is nothing.
-    pub(crate) fn receive(&self, scratch: &mut [u8]) -> Option<(usize, usize)> {
-        let mut control = nix::cmsg_space!(i32);
+    /// Reads once. `None`: there is nothing.
+    pub(crate) fn receive(&self, scratch: &mut [u8]) -> Option<Batch> {
+        let mut control = nix::cmsg_space!(i32, nix::libc::timespec);
         for _ in 0..ERRORS_MAX {
             let mut slices = [IoSliceMut::new(scratch)];
             let received = recvmsg::<()>(
@@ -126,11 +130,18 @@ impl FlowSocket {
             );
             match received {
                 Ok(received) => {
-                    let segment = received.cmsgs().ok()?.find_map(|message| match message {
-                        ControlMessageOwned::UdpGroSegments(size) => usize::try_from(size).ok(),
-                        _ => None,
-                    });
-                    return Some((received.bytes, segment.unwrap_or(received.bytes)));
+                    let size = received.bytes;
+                    let mut batch = Batch { size, segment: size, age: Duration::ZERO };
+                    for message in received.cmsgs().ok()? {
+                        match message {
+                            ControlMessageOwned::UdpGroSegments(size) => {
+                                batch.segment = usize::try_from(size).ok()?;
+                            }
+                            ControlMessageOwned::ScmTimestampns(at) => batch.age = age(at.into()),
+                            _ => {}
+                        }
+                    }
+                    return Some(batch);
                 }
                 Err(Errno::EINTR | Errno::ECONNREFUSED) => {}
                 Err(_) => return None,
@@ -138,6 +149,23 @@ impl FlowSocket {
         }
         None
     }
+}
+
+/// What was read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    /// Bytes of all its datagrams.
+    pub(crate) size: usize,
+    /// Bytes of each datagram but the last.
+    pub(crate) segment: usize,
+    /// How long ago it arrived.
+    pub(crate) age: Duration,
+}
+
+/// How long ago that was by the time of day, which may have jumped meanwhile.
+fn age(at: Duration) -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.checked_sub(at).filter(|age| *age < AGE_MAX).unwrap_or_default()
 }
 
 impl AsFd for FlowSocket {
@@ -163,7 +191,7 @@ mod tests {
         one.send(&sent, 1200, true);
         one.send(&sent[..7], 7, true);
         let (mut got, mut scratch) = (Vec::new(), vec![0; 1 << 16]);
-        while let Some((size, segment)) = other.receive(&mut scratch) {
+        while let Some(Batch { size, segment, .. }) = other.receive(&mut scratch) {
             got.extend(scratch[..size].chunks(segment).map(<[u8]>::to_vec));
         }
         assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [1200, 1200, 600, 7]);

@@ -3,7 +3,7 @@
 //! ```text
 //! PACKET   | 1 | a FLIP packet                                   unreliable, never queued behind others
 //! BULK     | 2 | number 8 | a FLIP packet, or nothing            acknowledged, sent again
-//! ACK      | 3 | next 8 | bits                                   about BULK; proto/flow says what they mean
+//! ACK      | 3 | held 4 | next 8 | bits                          about BULK; proto/flow says what they mean
 //! HELLO    | 4 | silence 4 | mark 8 | echo 8 | held 4            each second
 //! PROBE    | 5 | size 2 | zeros                                  a datagram of this size; is it carried?
 //! PROBED   | 6 | size 2                                          it is
@@ -160,8 +160,9 @@ mod tests {
         let bulk = [&bulk_head(0x0102)[..], &[7]].concat();
         assert_eq!(bulk, [2, 2, 1, 0, 0, 0, 0, 0, 0, 7]);
         assert_eq!(Content::parse(&bulk), Ok(Content::Bulk { number: 0x0102, packet: &[7] }));
-        let ack = [3, 5, 0, 0, 0, 0, 0, 0, 0, 0b10];
-        assert_eq!(Content::parse(&ack), Ok(Content::Ack(Ack { next: 5, bits: &[2] })));
+        let ack = [3, 6, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0b10];
+        let held = std::time::Duration::from_micros(6);
+        assert_eq!(Content::parse(&ack), Ok(Content::Ack(Ack { held, next: 5, bits: &[2] })));
         assert_eq!(Content::parse(&probe(1452)), Ok(Content::Probe { size: 1452 }));
         assert_eq!(probe(1452).len() + amoeba_seal::SEALED_OVERHEAD, 1452);
         assert_eq!(probed(0x0201), [6, 1, 2]);

@@ -249,7 +249,7 @@ impl UdpLink {
                 if contact.inward.owed() == 0 {
                     self.owing.push(slot);
                 }
-                if contact.inward.arrived(number) && !packet.is_empty() {
+                if contact.inward.arrived(now, number) && !packet.is_empty() {
                     peer.packets_in += 1;
                     events(LinkEvent::Packet { from: &contact.location, packet });
                 }
@@ -353,13 +353,13 @@ impl UdpLink {
         }
     }
 
-    fn acknowledge(&mut self) {
+    fn acknowledge(&mut self, now: Instant) {
         while let Some(slot) = self.owing.pop() {
             let Some(contact) = self.peers.contact(slot).filter(|contact| contact.inward.owed() > 0) else {
                 continue;
             };
             let mut content = ACK_HEAD.to_vec();
-            contact.inward.ack(&mut content);
+            contact.inward.ack(now, &mut content);
             self.say(slot, content);
         }
     }
@@ -545,7 +545,7 @@ impl Link for UdpLink {
     }
 
     fn flush(&mut self, now: Instant) {
-        self.acknowledge();
+        self.acknowledge(now);
         self.blocked = false;
         loop {
             if self.batch.to.is_none() {

@@ -12,12 +12,12 @@ use std::time::Duration;
 use amoeba_rpc::{ENQUIRE_INTERVAL, ENQUIRES_MAX};
 use amoeba_seal::Session;
 use amoeba_threads::Instant;
-use amoeba_wire::Status;
 use amoeba_wire::packet::{RpcHeader, RpcKind, rpc_flag};
+use amoeba_wire::{Header, Status};
 use amoeba_world::{Error, Message};
 
 use crate::datagram::Datagram;
-use crate::half::{Half, Pieced, Small, rpc};
+use crate::half::{Arrived, Half, Pieced, Small, rpc};
 use crate::{ASK_FIRST, ASK_MAX, ASKS_MAX, Memory, SILENT_MAX, Way};
 
 /// See the module.
@@ -29,6 +29,8 @@ pub struct FlowClient {
     reply_size_max: usize,
     waiting: Option<Waiting>,
     result: Option<Result<Message, Error>>,
+    /// Bytes of the reply that are in the posted buffer.
+    posted_size: usize,
     /// The PING that was sent last, and whether it was answered.
     ping: (u64, bool),
 }
@@ -52,6 +54,7 @@ impl FlowClient {
             reply_size_max: 0,
             waiting: None,
             result: None,
+            posted_size: 0,
             ping: (0, false),
         }
     }
@@ -72,7 +75,9 @@ impl FlowClient {
         assert!(self.waiting.is_none(), "a flow carries one transaction at a time");
         self.tid = self.tid.wrapping_add(1);
         self.reply_size_max = reply_size_max;
-        self.half.send_message(rpc(RpcKind::Request, 0, self.tid, Some(&request.header)), &request);
+        self.posted_size = 0;
+        let header = rpc(RpcKind::Request, 0, self.tid, Some(&request.header));
+        self.half.send_message(header, (&request.header, &request.data));
         self.request = Some(request);
         self.result = None;
         self.waiting = Some(Waiting { acknowledged: false, asked: 0, next: now + ASK_FIRST });
@@ -100,20 +105,22 @@ impl FlowClient {
         }
     }
 
-    /// A datagram has come; it is opened in its place. False for what the other end did not seal.
-    pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> bool {
+    /// A datagram has come, at this time; it is opened in its place. False for what the other end did not seal. Where a
+    /// buffer is `posted`, the same in each call during a transaction, the data of a reply is put there and
+    /// [`FlowClient::posted_size`] says how much; the result is then without data.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8], posted: Option<&mut [u8]>) -> bool {
         // What `open` gives borrows the datagram alone, so that this end is free to work on it.
         let Some(content) = self.half.open(now, datagram) else { return false };
         match Datagram::parse(content) {
             Ok(Datagram::Packet { header, inner, data }) => {
-                let message = inner.map(|header| Message { header, data: data.to_vec() });
-                self.handle_packet(now, &header, message);
+                self.handle_packet(now, &header, inner.map(|inner| (inner, data)), posted);
             }
             Ok(Datagram::Piece { number, tid, offset, total, bytes }) => {
                 if tid == self.tid {
                     self.heard(now, true);
                     let limit = if self.waiting.is_some() { self.reply_size_max } else { 0 };
-                    let pieced = self.half.handle_piece((number, tid), (offset, total), bytes, limit);
+                    let piece = Arrived { number, tid, offset, total, bytes };
+                    let pieced = self.half.handle_piece(now, &piece, limit, posted);
                     self.handle_pieced(pieced);
                 }
             }
@@ -128,6 +135,11 @@ impl FlowClient {
             Err(_) => {}
         }
         true
+    }
+
+    /// Bytes of the last reply's data that are in the posted buffer.
+    pub fn posted_size(&self) -> usize {
+        self.posted_size
     }
 
     /// Time has passed.
@@ -156,7 +168,8 @@ impl FlowClient {
         // The server knows every copy by its identifier, so the request itself is the best question.
         match &self.request {
             Some(request)
-                if !waiting.acknowledged && crate::datagram::is_small(request, self.half.size_max()) =>
+                if !waiting.acknowledged
+                    && crate::datagram::is_small(request.data.len(), self.half.size_max()) =>
             {
                 let header = rpc(RpcKind::Request, rpc_flag::RETRANS, self.tid, Some(&request.header));
                 self.half.send(Small::Message(header));
@@ -174,7 +187,8 @@ impl FlowClient {
     /// Appends sealed datagrams to `out`, at most `count_max`, all of the returned size but the last, which may be
     /// smaller.
     pub fn poll_transmit(&mut self, now: Instant, count_max: usize, out: &mut Vec<u8>) -> Option<usize> {
-        self.half.poll_transmit(now, self.request.as_ref(), count_max, out)
+        let message = self.request.as_ref().map(|request| (&request.header, &request.data[..]));
+        self.half.poll_transmit(now, message, count_max, out)
     }
 
     /// Bytes of pieces that are under way, and that may be.
@@ -187,12 +201,28 @@ impl FlowClient {
         self.half.sent_again()
     }
 
-    fn handle_packet(&mut self, now: Instant, header: &RpcHeader, message: Option<Message>) {
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        header: &RpcHeader,
+        message: Option<(Header, &[u8])>,
+        posted: Option<&mut [u8]>,
+    ) {
         if header.tid != self.tid || self.waiting.is_none() {
             return;
         }
         match (header.kind, message) {
-            (RpcKind::Reply, Some(reply)) => self.replied(reply),
+            (RpcKind::Reply, Some((inner, data))) => match posted {
+                None => self.replied(inner, Some(data.to_vec()), data.len()),
+                Some(posted) => {
+                    let place = posted.get_mut(..data.len());
+                    let size = if place.is_some() { data.len() } else { usize::MAX };
+                    if let Some(place) = place {
+                        place.copy_from_slice(data);
+                    }
+                    self.replied(inner, None, size);
+                }
+            },
             (RpcKind::Alive, None) => self.heard(now, true),
             (RpcKind::Nak, None) => self.end(Err(Error::NotSent(Status::RPC_TRYAGAIN))),
             (RpcKind::Fail, None) => self.end(Err(Error::MaybeExecuted(Status::RPC_FAILURE))),
@@ -203,12 +233,14 @@ impl FlowClient {
     fn handle_pieced(&mut self, pieced: Pieced) {
         match pieced {
             Pieced::Part => {}
-            Pieced::Whole(header, reply) if header.kind == RpcKind::Reply && header.tid == self.tid => {
-                self.replied(reply);
+            Pieced::Whole(header, inner, data, size)
+                if header.kind == RpcKind::Reply && header.tid == self.tid =>
+            {
+                self.replied(inner, data, size);
                 self.acknowledge();
             }
             Pieced::Whole(..) | Pieced::Unwanted => {
-                self.replied(Message::status(Status::STD_OVERFLOW));
+                self.replied(Header::reply(Status::STD_OVERFLOW), None, 0);
                 self.acknowledge();
             }
         }
@@ -227,11 +259,16 @@ impl FlowClient {
         }
     }
 
-    fn replied(&mut self, reply: Message) {
-        if self.waiting.is_some() {
-            let fits = reply.data.len() <= self.reply_size_max;
-            self.end(Ok(if fits { reply } else { Message::status(Status::STD_OVERFLOW) }));
+    /// A reply with `size` bytes of data, which are in the posted buffer unless they are here.
+    fn replied(&mut self, header: Header, data: Option<Vec<u8>>, size: usize) {
+        if self.waiting.is_none() {
+            return;
         }
+        if size > self.reply_size_max {
+            return self.end(Ok(Message::status(Status::STD_OVERFLOW)));
+        }
+        self.posted_size = if data.is_none() { size } else { 0 };
+        self.end(Ok(Message { header, data: data.unwrap_or_default() }));
     }
 
     /// Tells the server that a large reply need not be kept.

@@ -3,7 +3,6 @@
 use amoeba_rpc::HEADERS_SIZE;
 use amoeba_wire::packet::{RPC_HEADER_SIZE, RpcHeader};
 use amoeba_wire::{DATA_SIZE_MAX, HEADER_SIZE, Header, Malformed, Reader};
-use amoeba_world::Message;
 
 use crate::bulk::Ack;
 
@@ -89,9 +88,9 @@ pub(crate) fn parse_headers(bytes: &[u8; HEADERS_SIZE]) -> Option<(RpcHeader, He
     Some((header, Header::from_bytes(rest.first_chunk()?, big_endian)))
 }
 
-/// Whether a message fits into one datagram of `size` bytes.
-pub(crate) fn is_small(message: &Message, size: usize) -> bool {
-    1 + HEADERS_SIZE + message.data.len() <= size
+/// Whether a message with so much data fits into one datagram of `size` bytes.
+pub(crate) fn is_small(data_size: usize, size: usize) -> bool {
+    1 + HEADERS_SIZE + data_size <= size
 }
 
 /// What a datagram with a message, or with the RPC packet of these bytes, begins with.
@@ -120,6 +119,8 @@ pub(crate) fn ping(nonce: u64, answer: bool) -> [u8; 9] {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use amoeba_cap::PutPort;
     use amoeba_wire::packet::RpcKind;
 
@@ -133,8 +134,9 @@ mod tests {
         assert_eq!(Datagram::parse(&bytes), Ok(piece));
         assert_eq!(Datagram::parse(&ping(7, false)), Ok(Datagram::Ping { nonce: 7 }));
         assert_eq!(ping(7, true), *b"\x05\x07\0\0\0\0\0\0\0");
-        let ack = [&ack_head(9)[..], &5u64.to_le_bytes(), b"\x01"].concat();
-        assert_eq!(Datagram::parse(&ack), Ok(Datagram::Ack { tid: 9, ack: Ack { next: 5, bits: b"\x01" } }));
+        let ack = [&ack_head(9)[..], b"\x02\x01\0\0", &5u64.to_le_bytes(), b"\x01"].concat();
+        let said = Ack { held: Duration::from_micros(258), next: 5, bits: b"\x01" };
+        assert_eq!(Datagram::parse(&ack), Ok(Datagram::Ack { tid: 9, ack: said }));
         let header = RpcHeader {
             kid: [0; 8],
             port: PutPort::from_bytes([1; 6]),

@@ -8,7 +8,6 @@ use amoeba_seal::{SEALED_OVERHEAD, Session};
 use amoeba_threads::Instant;
 use amoeba_wire::Header;
 use amoeba_wire::packet::RpcHeader;
-use amoeba_world::Message;
 
 use crate::bulk::{Ack, Inward, Outward};
 use crate::datagram::{
@@ -34,6 +33,18 @@ pub(crate) struct Piece {
     size: usize,
 }
 
+/// A piece that has come.
+pub(crate) struct Arrived<'a> {
+    pub(crate) number: u64,
+    pub(crate) tid: u32,
+    pub(crate) offset: usize,
+    pub(crate) total: usize,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// A message that leaves: its header and its data.
+pub(crate) type Outgoing<'a> = (&'a Header, &'a [u8]);
+
 /// A large message that leaves.
 struct Leaving {
     tid: u32,
@@ -46,7 +57,9 @@ struct Leaving {
 /// A large message that arrives.
 struct Arriving {
     headers: [u8; HEADERS_SIZE],
-    data: Vec<u8>,
+    size: usize,
+    /// Where it is put; `None`: into the buffer that was posted for it.
+    data: Option<Vec<u8>>,
     /// Bytes that have arrived, headers included.
     arrived: usize,
 }
@@ -55,7 +68,8 @@ struct Arriving {
 pub(crate) enum Pieced {
     /// The message is not whole yet, or was before.
     Part,
-    Whole(RpcHeader, Message),
+    /// Its headers, its data where that is not in the posted buffer, and the size of its data.
+    Whole(RpcHeader, Header, Option<Vec<u8>>, usize),
     /// Its message is larger than this end takes, or is no message.
     Unwanted,
 }
@@ -114,14 +128,14 @@ impl Half {
     }
 
     /// Has the message of transaction `header.tid` sent, in one datagram or in pieces.
-    pub(crate) fn send_message(&mut self, header: RpcHeader, message: &Message) {
+    pub(crate) fn send_message(&mut self, header: RpcHeader, (inner, data): Outgoing<'_>) {
         self.stop_sending();
         self.has_unsent = true;
-        if is_small(message, self.size_max) {
+        if is_small(data.len(), self.size_max) {
             return self.send(Small::Message(header));
         }
-        let headers = headers(&header, &message.header);
-        let total = HEADERS_SIZE + message.data.len();
+        let headers = headers(&header, inner);
+        let total = HEADERS_SIZE + data.len();
         self.leaving = Some(Leaving { tid: header.tid, headers, total, next: 0 });
     }
 
@@ -165,53 +179,61 @@ impl Half {
         self.inward_tid == Some(tid) && self.arriving.is_some()
     }
 
-    /// A piece of a message of transaction `tid`, which this end wants, of at most `data_size_max` bytes of data.
+    /// A piece of a message of transaction `tid`, which this end wants, of at most `data_size_max` bytes of data. It is
+    /// put where `posted` says, if that is said from its first piece on.
     pub(crate) fn handle_piece(
         &mut self,
-        (number, tid): (u64, u32),
-        (offset, total): (usize, usize),
-        bytes: &[u8],
+        now: Instant,
+        piece: &Arrived<'_>,
         data_size_max: usize,
+        posted: Option<&mut [u8]>,
     ) -> Pieced {
-        if self.inward_tid != Some(tid) {
+        if self.inward_tid != Some(piece.tid) {
             self.inward = Inward::default();
-            self.inward_tid = Some(tid);
-            let wanted = total.checked_sub(HEADERS_SIZE).filter(|size| *size <= data_size_max);
-            self.arriving = wanted.map(|size| Arriving {
-                headers: [0; HEADERS_SIZE],
-                data: (self.memory)(size),
-                arrived: 0,
-            });
+            self.inward_tid = Some(piece.tid);
+            self.arriving = self.arriving(piece, data_size_max, posted.as_deref());
             if self.arriving.is_none() {
                 return Pieced::Unwanted;
             }
         }
-        if !self.inward.arrived(number) {
+        if !self.inward.arrived(now, piece.number) {
             return Pieced::Part;
         }
         let Some(arriving) = &mut self.arriving else { return Pieced::Part };
-        if arriving.data.len() + HEADERS_SIZE != total {
+        let place = match &mut arriving.data {
+            Some(data) => Some(&mut data[..]),
+            None => posted.and_then(|posted| posted.get_mut(..arriving.size)),
+        };
+        let Some(place) = place.filter(|_| arriving.size + HEADERS_SIZE == piece.total) else {
             self.arriving = None; // no honest end changes its mind
             return Pieced::Unwanted;
-        }
-        let bytes_left = match bytes.split_first_chunk::<HEADERS_SIZE>() {
-            Some((headers, rest)) if offset == 0 => {
+        };
+        let bytes_left = match piece.bytes.split_first_chunk::<HEADERS_SIZE>() {
+            Some((headers, rest)) if piece.offset == 0 => {
                 arriving.headers = *headers;
                 rest
             }
-            _ => bytes,
+            _ => piece.bytes,
         };
-        let at = offset.saturating_sub(HEADERS_SIZE);
-        arriving.data[at..at + bytes_left.len()].copy_from_slice(bytes_left);
-        arriving.arrived += bytes.len();
-        if arriving.arrived < total {
+        let at = piece.offset.saturating_sub(HEADERS_SIZE);
+        place[at..at + bytes_left.len()].copy_from_slice(bytes_left);
+        arriving.arrived += piece.bytes.len();
+        if arriving.arrived < piece.total {
             return Pieced::Part;
         }
         let arrived = self.arriving.take().expect("it was there just now");
         match parse_headers(&arrived.headers) {
-            Some((header, inner)) => Pieced::Whole(header, Message { header: inner, data: arrived.data }),
+            Some((header, inner)) => Pieced::Whole(header, inner, arrived.data, arrived.size),
             None => Pieced::Unwanted,
         }
+    }
+
+    /// What the message of a first piece is put into, unless it is too large.
+    fn arriving(&self, piece: &Arrived<'_>, data_size_max: usize, posted: Option<&[u8]>) -> Option<Arriving> {
+        let bound = posted.map_or(data_size_max, |posted| posted.len().min(data_size_max));
+        let size = piece.total.checked_sub(HEADERS_SIZE).filter(|size| *size <= bound)?;
+        let data = posted.is_none().then(|| (self.memory)(size));
+        Some(Arriving { headers: [0; HEADERS_SIZE], size, data, arrived: 0 })
     }
 
     /// What arrives is not wanted any more.
@@ -242,7 +264,7 @@ impl Half {
     pub(crate) fn poll_transmit(
         &mut self,
         now: Instant,
-        message: Option<&Message>,
+        message: Option<Outgoing<'_>>,
         count_max: usize,
         out: &mut Vec<u8>,
     ) -> Option<usize> {
@@ -254,24 +276,24 @@ impl Half {
         if let Some(tid) = self.inward_tid.filter(|_| self.inward.owed() > 0) {
             self.scratch.clear();
             self.scratch.extend_from_slice(&ack_head(tid));
-            self.inward.ack(&mut self.scratch);
+            self.inward.ack(now, &mut self.scratch);
             self.session.seal(now, &[&self.scratch], out).ok()?;
             return Some(out.len());
         }
-        self.seal_pieces(now, &message?.data, count_max, out)
+        self.seal_pieces(now, message?.1, count_max, out)
     }
 
     fn seal_small(
         &mut self,
         now: Instant,
         small: Small,
-        message: Option<&Message>,
+        message: Option<Outgoing<'_>>,
         out: &mut Vec<u8>,
     ) -> Option<()> {
         match small {
             Small::Control(header) => self.session.seal(now, &[&PACKET_KIND, &header.to_bytes()], out),
             Small::Message(header) => {
-                let Message { header: inner, data } = message?;
+                let (inner, data) = message?;
                 self.has_unsent = false;
                 self.session.seal(now, &[&PACKET_KIND, &headers(&header, inner), data], out)
             }

@@ -12,11 +12,11 @@
 use amoeba_seal::Session;
 use amoeba_threads::Instant;
 use amoeba_wire::packet::{RpcHeader, RpcKind, rpc_flag};
-use amoeba_wire::{DATA_SIZE_MAX, Status};
-use amoeba_world::Message;
+use amoeba_wire::{DATA_SIZE_MAX, Header, Status};
+use amoeba_world::{Message, Shared};
 
 use crate::datagram::Datagram;
-use crate::half::{Half, Pieced, Small, rpc};
+use crate::half::{Arrived, Half, Outgoing, Pieced, Small, rpc};
 use crate::{Memory, SILENT_MAX, Way};
 
 /// What is known of the last transaction.
@@ -32,6 +32,33 @@ enum State {
     Over,
 }
 
+/// What a reply says.
+enum Reply {
+    Own(Message),
+    Shared(Header, Shared),
+}
+
+impl Reply {
+    fn as_outgoing(&self) -> Outgoing<'_> {
+        match self {
+            Reply::Own(message) => (&message.header, &message.data),
+            Reply::Shared(header, data) => (header, data),
+        }
+    }
+
+    /// What may be sent of it: only kernels may use a status in the range of the transaction layer.
+    fn checked(self) -> Reply {
+        let (header, data) = self.as_outgoing();
+        if header.status().is_rpc() {
+            Reply::Own(Message::status(Status::RPC_REMOTERPC))
+        } else if data.len() > DATA_SIZE_MAX {
+            Reply::Own(Message::status(Status::STD_OVERFLOW))
+        } else {
+            self
+        }
+    }
+}
+
 /// See the module.
 pub struct FlowServer {
     half: Half,
@@ -40,7 +67,7 @@ pub struct FlowServer {
     tid: Option<u32>,
     state: State,
     request: Option<Message>,
-    reply: Option<Message>,
+    reply: Option<Reply>,
     heard: Option<Instant>,
     copies: u64,
 }
@@ -67,7 +94,7 @@ impl FlowServer {
         }
     }
 
-    /// A datagram has come; it is opened in its place. False for what the other end did not seal.
+    /// A datagram has come, at this time; it is opened in its place. False for what the other end did not seal.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> bool {
         let Some(content) = self.half.open(now, datagram) else { return false };
         self.heard = Some(now);
@@ -93,7 +120,8 @@ impl FlowServer {
             Ok(Datagram::Piece { number, tid, offset, total, bytes }) => {
                 if self.is_later(tid) || self.tid == Some(tid) {
                     let limit = if self.tid == Some(tid) { 0 } else { self.request_size_max };
-                    let pieced = self.half.handle_piece((number, tid), (offset, total), bytes, limit);
+                    let piece = Arrived { number, tid, offset, total, bytes };
+                    let pieced = self.half.handle_piece(now, &piece, limit, None);
                     self.handle_pieced(tid, pieced);
                 }
             }
@@ -116,16 +144,17 @@ impl FlowServer {
 
     /// Takes in the reply of transaction `tid`; what the client waits for no longer is dropped. A status in the range of
     /// the transaction layer, which only kernels may use, becomes RPC_REMOTERPC.
-    pub fn reply(&mut self, tid: u32, mut reply: Message) {
-        if !self.is_executing(tid) {
-            return;
+    pub fn reply(&mut self, tid: u32, reply: Message) {
+        if self.is_executing(tid) {
+            self.put_reply(tid, Reply::Own(reply).checked());
         }
-        if reply.header.status().is_rpc() {
-            reply = Message::status(Status::RPC_REMOTERPC);
-        } else if reply.data.len() > DATA_SIZE_MAX {
-            reply = Message::status(Status::STD_OVERFLOW);
+    }
+
+    /// As [`FlowServer::reply`], with data that others hold too; it is held until the client has gone on.
+    pub fn reply_shared(&mut self, tid: u32, header: Header, data: Shared) {
+        if self.is_executing(tid) {
+            self.put_reply(tid, Reply::Shared(header, data).checked());
         }
-        self.put_reply(tid, reply);
     }
 
     /// Transaction `tid` was perhaps executed and will not be answered.
@@ -171,7 +200,7 @@ impl FlowServer {
 
     /// Bytes of the reply that is kept.
     pub fn kept_size(&self) -> usize {
-        self.reply.as_ref().map_or(0, |reply| reply.data.len())
+        self.reply.as_ref().map_or(0, |reply| reply.as_outgoing().1.len())
     }
 
     /// Time has passed. A client that takes nothing of a large reply for [`SILENT_MAX`] timeouts loses it.
@@ -190,7 +219,7 @@ impl FlowServer {
     /// Appends sealed datagrams to `out`, at most `count_max`, all of the returned size but the last, which may be
     /// smaller.
     pub fn poll_transmit(&mut self, now: Instant, count_max: usize, out: &mut Vec<u8>) -> Option<usize> {
-        self.half.poll_transmit(now, self.reply.as_ref(), count_max, out)
+        self.half.poll_transmit(now, self.reply.as_ref().map(Reply::as_outgoing), count_max, out)
     }
 
     /// Bytes of pieces that are under way, and that may be.
@@ -213,7 +242,7 @@ impl FlowServer {
         message.header.port = header.port;
         (self.tid, self.state) = (Some(header.tid), State::Accepted);
         if message.data.len() > self.request_size_max {
-            return self.put_reply(header.tid, Message::status(Status::STD_OVERFLOW));
+            return self.put_reply(header.tid, Reply::Own(Message::status(Status::STD_OVERFLOW)));
         }
         self.request = Some(message);
     }
@@ -221,15 +250,17 @@ impl FlowServer {
     fn handle_pieced(&mut self, tid: u32, pieced: Pieced) {
         match pieced {
             Pieced::Part => {}
-            Pieced::Whole(header, message) if header.kind == RpcKind::Request && header.tid == tid => {
-                self.accept(&header, message);
+            Pieced::Whole(header, inner, Some(data), _)
+                if header.kind == RpcKind::Request && header.tid == tid =>
+            {
+                self.accept(&header, Message { header: inner, data });
                 self.control(RpcKind::Alive, 0, tid); // the client need not wait for its last pieces' ACK
             }
             Pieced::Whole(..) | Pieced::Unwanted => {
                 if self.is_later(tid) {
                     self.drop_reply();
                     (self.tid, self.state) = (Some(tid), State::Accepted);
-                    self.put_reply(tid, Message::status(Status::STD_OVERFLOW));
+                    self.put_reply(tid, Reply::Own(Message::status(Status::STD_OVERFLOW)));
                 }
             }
         }
@@ -269,7 +300,7 @@ impl FlowServer {
         }
     }
 
-    fn put_reply(&mut self, tid: u32, reply: Message) {
+    fn put_reply(&mut self, tid: u32, reply: Reply) {
         self.state = State::Replied;
         self.reply = Some(reply);
         self.send_reply(tid);
@@ -277,7 +308,7 @@ impl FlowServer {
 
     fn send_reply(&mut self, tid: u32) {
         if let Some(reply) = &self.reply {
-            self.half.send_message(rpc(RpcKind::Reply, 0, tid, None), reply);
+            self.half.send_message(rpc(RpcKind::Reply, 0, tid, None), reply.as_outgoing());
         }
     }
 

@@ -161,7 +161,7 @@ impl Net {
             let (to_server, mut datagram) = entry.remove();
             match to_server {
                 true => self.server.handle_datagram(now, &mut datagram),
-                false => self.client.handle_datagram(now, &mut datagram),
+                false => self.client.handle_datagram(now, &mut datagram, None),
             };
         }
         self.serve();
@@ -284,7 +284,7 @@ fn a_ping_is_answered_and_a_request_before_it_is_kept() {
     assert!(!client.is_open());
     assert_eq!(server.poll_request().unwrap().1, request(1, 10));
     let size = server.poll_transmit(at(0), 8, &mut out).unwrap();
-    assert!(out.len() == size && client.handle_datagram(at(0), &mut out) && client.is_open());
+    assert!(out.len() == size && client.handle_datagram(at(0), &mut out, None) && client.is_open());
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn a_late_copy_of_what_was_refused_is_not_executed() {
     assert!(server.poll_request().is_none());
     let mut out = Vec::new();
     server.poll_transmit(at(3), 8, &mut out).unwrap();
-    client.handle_datagram(at(3), &mut out);
+    client.handle_datagram(at(3), &mut out, None);
     assert_eq!(client.poll_result(), Some(Err(Error::NotSent(Status::RPC_TRYAGAIN))));
 }
 
@@ -364,7 +364,7 @@ fn contents_of_anything_are_harmless() {
             }
             sealed.clear();
             to_client.seal(now, &[chunk], &mut sealed).unwrap();
-            client.handle_datagram(now, &mut sealed);
+            client.handle_datagram(now, &mut sealed, None);
             let mut out = Vec::new();
             while client.poll_transmit(now, 4, &mut out).is_some() {}
             while server.poll_transmit(now, 4, &mut out).is_some() {}
@@ -373,7 +373,7 @@ fn contents_of_anything_are_harmless() {
         }
         assert!(given <= bytes.len());
         server.handle_datagram(at(0), &mut bytes.to_vec());
-        client.handle_datagram(at(0), &mut bytes.to_vec());
+        client.handle_datagram(at(0), &mut bytes.to_vec(), None);
     });
 }
 

@@ -1,5 +1,8 @@
 //! What has arrived, and how it is said.
 
+use std::time::Duration;
+
+use amoeba_threads::Instant;
 use amoeba_wire::{Malformed, Reader};
 
 use super::{ACK_BITS_SIZE, NUMBERS_MAX};
@@ -9,6 +12,8 @@ const WORDS: usize = NUMBERS_MAX as usize / 64;
 /// Which packets have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack<'a> {
+    /// How long the newest of them had waited to be read and acknowledged: no delay of the network.
+    pub held: Duration,
     /// Everything below has arrived.
     pub next: u64,
     /// Bit `i` stands for `next + 1 + i`; at most [`ACK_BITS_SIZE`] bytes.
@@ -22,8 +27,9 @@ impl<'a> Ack<'a> {
     /// [`Malformed`]: shorter or longer than any acknowledgement.
     pub fn parse(bytes: &'a [u8]) -> Result<Ack<'a>, Malformed> {
         let mut reader = Reader::new(bytes);
+        let held = Duration::from_micros(reader.get_u32()?.into());
         let (next, bits) = (reader.get_u64()?, reader.rest());
-        if bits.len() <= ACK_BITS_SIZE { Ok(Ack { next, bits }) } else { Err(Malformed) }
+        if bits.len() <= ACK_BITS_SIZE { Ok(Ack { held, next, bits }) } else { Err(Malformed) }
     }
 
     /// The numbers above `next` that have arrived, in order.
@@ -47,21 +53,24 @@ pub struct Inward {
     ahead: Box<[u64; WORDS]>,
     /// Something arrived that was not acknowledged yet.
     owed: u32,
+    /// When the last arrived.
+    latest: Instant,
 }
 
 impl Default for Inward {
     fn default() -> Inward {
-        Inward { next: 0, end: 0, ahead: Box::new([0; WORDS]), owed: 0 }
+        Inward { next: 0, end: 0, ahead: Box::new([0; WORDS]), owed: 0, latest: Instant::default() }
     }
 }
 
 impl Inward {
-    /// A packet has arrived; false for a copy, and for one too far ahead.
-    pub fn arrived(&mut self, number: u64) -> bool {
+    /// A packet has arrived, at this time; false for a copy, and for one too far ahead.
+    pub fn arrived(&mut self, at: Instant, number: u64) -> bool {
         if number >= self.next && number - self.next >= NUMBERS_MAX {
             return false;
         }
         self.owed = self.owed.saturating_add(1);
+        self.latest = self.latest.max(at);
         if number < self.next || self.has(number) {
             return false;
         }
@@ -87,8 +96,10 @@ impl Inward {
     }
 
     /// Appends the acknowledgement of everything so far.
-    pub fn ack(&mut self, out: &mut Vec<u8>) {
+    pub fn ack(&mut self, now: Instant, out: &mut Vec<u8>) {
         self.owed = 0;
+        let held = u32::try_from(now.since(self.latest).as_micros()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&held.to_le_bytes());
         out.extend_from_slice(&self.next.to_le_bytes());
         let mut byte = 0;
         for number in self.next + 1..self.end {

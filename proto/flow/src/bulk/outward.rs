@@ -1,6 +1,7 @@
 //! What goes to one peer: kept until it is acknowledged, sent again when it is lost.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use amoeba_threads::Instant;
 
@@ -127,11 +128,11 @@ impl<T> Outward<T> {
         let full = !self.has_room();
         let mut size = 0;
         for index in 0..ack.next.saturating_sub(self.first) {
-            size += self.arrived(now, index as usize, &mut arrived);
+            size += self.arrived(now, ack.held, index as usize, &mut arrived);
         }
         for number in ack.ahead().take_while(|number| *number < end) {
             if let Some(index) = number.checked_sub(self.first) {
-                size += self.arrived(now, index as usize, &mut arrived);
+                size += self.arrived(now, ack.held, index as usize, &mut arrived);
             }
         }
         while self.slots.front().is_some_and(|slot| slot.content.is_none()) {
@@ -186,7 +187,7 @@ impl<T> Outward<T> {
     }
 
     /// The mean time from a packet to its acknowledgement.
-    pub fn round_trip(&self) -> Option<std::time::Duration> {
+    pub fn round_trip(&self) -> Option<Duration> {
         self.window.round_trip()
     }
 
@@ -207,7 +208,7 @@ impl<T> Outward<T> {
     }
 
     /// The packet of this slot has arrived: its size if that is news.
-    fn arrived(&mut self, now: Instant, index: usize, arrived: &mut impl FnMut(T)) -> usize {
+    fn arrived(&mut self, now: Instant, held: Duration, index: usize, arrived: &mut impl FnMut(T)) -> usize {
         let slot = &mut self.slots[index];
         let Some(content) = slot.content.take() else { return 0 };
         arrived(content);
@@ -220,7 +221,7 @@ impl<T> Outward<T> {
         self.newest = self.newest.max(slot.sent);
         let (size, sent) = (slot.size, slot.sent);
         if !slot.again {
-            self.window.measure(now, sent);
+            self.window.measure(now, sent, held);
         }
         size
     }

@@ -90,7 +90,7 @@ fn run(pairs: &mut [(u64, Pair)], wire: &mut Wire, until: u64, mut fate: impl Fn
         while wire.flying.front().is_some_and(|(due, ..)| *due <= now) {
             let (_, index, number) = wire.flying.pop_front().expect("seen just now");
             let pair = &mut pairs[index].1;
-            if pair.inward.arrived(number) {
+            if pair.inward.arrived(at(now), number) {
                 assert!(pair.arrived.insert(number), "{number} was given twice");
             }
             if pair.arrived.len() as u64 == pair.count {
@@ -100,7 +100,7 @@ fn run(pairs: &mut [(u64, Pair)], wire: &mut Wire, until: u64, mut fate: impl Fn
         for (index, (_, pair)) in pairs.iter_mut().enumerate() {
             if pair.inward.owed() > 0 {
                 let mut bytes = Vec::new();
-                pair.inward.ack(&mut bytes);
+                pair.inward.ack(at(now), &mut bytes);
                 if !fate() {
                     wire.acks.push_back((now + wire.delay, index, bytes));
                 }
@@ -170,13 +170,13 @@ fn acknowledgements_of_anything_are_harmless() {
                 outward.send(now, 100, ());
             }
             let next = u64::from(chunk[0]) % 16 + if chunk[0] > 250 { u64::MAX - 20 } else { 0 };
-            outward.handle_ack(now, &Ack { next, bits: &chunk[1..] });
+            outward.handle_ack(now, &Ack { held: Duration::from_millis(next % 99), next, bits: &chunk[1..] });
             outward.handle_timeout(now);
             while outward.send_again(now).is_some() {}
             let number = u64::from(chunk[0]) * u64::from(chunk[chunk.len() - 1]);
-            inward.arrived(if chunk[0] == 7 { u64::MAX - 1 } else { number });
+            inward.arrived(now, if chunk[0] == 7 { u64::MAX - 1 } else { number });
             let mut ack = Vec::new();
-            inward.ack(&mut ack);
+            inward.ack(now, &mut ack);
             assert!(Ack::parse(&ack).is_ok());
             assert!(outward.flying_size() <= 100 * (step + 1));
         }
@@ -190,11 +190,12 @@ proptest! {
     fn an_acknowledgement_says_what_has_arrived(numbers in prop::collection::vec(0u64..300, 1..400)) {
         let (mut inward, mut seen) = (Inward::default(), BTreeSet::new());
         for number in numbers {
-            prop_assert_eq!(inward.arrived(number), seen.insert(number));
+            prop_assert_eq!(inward.arrived(at(7), number), seen.insert(number));
         }
         let mut bytes = Vec::new();
-        inward.ack(&mut bytes);
+        inward.ack(at(9), &mut bytes);
         let ack = Ack::parse(&bytes).unwrap();
+        prop_assert_eq!(ack.held, Duration::from_micros(2));
         let said: BTreeSet<u64> = (0..ack.next).chain(ack.ahead()).collect();
         prop_assert_eq!(said, seen);
         prop_assert_eq!(inward.owed(), 0);

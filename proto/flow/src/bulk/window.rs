@@ -97,12 +97,14 @@ impl Window {
         self.round_trip.map(|(mean, _)| mean)
     }
 
-    /// A packet that was sent once, then, has arrived.
-    pub(super) fn measure(&mut self, now: Instant, sent: Instant) {
-        let sample = now.since(sent);
-        let (mean, deviation) = self.round_trip.unwrap_or((sample, sample / 2));
-        let difference = sample.abs_diff(mean);
-        self.round_trip = Some(((mean * 7 + sample) / 8, (deviation * 3 + difference) / 4));
+    /// A packet that was sent once, then, has arrived, and was held for so long at most before that was said. Timeouts
+    /// count that too, the delay of the network does not.
+    pub(super) fn measure(&mut self, now: Instant, sent: Instant, held: Duration) {
+        let whole = now.since(sent);
+        let (mean, deviation) = self.round_trip.unwrap_or((whole, whole / 2));
+        let difference = whole.abs_diff(mean);
+        self.round_trip = Some(((mean * 7 + whole) / 8, (deviation * 3 + difference) / 4));
+        let sample = whole.saturating_sub(held);
         self.shortest = self.shortest.min(sample);
         if now.since(self.base_since) >= BASE_LIFE {
             self.base = [sample, self.base[0]];
