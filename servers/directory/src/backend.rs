@@ -49,6 +49,11 @@ impl Pages {
         Pages(Arc::new(Inner { disk, state: Mutex::new(State { closed: VecDeque::new(), open }) }))
     }
 
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.state().open.length
+    }
+
     /// Bytes that wait in memory.
     pub fn waiting(&self) -> u64 {
         let state = self.state();

@@ -18,7 +18,10 @@
 pub mod backend;
 mod classic;
 pub mod entry;
+pub mod export;
+mod listing;
 pub mod log;
+mod moves;
 pub mod restrict;
 pub mod row;
 mod serve;

@@ -109,6 +109,16 @@ impl Log {
         self.position = 0;
     }
 
+    /// Bytes of the log.
+    pub fn size(&self) -> u64 {
+        2 * (BLOCK_SIZE + self.area_size)
+    }
+
+    /// Bytes of the batches of this generation.
+    pub fn used(&self) -> u64 {
+        self.position
+    }
+
     /// Whether any batch still fits.
     pub fn has_room(&self) -> bool {
         self.area_size - self.position >= blocks(BATCH_HEAD_SIZE + BATCH_SIZE_MAX)

@@ -123,6 +123,15 @@ impl Restrictor {
         Ok(restricted.expect("as many members as the set it is made from"))
     }
 
+    /// Whether another server would have to be asked to take rights from a member of `set`.
+    pub fn must_ask(&self, store: &Store, set: &CapabilitySet, mask: Rights) -> bool {
+        set.suites().iter().any(|Suite { capability, .. }| {
+            let covered = mask.contains(capability.rights()) || capability.is_null();
+            let key = (*capability, mask & capability.rights());
+            !covered && capability.port != store.port() && self.known(&key).is_none()
+        })
+    }
+
     /// `capability` with at most the rights `mask`, `None` when its server cannot be asked.
     pub fn restrict(
         &self,

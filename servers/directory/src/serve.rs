@@ -8,9 +8,9 @@ use amoeba_cap::{
 };
 use amoeba_server::{AnyObject, Call, Object, Objects, Pending, Running};
 use amoeba_stubs::directory::{
-    self, ClassicGetseqnrReply, ClassicInstallRow, ClassicListReply, ClassicLookupReply, ClassicRowName,
-    DescribeReply, InstallRow, LIST_MAX, ListReply, LookupReply, RECOVER_MAX, RecoverReply, RowFound,
-    RowHead, RowName,
+    self, ChangesReply, ClassicGetseqnrReply, ClassicInstallRow, ClassicListReply, ClassicLookupReply,
+    ClassicRowName, DescribeReply, ExportReply, InstallRow, ListFullReply, ListReply, LookupReply,
+    RECOVER_MAX, RecoverReply, RowFound, RowName, UsageReply,
 };
 use amoeba_stubs::{Client, standard};
 use amoeba_threads::SpawnError;
@@ -18,11 +18,12 @@ use amoeba_wire::Status;
 use amoeba_world::{Disk, Error, TransOptions, World};
 
 use crate::classic;
+use crate::listing::{self, Exports};
 use crate::restrict::Restrictor;
 use crate::row::{COLUMNS_MAX, DELETE, Directory, MODIFY, Masks, Name, Row};
 use crate::store::{Options, Store, StoreError};
 use crate::tables::View;
-use crate::update::{Install, Outcome, Refusal, Update};
+use crate::update::{Install, Outcome, Refusal, Rename, Update};
 use crate::walk::{admit, damaged, walk};
 
 /// How long another server is searched for when one of its capabilities must be restricted.
@@ -70,6 +71,7 @@ pub fn start(
 pub struct DirectoryServer {
     store: Arc<Store>,
     restrictor: Restrictor,
+    exports: Exports,
 }
 
 impl DirectoryServer {
@@ -81,12 +83,22 @@ impl DirectoryServer {
             threads,
             Box::new(move |capability, mask| ask_server(&world, capability, mask)),
         );
-        DirectoryServer { store, restrictor }
+        DirectoryServer { store, restrictor, exports: Exports::default() }
     }
 
     /// What it serves.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// What takes rights from what is found.
+    pub(crate) fn restrictor(&self) -> &Restrictor {
+        &self.restrictor
+    }
+
+    /// The directory that `private` names now.
+    pub(crate) fn admit(&self, private: &Private) -> Result<Directory, Refusal> {
+        admit(&self.store, &self.store.view()?, private)
     }
 
     /// A view and the directory the request names in it.
@@ -166,10 +178,38 @@ impl DirectoryServer {
             self.admitted(call)?;
         }
         let owner = call.caller().signature.unwrap_or(PutPort::NULL);
-        match self.store.update(Update::Create { columns, owner })? {
+        self.created(Update::Create { columns, owner })
+    }
+
+    fn created(&self, update: Update) -> Result<Capability, Refusal> {
+        match self.store.update(update)? {
             Outcome::Created(object, random) => Ok(self.store.capability(object, Rights::ALL, random)),
             other => unreachable!("a create gives a new directory, not {other:?}"),
         }
+    }
+
+    fn try_rename(
+        &self,
+        directory: Private,
+        name: &[u8],
+        to: Private,
+        new: &[u8],
+        how: u8,
+    ) -> Result<CapabilitySet, Refusal> {
+        let how = match how {
+            directory::RENAME_NEW => Rename::New,
+            directory::RENAME_OVER => Rename::Over,
+            directory::RENAME_EXCHANGE => Rename::Exchange,
+            _ => return Err(Refusal::BadArgument),
+        };
+        let (name, new) = (good_name(name)?, good_name(new)?);
+        let done = self.store.update(Update::Rename { directory, name, to, new, how })?;
+        Ok(match done {
+            Outcome::Replaced(set, mask) if !self.restrictor.must_ask(&self.store, &set, mask) => {
+                self.restrictor.restrict_set(&self.store, &set, mask).unwrap_or_default()
+            }
+            _ => CapabilitySet::default(),
+        })
     }
 
     /// Prepares and does an install. `old` of null means that there must be no such row.
@@ -310,6 +350,7 @@ impl DirectoryServer {
     }
 }
 
+type Super = Object<{ Rights::ALL.bits() }>;
 type Modify = Object<{ MODIFY.bits() }>;
 type Discard = Object<{ DELETE.bits() }>;
 
@@ -321,20 +362,74 @@ impl directory::Serve for DirectoryServer {
     }
 
     fn list(&self, call: &Call, _: AnyObject, after: &[u8], count: u32) -> Result<ListReply, Status> {
-        let after = if after.is_empty() { None } else { Some(good_name(after).map_err(Refusal::status)?) };
-        let count = (count as usize).min(LIST_MAX);
-        let (view, directory) = self.admitted(call).map_err(Refusal::status)?;
-        let (mut rows, mut more) = (Vec::new(), false);
-        view.rows_after(call.capability().object(), after.as_ref(), |(name, row)| {
-            more = rows.len() == count;
-            if !more {
-                let masks = row.masks.map(|mask| mask.bits());
-                rows.push(RowHead { name: name.as_bytes().to_vec(), time: row.time, masks });
-            }
-            !more
-        })
-        .map_err(|error| damaged(error).status())?;
-        Ok(ListReply { columns: directory.columns, rows, more })
+        listing::list(self, call, after, count).map_err(Refusal::status)
+    }
+
+    fn list_full(
+        &self,
+        call: &Call,
+        _: AnyObject,
+        after: &[u8],
+        count: u32,
+    ) -> Result<ListFullReply, Status> {
+        listing::list_full(self, call, after, count).map_err(Refusal::status)
+    }
+
+    fn changes(&self, call: &Call, directories: Vec<Private>) -> Result<ChangesReply, Status> {
+        listing::changes(self, call, &directories)
+    }
+
+    fn export(&self, _: &Call, _: Super, snapshot: u64, after: &[u8]) -> Result<ExportReply, Status> {
+        self.exports.page(self, snapshot, after).map_err(Refusal::status)
+    }
+
+    fn export_end(&self, _: &Call, _: Super, snapshot: u64) -> Result<(), Status> {
+        self.exports.end(snapshot);
+        Ok(())
+    }
+
+    fn usage(&self, _: &Call, _: AnyObject) -> Result<UsageReply, Status> {
+        listing::usage(self).map_err(Refusal::status)
+    }
+
+    fn rename(
+        &self,
+        call: &Call,
+        _: Modify,
+        name: &[u8],
+        to: Private,
+        new: &[u8],
+        how: u8,
+        pending: Pending<CapabilitySet>,
+    ) {
+        if let Err(status) = call.admit::<{ MODIFY.bits() }>(self, &to) {
+            return pending.send(Err(status));
+        }
+        answer(pending, self.try_rename(call.capability().private, name, to, new, how));
+    }
+
+    fn makedir(
+        &self,
+        call: &Call,
+        _: Modify,
+        name: &[u8],
+        columns: Vec<Vec<u8>>,
+        masks: [u8; COLUMNS_MAX],
+        attributes: &[u8],
+        pending: Pending<Capability>,
+    ) {
+        let (directory, masks, attributes) =
+            (call.capability().private, to_masks(masks), attributes.to_vec());
+        let owner = call.caller().signature.unwrap_or(PutPort::NULL);
+        let made = good_name(name)
+            .map(|name| Update::MakeDir { directory, name, columns, owner, masks, attributes })
+            .and_then(|update| self.created(update));
+        answer(pending, made);
+    }
+
+    fn removedir(&self, call: &Call, _: Modify, name: &[u8], pending: Pending<()>) {
+        let directory = call.capability().private;
+        self.update(good_name(name).map(|name| Update::RemoveDir { directory, name }), pending);
     }
 
     fn append(

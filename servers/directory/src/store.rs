@@ -181,6 +181,33 @@ pub struct Store {
     pub counters: Counters,
 }
 
+/// Everything as of one moment.
+pub struct Snapshot {
+    /// The state then.
+    pub state: State,
+    /// Directories and rows.
+    pub view: View,
+}
+
+/// How much room a service takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// The state now.
+    pub state: State,
+    /// Bytes of the tables.
+    pub tables: u64,
+    /// Bytes of the log.
+    pub log: u64,
+    /// Bytes of it that the next start would read.
+    pub log_used: u64,
+    /// Bytes the caches may have.
+    pub cache: u64,
+    /// Bytes they have.
+    pub cache_used: u64,
+    /// Bytes that wait in memory until they are brought to the tables.
+    pub waiting: u64,
+}
+
 /// Counted since the start.
 #[derive(Default)]
 pub struct Counters {
@@ -289,6 +316,31 @@ impl Store {
     /// The number of the last entry, and how many directories there are.
     pub fn state(&self) -> Result<State, Refusal> {
         contained(|| Ok(tables::read_meta(&self.database.begin_read()?)?.1)).map_err(damaged)
+    }
+
+    /// Everything as of one moment, for as long as it is kept: what later commits free is not used again meanwhile.
+    pub fn snapshot(&self) -> Result<Snapshot, Refusal> {
+        let made = || {
+            let transaction = self.database.begin_read()?;
+            Ok(Snapshot { state: tables::read_meta(&transaction)?.1, view: View::new(&transaction)? })
+        };
+        contained(made).map_err(damaged)
+    }
+
+    /// How much room the service takes.
+    pub fn usage(&self) -> Result<Usage, Refusal> {
+        let state = self.state()?;
+        let writer = self.writer.lock();
+        let cache = self.options.cache_size as u64;
+        Ok(Usage {
+            state,
+            tables: writer.pages.size(),
+            log: writer.log.size(),
+            log_used: writer.log.used(),
+            cache,
+            cache_used: 0,
+            waiting: writer.pages.waiting(),
+        })
     }
 
     /// A capability of one of our directories.

@@ -228,6 +228,32 @@ where
         })
     }
 
+    /// Rows of all directories in the order of their numbers and names, from the first one after `after` on; `each`
+    /// says whether it wants another.
+    pub fn all_rows_after(
+        &self,
+        after: Option<(ObjectNumber, &Name)>,
+        mut each: impl FnMut(ObjectNumber, Name, Row) -> bool,
+    ) -> Result<(), TableError> {
+        let mut start = Vec::new();
+        if let Some((object, name)) = after {
+            start = row_key(object, name);
+            start.push(0);
+        }
+        contained(|| {
+            for item in self.rows.range::<&[u8]>(start.as_slice()..)? {
+                let item = item?;
+                let object = item.0.value().first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+                let object = object.and_then(ObjectNumber::new).ok_or(TableError::Damaged)?;
+                let (name, row) = named(item)?;
+                if !each(object, name, row) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Directories from a number on; `each` says whether it wants another.
     pub fn directories_from(
         &self,

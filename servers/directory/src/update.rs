@@ -67,6 +67,19 @@ pub enum Update {
     PutAttributes { directory: Private, name: Name, attributes: Vec<u8> },
     /// Several rows, all or nothing.
     Install(Vec<Install>),
+    /// A row gets another name, perhaps in another directory.
+    Rename { directory: Private, name: Name, to: Private, new: Name, how: Rename },
+    /// A new directory and a row that names it.
+    MakeDir {
+        directory: Private,
+        name: Name,
+        columns: Vec<Vec<u8>>,
+        owner: PutPort,
+        masks: Masks,
+        attributes: Vec<u8>,
+    },
+    /// An empty directory and the row that names it go.
+    RemoveDir { directory: Private, name: Name },
     /// An empty directory goes.
     Discard { directory: Private },
     /// Every capability of the directory dies.
@@ -86,8 +99,19 @@ pub enum Update {
     },
 }
 
-/// What an update did.
+/// What becomes of a row that has the new name already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rename {
+    /// There must be none.
+    New,
+    /// It is replaced.
+    Over,
+    /// It gets the old name.
+    Exchange,
+}
+
+/// What an update did.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is done.
     Done,
@@ -95,6 +119,8 @@ pub enum Outcome {
     Created(ObjectNumber, CheckField),
     /// It is done: this is the directory's new random.
     Retracted(CheckField),
+    /// It is done: a row was replaced that stood for this, of which the caller's columns let these rights through.
+    Replaced(CapabilitySet, Rights),
     /// Some is done, more is left: ask again.
     More,
 }
@@ -185,7 +211,7 @@ impl From<TableError> for PlanError {
     }
 }
 
-type Plan = Result<(Vec<Change>, Outcome), PlanError>;
+pub(crate) type Plan = Result<(Vec<Change>, Outcome), PlanError>;
 
 /// Makes changes of updates, against the tables as they are now.
 pub struct Planner<'a, 'txn> {
@@ -233,6 +259,13 @@ impl Planner<'_, '_> {
                 self.change_row(directory, name, |row| row.attributes = attributes.clone())
             }
             Update::Install(rows) => self.install(rows),
+            Update::Rename { directory, name, to, new, how } => {
+                self.rename((directory, name), (to, new), *how)
+            }
+            Update::MakeDir { directory, name, columns, owner, masks, attributes } => {
+                self.make_directory(directory, name, columns, *owner, *masks, attributes)
+            }
+            Update::RemoveDir { directory, name } => self.remove_directory(directory, name),
             Update::Discard { directory } => self.discard(directory),
             Update::Retract { directory } => {
                 self.authorize(directory, MODIFY | DELETE)?;
@@ -249,7 +282,7 @@ impl Planner<'_, '_> {
     }
 
     /// The directory that `private` names, if it may be used with the rights `need`.
-    fn authorize(&self, private: &Private, need: Rights) -> Result<Directory, PlanError> {
+    pub(crate) fn authorize(&self, private: &Private, need: Rights) -> Result<Directory, PlanError> {
         let directory = self.tables.directory(private.object)?.ok_or(Refusal::BadCapability)?;
         if !self.identity.secret.verifies(private, directory.random) {
             return Err(Refusal::BadCapability.into());
@@ -260,7 +293,7 @@ impl Planner<'_, '_> {
         Ok(directory)
     }
 
-    fn row(&self, directory: &Private, name: &Name) -> Result<Row, PlanError> {
+    pub(crate) fn row(&self, directory: &Private, name: &Name) -> Result<Row, PlanError> {
         Ok(self.tables.row(directory.object, name)?.ok_or(Refusal::NotFound)?)
     }
 
@@ -268,12 +301,21 @@ impl Planner<'_, '_> {
         if !columns_are_good(columns) {
             return Err(Refusal::BadArgument.into());
         }
+        let (object, directory) = self.new_directory(columns.to_vec(), owner)?;
+        let random = directory.random;
+        Ok((vec![Change::Create(object, directory)], Outcome::Created(object, random)))
+    }
+
+    /// An empty directory with a random and an object number of its own.
+    pub(crate) fn new_directory(
+        &self,
+        columns: Vec<Vec<u8>>,
+        owner: PutPort,
+    ) -> Result<(ObjectNumber, Directory), PlanError> {
         let object = self.free_object()?;
         let random = CheckField::from_bytes(random(self.entropy));
         let touched = self.tables.state.tick;
-        let columns = columns.to_vec();
-        let directory = Directory { random, sequence: 0, time: self.time, rows: 0, touched, owner, columns };
-        Ok((vec![Change::Create(object, directory)], Outcome::Created(object, random)))
+        Ok((object, Directory { random, sequence: 0, time: self.time, rows: 0, touched, owner, columns }))
     }
 
     /// The first free object number from the place where the last one was found.
@@ -450,12 +492,12 @@ pub fn is_expired(directory: &Directory, tick: u64) -> bool {
     tick.saturating_sub(directory.touched) >= u64::from(LIFE_MAX)
 }
 
-fn done(change: Change) -> Plan {
+pub(crate) fn done(change: Change) -> Plan {
     Ok((vec![change], Outcome::Done))
 }
 
 /// The masks of the columns that are there.
-fn clipped(masks: Masks, columns: usize) -> Masks {
+pub(crate) fn clipped(masks: Masks, columns: usize) -> Masks {
     let mut clipped = [Rights::NONE; COLUMNS_MAX];
     clipped[..columns].copy_from_slice(&masks[..columns]);
     clipped

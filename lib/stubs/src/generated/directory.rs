@@ -32,10 +32,25 @@ pub const SETLOOKUP_MAX: usize = 1000;
 pub const INSTALL_MAX: usize = 100;
 /// Directories in one page of a recovery.
 pub const RECOVER_MAX: usize = 1000;
+/// Rows in one page of a full list.
+pub const LIST_FULL_MAX: usize = 1024;
+/// Directories whose changes are asked for at once.
+pub const CHANGES_MAX: usize = 1000;
+/// Bytes of a place in an export.
+pub const POSITION_MAX: usize = 264;
+/// Bytes of one page of an export.
+pub const EXPORT_PAGE_MAX: usize = 1048576;
 /// Rows looked up at once in the original's form.
 pub const CLASSIC_SETLOOKUP_MAX: usize = 100;
 /// Bytes of a request or a reply in the original's form.
 pub const CLASSIC_SIZE_MAX: usize = 8192;
+/// The new name must be free: else STD_EXISTS.
+pub const RENAME_NEW: u8 = 0;
+/// A row that has the new name is replaced, unless it stands for a directory of this service that is
+/// not empty: then NOTEMPTY.
+pub const RENAME_OVER: u8 = 1;
+/// The two rows change places.
+pub const RENAME_EXCHANGE: u8 = 2;
 /// No directory server answers.
 pub const UNAVAIL: rt::Status = rt::Status(-2101);
 /// The directory is not empty.
@@ -106,6 +121,22 @@ pub const CMD_DESCRIBE: rt::Command = rt::Command(2165);
 pub const CMD_RETRACT: rt::Command = rt::Command(2166);
 /// The command of [`recover()`].
 pub const CMD_RECOVER: rt::Command = rt::Command(2167);
+/// The command of [`list_full()`].
+pub const CMD_LIST_FULL: rt::Command = rt::Command(2168);
+/// The command of [`rename()`].
+pub const CMD_RENAME: rt::Command = rt::Command(2169);
+/// The command of [`makedir()`].
+pub const CMD_MAKEDIR: rt::Command = rt::Command(2170);
+/// The command of [`removedir()`].
+pub const CMD_REMOVEDIR: rt::Command = rt::Command(2171);
+/// The command of [`changes()`].
+pub const CMD_CHANGES: rt::Command = rt::Command(2172);
+/// The command of [`export()`].
+pub const CMD_EXPORT: rt::Command = rt::Command(2173);
+/// The command of [`export_end()`].
+pub const CMD_EXPORT_END: rt::Command = rt::Command(2174);
+/// The command of [`usage()`].
+pub const CMD_USAGE: rt::Command = rt::Command(2175);
 
 /// A row of a list.
 #[derive(Clone, Debug, PartialEq)]
@@ -189,6 +220,50 @@ impl rt::Marshal for RowFound {
         let set = reader_.get_capset()?;
         let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
         Ok(RowFound { status, kind, time, set, attributes })
+    }
+}
+
+/// A row of a full list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowFull {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// 0; UNREACH when no server of its object answers and rights had to be taken, STD_NOTNOW when too many
+    /// others had to be asked for this page: then the set is empty, and a lookup may have it.
+    pub status: i16,
+    /// Its type capability.
+    pub kind: rt::Capability,
+    /// When it last changed: nanoseconds since 1970.
+    pub time: u64,
+    /// What each column lets through.
+    pub masks: [u8; 4],
+    /// What it stands for, with the rights that the columns let through.
+    pub set: rt::CapabilitySet,
+    /// Its attributes.
+    pub attributes: Vec<u8>,
+}
+
+impl rt::Marshal for RowFull {
+    fn put(&self, writer_: &mut rt::Writer) -> Result<(), rt::OverLimit> {
+        rt::put_string(writer_, &self.name, 255)?;
+        writer_.put_i16(self.status);
+        writer_.put_cap(&self.kind);
+        writer_.put_u64(self.time);
+        writer_.raw(&self.masks);
+        writer_.put_capset(&self.set);
+        rt::put_bytes(writer_, &self.attributes, 4096)?;
+        Ok(())
+    }
+
+    fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
+        let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
+        let status = reader_.get_i16()?;
+        let kind = reader_.get_cap()?;
+        let time = reader_.get_u64()?;
+        let masks = reader_.array::<4>()?;
+        let set = reader_.get_capset()?;
+        let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
+        Ok(RowFull { name, status, kind, time, masks, set, attributes })
     }
 }
 
@@ -1092,6 +1167,282 @@ pub fn recover<'t>(
     Ok(RecoverReply { directories, next })
 }
 
+/// What [`list_full()`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListFullReply {
+    /// The rows.
+    pub rows: Vec<RowFull>,
+    /// Whether there are rows after these.
+    pub more: bool,
+    /// The number of the directory's last change before the page was read.
+    pub sequence: u64,
+}
+
+/// Rows in the order of their names, with all that a lookup of each would give. Other servers are asked
+/// to take rights for a few rows of a page only.
+///
+/// - `after`: The name after which to go on; empty to begin.
+/// - `count`: Rows wanted at most.
+///
+/// # Rights
+/// None.
+pub fn list_full<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    after: &[u8],
+    count: u32,
+) -> Result<ListFullReply, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_LIST_FULL);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::put_string(writer_, after, 255)?;
+    writer_.put_u32(count);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 4642829, true)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let rows = rt::get_list(reader_, 1024, <RowFull as rt::Marshal>::get)?;
+    let more = reader_.get_bool()?;
+    let sequence = reader_.get_u64()?;
+    reader_.end()?;
+    Ok(ListFullReply { rows, more, sequence })
+}
+
+/// Gives a row another name, perhaps in another directory, with all that it has. Into another directory
+/// only a capability may move it that sees as much of it as any column lets through: else STD_DENIED.
+///
+/// - `to`: The directory of the new name, of this service; MODIFY is needed.
+/// - `how`: RENAME_NEW, RENAME_OVER or RENAME_EXCHANGE.
+///
+/// # Rights
+/// `MODIFY`.
+pub fn rename<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    name: &[u8],
+    to: &rt::Private,
+    new: &[u8],
+    how: u8,
+) -> Result<rt::CapabilitySet, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_RENAME);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::put_string(writer_, name, 255)?;
+    writer_.put_private(to);
+    rt::put_string(writer_, new, 255)?;
+    writer_.put_u8(how);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 148, false)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let replaced = reader_.get_capset()?;
+    reader_.end()?;
+    Ok(replaced)
+}
+
+/// Makes an empty directory and a row that names it, both or none. STD_EXISTS when there is a row with
+/// this name. It belongs to the account the caller signed with, else to that of this directory.
+///
+/// - `columns`: None: as those of this directory.
+///
+/// # Rights
+/// `MODIFY`.
+pub fn makedir<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    name: &[u8],
+    columns: &[Vec<u8>],
+    masks: &[u8; 4],
+    attributes: &[u8],
+) -> Result<rt::Capability, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_MAKEDIR);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::put_string(writer_, name, 255)?;
+    rt::put_count(writer_, columns.len(), 4)?;
+    for item_ in columns {
+        rt::put_string(writer_, item_, 64)?;
+    }
+    writer_.raw(masks);
+    rt::put_bytes(writer_, attributes, 4096)?;
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 16, false)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let directory = reader_.get_cap()?;
+    reader_.end()?;
+    Ok(directory)
+}
+
+/// Deletes an empty directory of this service and the row that names it, both or none. The row must let
+/// the right to delete it through. NOTEMPTY when it is not empty, STD_ARGBAD when the row stands for
+/// something else.
+///
+/// # Rights
+/// `MODIFY`.
+pub fn removedir<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    name: &[u8],
+) -> Result<(), rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_REMOVEDIR);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::put_string(writer_, name, 255)?;
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 0, false)?;
+    rt::Reader::new(&data_).end()?;
+    Ok(())
+}
+
+/// What [`changes()`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangesReply {
+    /// For each the number of its last change; 0 when the capability is not good.
+    pub sequences: Vec<u64>,
+    /// The number of the service's last change.
+    pub now: u64,
+}
+
+/// Which of many directories have changed: whoever remembers a number sees that it has grown. When
+/// `now` has not grown, none has.
+///
+/// # Rights
+/// None.
+pub fn changes<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    directories: &[rt::Private],
+) -> Result<ChangesReply, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_CHANGES);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::put_count(writer_, directories.len(), 1000)?;
+    for item_ in directories {
+        writer_.put_private(item_);
+    }
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 8012, true)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let sequences = rt::get_list(reader_, 1000, |reader_| reader_.get_u64())?;
+    let now = reader_.get_u64()?;
+    reader_.end()?;
+    Ok(ChangesReply { sequences, now })
+}
+
+/// What [`export()`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExportReply {
+    /// The number of the last change in the export.
+    pub snapshot: u64,
+    /// Where to go on; empty after the last page.
+    pub next: Vec<u8>,
+    /// The page.
+    pub page: Vec<u8>,
+}
+
+/// A page of everything the service has, secrets included, as of one moment: see docs/directory.md. One
+/// export runs at a time; STD_NOTFOUND when another has begun, or this one rested for too long: then
+/// begin again.
+///
+/// - `snapshot`: What the first page gave; 0 to begin.
+/// - `after`: Where to go on; empty to begin.
+///
+/// # Rights
+/// `ALL`.
+pub fn export<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    snapshot: u64,
+    after: &[u8],
+) -> Result<ExportReply, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_EXPORT);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_u64(snapshot);
+    rt::put_bytes(writer_, after, 264)?;
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 1048852, true)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let snapshot = reader_.get_u64()?;
+    let next = reader_.get_bytes(264).map(<[u8]>::to_vec)?;
+    let taken_ = data_.len() - reader_.remaining();
+    let page = rt::rest(data_, taken_, 1048576)?;
+    Ok(ExportReply { snapshot, next, page })
+}
+
+/// The export is over: what it kept of the past can go.
+///
+/// # Rights
+/// `ALL`.
+pub fn export_end<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    snapshot: u64,
+) -> Result<(), rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_EXPORT_END);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_u64(snapshot);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 0, true)?;
+    rt::Reader::new(&data_).end()?;
+    Ok(())
+}
+
+/// What [`usage()`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsageReply {
+    /// How many there are.
+    pub directories: u64,
+    /// The number of the last change.
+    pub sequence: u64,
+    /// Bytes of the tables.
+    pub tables: u64,
+    /// Bytes of the log.
+    pub log: u64,
+    /// Bytes of it that the next start would read.
+    pub log_used: u64,
+    /// Bytes the caches may have.
+    pub cache: u64,
+    /// Bytes of rows and directories in memory.
+    pub cache_used: u64,
+    /// Bytes that wait in memory until they are brought to the tables.
+    pub waiting: u64,
+}
+
+/// How much room the service takes. Any capability of the service will do.
+///
+/// # Rights
+/// None.
+pub fn usage<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Result<UsageReply, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_USAGE);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 64, true)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let directories = reader_.get_u64()?;
+    let sequence = reader_.get_u64()?;
+    let tables = reader_.get_u64()?;
+    let log = reader_.get_u64()?;
+    let log_used = reader_.get_u64()?;
+    let cache = reader_.get_u64()?;
+    let cache_used = reader_.get_u64()?;
+    let waiting = reader_.get_u64()?;
+    reader_.end()?;
+    Ok(UsageReply { directories, sequence, tables, log, log_used, cache, cache_used, waiting })
+}
+
 /// The standard operations this class offers.
 pub const STANDARD: &[rt::Standard] = &[
     // age
@@ -1422,6 +1773,92 @@ pub trait Serve: rt::Objects {
     /// # Rights
     /// None.
     fn recover(&self, call: &rt::Call, after: u32) -> Result<RecoverReply, rt::Status>;
+    /// Rows in the order of their names, with all that a lookup of each would give. Other servers are asked
+    /// to take rights for a few rows of a page only.
+    ///
+    /// # Rights
+    /// None.
+    fn list_full(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<0>,
+        after: &[u8],
+        count: u32,
+    ) -> Result<ListFullReply, rt::Status>;
+    /// Gives a row another name, perhaps in another directory, with all that it has. Into another directory
+    /// only a capability may move it that sees as much of it as any column lets through: else STD_DENIED.
+    ///
+    /// # Rights
+    /// `MODIFY`.
+    #[allow(clippy::too_many_arguments)]
+    fn rename(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<{ MODIFY.bits() }>,
+        name: &[u8],
+        to: rt::Private,
+        new: &[u8],
+        how: u8,
+        pending: rt::Pending<rt::CapabilitySet>,
+    );
+    /// Makes an empty directory and a row that names it, both or none. STD_EXISTS when there is a row with
+    /// this name. It belongs to the account the caller signed with, else to that of this directory.
+    ///
+    /// # Rights
+    /// `MODIFY`.
+    #[allow(clippy::too_many_arguments)]
+    fn makedir(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<{ MODIFY.bits() }>,
+        name: &[u8],
+        columns: Vec<Vec<u8>>,
+        masks: [u8; 4],
+        attributes: &[u8],
+        pending: rt::Pending<rt::Capability>,
+    );
+    /// Deletes an empty directory of this service and the row that names it, both or none. The row must let
+    /// the right to delete it through. NOTEMPTY when it is not empty, STD_ARGBAD when the row stands for
+    /// something else.
+    ///
+    /// # Rights
+    /// `MODIFY`.
+    fn removedir(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<{ MODIFY.bits() }>,
+        name: &[u8],
+        pending: rt::Pending<()>,
+    );
+    /// Which of many directories have changed: whoever remembers a number sees that it has grown. When
+    /// `now` has not grown, none has.
+    ///
+    /// # Rights
+    /// None.
+    fn changes(&self, call: &rt::Call, directories: Vec<rt::Private>) -> Result<ChangesReply, rt::Status>;
+    /// A page of everything the service has, secrets included, as of one moment: see docs/directory.md. One
+    /// export runs at a time; STD_NOTFOUND when another has begun, or this one rested for too long: then
+    /// begin again.
+    ///
+    /// # Rights
+    /// `ALL`.
+    fn export(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<255>,
+        snapshot: u64,
+        after: &[u8],
+    ) -> Result<ExportReply, rt::Status>;
+    /// The export is over: what it kept of the past can go.
+    ///
+    /// # Rights
+    /// `ALL`.
+    fn export_end(&self, call: &rt::Call, object: rt::Object<255>, snapshot: u64) -> Result<(), rt::Status>;
+    /// How much room the service takes. Any capability of the service will do.
+    ///
+    /// # Rights
+    /// None.
+    fn usage(&self, call: &rt::Call, object: rt::Object<0>) -> Result<UsageReply, rt::Status>;
 }
 
 /// A server of this class as the skeleton sees it.
@@ -1510,6 +1947,19 @@ impl<S: Serve> rt::Service for Service<S> {
                 request.defer(reply_retract, |call, header, data| serve_retract(server, call, header, data))
             }
             2167 => request.answer(|call, header, data| serve_recover(server, call, header, data)),
+            2168 => request.answer(|call, header, data| serve_list_full(server, call, header, data)),
+            2169 => {
+                request.defer(reply_rename, |call, header, data| serve_rename(server, call, header, data))
+            }
+            2170 => {
+                request.defer(reply_makedir, |call, header, data| serve_makedir(server, call, header, data))
+            }
+            2171 => request
+                .defer(reply_removedir, |call, header, data| serve_removedir(server, call, header, data)),
+            2172 => request.answer(|call, header, data| serve_changes(server, call, header, data)),
+            2173 => request.answer(|call, header, data| serve_export(server, call, header, data)),
+            2174 => request.answer(|call, header, data| serve_export_end(server, call, header, data)),
+            2175 => request.answer(|call, header, data| serve_usage(server, call, header, data)),
             _ => return Some(request),
         }
         None
@@ -2271,6 +2721,223 @@ fn reply_recover(result: RecoverReply) -> Result<rt::Message, rt::Failure> {
         writer_.put_cap(item_);
     }
     writer_.put_u32(next);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_list_full<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Object)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let after = reader_.get_string(255)?;
+    let count = reader_.get_u32()?;
+    reader_.end()?;
+    let result = server_.list_full(call, object, after, count)?;
+    reply_list_full(result)
+}
+
+fn reply_list_full(result: ListFullReply) -> Result<rt::Message, rt::Failure> {
+    let ListFullReply { rows, more, sequence } = result;
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::put_count(writer_, rows.len(), 1024)?;
+    for item_ in &rows {
+        rt::Marshal::put(item_, writer_)?;
+    }
+    writer_.put_bool(more);
+    writer_.put_u64(sequence);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_rename<'s, S: Serve>(
+    server_: &'s S,
+    call: rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<impl FnOnce(rt::Pending<rt::CapabilitySet>) + use<'s, S>, rt::Failure> {
+    let object = call.object(server_, rt::On::Object)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
+    let to = reader_.get_private()?;
+    let new = reader_.get_string(255).map(<[u8]>::to_vec)?;
+    let how = reader_.get_u8()?;
+    reader_.end()?;
+    Ok(move |pending| server_.rename(&call, object, &name, to, &new, how, pending))
+}
+
+fn reply_rename(replaced: rt::CapabilitySet) -> Result<rt::Message, rt::Failure> {
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_capset(&replaced);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_makedir<'s, S: Serve>(
+    server_: &'s S,
+    call: rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<impl FnOnce(rt::Pending<rt::Capability>) + use<'s, S>, rt::Failure> {
+    let object = call.object(server_, rt::On::Object)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
+    let columns = rt::get_list(reader_, 4, |reader_| reader_.get_string(64).map(<[u8]>::to_vec))?;
+    let masks = reader_.array::<4>()?;
+    let attributes = reader_.get_bytes(4096).map(<[u8]>::to_vec)?;
+    reader_.end()?;
+    Ok(move |pending| server_.makedir(&call, object, &name, columns, masks, &attributes, pending))
+}
+
+fn reply_makedir(directory: rt::Capability) -> Result<rt::Message, rt::Failure> {
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_cap(&directory);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_removedir<'s, S: Serve>(
+    server_: &'s S,
+    call: rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<impl FnOnce(rt::Pending<()>) + use<'s, S>, rt::Failure> {
+    let object = call.object(server_, rt::On::Object)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let name = reader_.get_string(255).map(<[u8]>::to_vec)?;
+    reader_.end()?;
+    Ok(move |pending| server_.removedir(&call, object, &name, pending))
+}
+
+fn reply_removedir((): ()) -> Result<rt::Message, rt::Failure> {
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_changes<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let directories = rt::get_list(reader_, 1000, |reader_| reader_.get_private())?;
+    reader_.end()?;
+    let result = server_.changes(call, directories)?;
+    reply_changes(result)
+}
+
+fn reply_changes(result: ChangesReply) -> Result<rt::Message, rt::Failure> {
+    let ChangesReply { sequences, now } = result;
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::put_count(writer_, sequences.len(), 1000)?;
+    for item_ in &sequences {
+        writer_.put_u64(*item_);
+    }
+    writer_.put_u64(now);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_export<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let snapshot = reader_.get_u64()?;
+    let after = reader_.get_bytes(264)?;
+    reader_.end()?;
+    let result = server_.export(call, object, snapshot, after)?;
+    reply_export(result)
+}
+
+fn reply_export(result: ExportReply) -> Result<rt::Message, rt::Failure> {
+    let ExportReply { snapshot, next, page } = result;
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_u64(snapshot);
+    rt::put_bytes(writer_, &next, 264)?;
+    writer_.raw(&rt::within(page, 1048576)?);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_export_end<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let snapshot = reader_.get_u64()?;
+    reader_.end()?;
+    server_.export_end(call, object, snapshot)?;
+    reply_export_end(())
+}
+
+fn reply_export_end((): ()) -> Result<rt::Message, rt::Failure> {
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_usage<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Any)?;
+    rt::Reader::new(&data_).end()?;
+    let result = server_.usage(call, object)?;
+    reply_usage(result)
+}
+
+fn reply_usage(result: UsageReply) -> Result<rt::Message, rt::Failure> {
+    let UsageReply { directories, sequence, tables, log, log_used, cache, cache_used, waiting } = result;
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_u64(directories);
+    writer_.put_u64(sequence);
+    writer_.put_u64(tables);
+    writer_.put_u64(log);
+    writer_.put_u64(log_used);
+    writer_.put_u64(cache);
+    writer_.put_u64(cache_used);
+    writer_.put_u64(waiting);
     let data_ = buffer_.finish();
     header_.size = rt::header_size(&data_);
     Ok(rt::Message { header: header_, data: data_ })
