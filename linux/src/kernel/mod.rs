@@ -3,7 +3,8 @@
 //! The daemon moves bytes and nothing else: the switch says what a frame means, the kernel what a transaction is, a link
 //! who else is there. No
 //! peer makes it wait: sockets do not block, a peer that does not read has its answers queued, within bounds, and
-//! one that says what the protocol forbids loses its connection and a line in the log. With nothing to do it sleeps.
+//! one that says what the protocol forbids loses its connection and a line in the log. After work it looks for a moment
+//! whether there is more ([`crate::look`]); with nothing to do it sleeps.
 
 mod home;
 mod switch;
@@ -27,6 +28,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, sockopt}
 
 use crate::link::admission::{Desk, Row};
 use crate::link::{self, Link};
+use crate::look::{Look, Next};
 use crate::socket::{Bad, DESCRIPTORS_TO_KERNEL, ToProcess, prepare, receive_some, send_some};
 use crate::threads::now;
 pub use home::BindError;
@@ -135,6 +137,7 @@ pub struct Daemon {
     /// Links that epoll watches.
     watched: usize,
     scratch: Vec<u8>,
+    look: Look,
     /// Set while accepting rests.
     accept_again: Option<Instant>,
 }
@@ -163,6 +166,7 @@ impl Daemon {
             switch: Switch::new(Config { connections_max, ..config }, now()),
             watched: 0,
             scratch: vec![0; SCRATCH_SIZE],
+            look: Look::default(),
             accept_again: None,
         };
         daemon.switch.tell_members(now());
@@ -190,14 +194,11 @@ impl Daemon {
     /// The system's own: epoll failed.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
+        let mut worked = false;
         loop {
             events.clear();
-            let timeout = self.timeout();
-            let spare = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(&self.epoll, spare, timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            self.wait(&mut events, worked)?;
+            worked = !events.is_empty();
             let now = now();
             for event in &events {
                 match event.data.u64() {
@@ -219,15 +220,31 @@ impl Daemon {
         }
     }
 
-    fn timeout(&self) -> Option<Timespec> {
-        let links = self.switch.links.iter().filter_map(|link| link.poll_timeout());
-        let next =
-            [self.switch.poll_timeout(), self.accept_again].into_iter().flatten().chain(links).min()?;
-        let left = next.since(now());
-        Some(Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        })
+    /// Waits for events, or until it is time for something. After work it looks for more before it sleeps.
+    fn wait(&mut self, events: &mut Vec<epoll::Event>, worked: bool) -> io::Result<()> {
+        let mut ready = |timeout: Option<&Timespec>| match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(events),
+            timeout,
+        ) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno),
+        };
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        while worked {
+            if ready(Some(&at_once))? {
+                self.look.found();
+                return Ok(());
+            }
+            if let Next::Sleep(_) = self.look.again() {
+                break;
+            }
+        }
+        let timeout = timeout_of(&self.switch, self.accept_again);
+        ready(timeout.as_ref())?;
+        self.look.slept();
+        Ok(())
     }
 
     fn tick(&mut self, now: Instant) {
@@ -335,7 +352,10 @@ impl Daemon {
                 true => retry_on_intr(|| {
                     recv(&connection.socket, &mut *space, RecvFlags::empty()).map(|(_, count)| count)
                 }),
-                false => receive_some(&connection.socket, &mut self.scratch, &mut connection.descriptors),
+                false => {
+                    let descriptors = &mut connection.descriptors;
+                    receive_some(&connection.socket, &mut self.scratch, descriptors, RecvFlags::empty())
+                }
             };
             let count = match read {
                 Ok(count) if count > 0 => count,
@@ -449,6 +469,17 @@ impl Daemon {
         }
         self.switch.recount(now, token);
     }
+}
+
+/// How long the daemon may sleep.
+fn timeout_of(switch: &Switch, accept_again: Option<Instant>) -> Option<Timespec> {
+    let links = switch.links.iter().filter_map(|link| link.poll_timeout());
+    let next = [switch.poll_timeout(), accept_again].into_iter().flatten().chain(links).min()?;
+    let left = next.since(now());
+    Some(Timespec {
+        tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    })
 }
 
 /// Lets this process have as many descriptors as it may; how many connections that makes.

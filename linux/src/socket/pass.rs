@@ -47,11 +47,12 @@ pub(crate) fn receive_some(
     socket: impl AsFd,
     bytes: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
+    flags: RecvFlags,
 ) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); ANCILLARY_SIZE];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = retry_on_intr(|| {
-        recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC)
     })?;
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(passed) = message {

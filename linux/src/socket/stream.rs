@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, shutdown, sockopt};
 
 use super::{Assembler, ToKernel, ToProcess, receive_some, send_some};
+use crate::look::{Look, Next};
 use crate::threads::now;
 
 /// Bytes that a socket may hold unread, where the system allows as much: with less, bulk data would change
@@ -30,13 +31,15 @@ pub(crate) struct Lost;
 pub(crate) struct Stream {
     socket: OwnedFd,
     sending: Mutex<()>,
+    /// How whoever receives waits; only one does.
+    look: Mutex<Look>,
 }
 
 impl Stream {
     /// A stream over a connected socket.
     pub(crate) fn new(socket: OwnedFd) -> Stream {
         prepare(&socket);
-        Stream { socket, sending: Mutex::new(()) }
+        Stream { socket, sending: Mutex::new(()), look: Mutex::default() }
     }
 
     /// Sends a whole frame. After an error the kernel has certainly not received all of it.
@@ -69,7 +72,7 @@ impl Stream {
         let mut first = [0; FIRST_READ_SIZE];
         loop {
             let assembled = if assembler.missing() == 0 {
-                let count = receive_some(&self.socket, &mut first, &mut descriptors).map_err(|_| Lost)?;
+                let count = self.wait_for(&mut first, &mut descriptors)?;
                 let mut bytes = first.get(..count).filter(|bytes| !bytes.is_empty()).ok_or(Lost)?;
                 let assembled = assembler.feed(&mut bytes).map_err(|_| Lost)?;
                 if !bytes.is_empty() {
@@ -87,6 +90,26 @@ impl Stream {
                 return if descriptors.len() == expected { Ok((frame, descriptors)) } else { Err(Lost) };
             }
         }
+    }
+
+    /// Waits for the next bytes: looks for a moment, since the kernel may be about to answer, and then sleeps.
+    fn wait_for(&self, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<usize, Lost> {
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match receive_some(&self.socket, bytes, descriptors, RecvFlags::DONTWAIT) {
+                Err(Errno::WOULDBLOCK) => {}
+                received => {
+                    look.found();
+                    return received.map_err(|_| Lost);
+                }
+            }
+            if let Next::Sleep(_) = look.again() {
+                break;
+            }
+        }
+        let received = receive_some(&self.socket, bytes, descriptors, RecvFlags::empty());
+        look.slept();
+        received.map_err(|_| Lost)
     }
 
     fn receive_into(&self, assembler: &mut Assembler) -> Result<usize, Lost> {
