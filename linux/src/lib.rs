@@ -23,6 +23,7 @@ mod flow;
 pub mod guest;
 pub mod host;
 pub mod kernel;
+mod lent;
 pub mod link;
 pub mod lock;
 mod look;

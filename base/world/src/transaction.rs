@@ -9,7 +9,7 @@ use amoeba_cap::{GetPort, PutPort};
 use amoeba_wire::packet::Address;
 use amoeba_wire::{Header, Malformed, Status};
 
-use crate::{Destination, Endpoint};
+use crate::{Destination, Endpoint, Memory};
 
 /// How long a transaction searches for a server before it says RPC_NOTFOUND, unless told otherwise.
 pub const LOCATE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(5200);
@@ -221,6 +221,22 @@ pub trait Transactions: Send + Sync {
     /// datagrams (STD_COMBAD).
     fn datagrams(&self, port: Option<&GetPort>) -> Result<Endpoint, Error> {
         let _ = port;
+        Err(Error::NotSent(Status::STD_COMBAD))
+    }
+
+    /// A memory file of `size` bytes, not 0, that `fill` is given to fill; `None` where the world has none, or no room.
+    fn memory(&self, size: usize, fill: &mut dyn FnMut(&mut [u8])) -> Option<Memory> {
+        let _ = (size, fill);
+        None
+    }
+
+    /// The memory file that a process of this host has lent to this one under `ticket`.
+    ///
+    /// # Errors
+    /// [`Error::NotSent`]: no such ticket, or not for this process (STD_NOTFOUND); no kernel (RPC_NOTFOUND); a world without memory
+    /// files (STD_COMBAD). [`Error::BadReply`]: it is none, or can still change.
+    fn borrow_memory(&self, ticket: u64) -> Result<Memory, Error> {
+        let _ = ticket;
         Err(Error::NotSent(Status::STD_COMBAD))
     }
 

@@ -8,6 +8,7 @@ mod admin;
 mod channel;
 mod desk;
 mod endpoint;
+mod lend;
 mod listener;
 mod look;
 mod posted;
@@ -21,7 +22,9 @@ use std::time::Duration;
 use amoeba_cap::{GetPort, PutPort};
 use amoeba_threads::Instant;
 use amoeba_wire::{DATA_SIZE_MAX, Status};
-use amoeba_world::{Destination, Endpoint, Error, Listener, Message, Posted, TransOptions, Transactions};
+use amoeba_world::{
+    Destination, Endpoint, Error, Listener, Memory, Message, Posted, TransOptions, Transactions,
+};
 
 use crate::socket::{Lost, ToKernel, ToProcess};
 use crate::threads::now;
@@ -195,6 +198,14 @@ impl Transactions for Client {
 
     fn passage(&self, port: PutPort) -> Option<&'static str> {
         self.session().ok()?.channels.passage(port)
+    }
+
+    fn memory(&self, size: usize, fill: &mut dyn FnMut(&mut [u8])) -> Option<Memory> {
+        crate::lent::make(self, size, fill)
+    }
+
+    fn borrow_memory(&self, ticket: u64) -> Result<Memory, Error> {
+        self.borrow(ticket)
     }
 
     fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error> {

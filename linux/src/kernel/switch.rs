@@ -5,6 +5,7 @@ mod datagram;
 mod flows;
 mod introduce;
 mod knock;
+mod lend;
 mod look;
 mod members;
 mod trace;
@@ -54,6 +55,7 @@ pub(super) struct Switch {
     channels: introduce::Channels,
     flows: flows::Flows,
     knocks: knock::Knocks,
+    tickets: lend::Tickets,
     /// The connection whose thread has just come for a request.
     asking: Option<Token>,
     hosts: members::Hosts,
@@ -87,6 +89,7 @@ impl Switch {
             channels: introduce::Channels::new(config.channels_max),
             flows: flows::Flows::default(),
             knocks: knock::Knocks::default(),
+            tickets: lend::Tickets::default(),
             asking: None,
             hosts,
             connections_max: config.connections_max,
@@ -157,6 +160,7 @@ impl Switch {
             self.processes.remove(&process);
             self.revoke(process);
             self.revoke_flows(now, process);
+            self.tickets.detached(process, self.kernel.address(process));
             self.kernel.detach(now, process);
         }
     }
@@ -224,6 +228,7 @@ impl Switch {
         connection.member = Some(Member { process, slot: Slot(0) });
         let entry = Process { cookie, pid: connection.pid, is_introduced: false, slots: vec![Some(token)] };
         let address = self.kernel.address(process).expect("the process has just been attached");
+        self.tickets.attached(process, address);
         self.processes.insert(process, entry);
         self.cookies.insert(cookie, process);
         self.send(token, ToProcess::Attached { cookie, address });
@@ -316,6 +321,8 @@ impl Switch {
             }
             ToKernel::Accept { channel } => return self.accept(token, channel, region()?),
             ToKernel::Decline { channel } => self.decline(token, channel),
+            ToKernel::Lend { to } => return self.lend(token, to, region()?),
+            ToKernel::Borrow { ticket } => self.borrow_file(token, member, ticket),
             ToKernel::Close { channel } if self.close_flow(now, member, channel) => {
                 self.send(token, ToProcess::Done);
             }
@@ -527,6 +534,7 @@ impl Switch {
         text.push_str("# channels\n");
         text.push_str(&self.channels.status());
         text.push_str(&self.knocks.status());
+        text.push_str(&self.tickets.status());
         text.push_str("# flows\n");
         text.push_str(&self.flows.status());
         text.push_str("# daemon\n");
@@ -580,6 +588,7 @@ impl Switch {
             && !self.viewers.any()
             && self.channels.is_empty()
             && self.knocks.is_empty()
+            && self.tickets.is_empty()
             && self.flows.is_empty()
             && self.buffered == 0
     }

@@ -202,6 +202,8 @@ mod tests {
             },
             ToKernel::Accept { channel: 1 },
             ToKernel::Decline { channel: u64::MAX },
+            ToKernel::Lend { to: Address([3; 8]) },
+            ToKernel::Borrow { ticket: u64::MAX },
             ToKernel::Close { channel: 2 },
         ]
     }

@@ -10,7 +10,7 @@ use amoeba_world::{Caller, DATAGRAM_SIZE_MAX, Datagram, Destination, Error, Mess
 use super::admin::{ADMIN_SIZE_MAX, PROOF_SIZE};
 
 /// The version of this protocol, said in ATTACH.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 /// Bytes before the fixed part.
 pub(crate) const PREFIX_SIZE: usize = 8;
 /// Bytes of the largest fixed part.
@@ -104,6 +104,8 @@ kinds! {
     Decline = 16, 8, 0;
     Close = 17, 8, 0;
     Ready = 18, 0, 0;
+    Lend = 19, 8, 0;
+    Borrow = 20, 8, 0;
     Look = 40, 8, 0;
     Trace = 41, PROOF_SIZE + 16, 0;
     TraceNext = 42, 0, 0;
@@ -122,6 +124,8 @@ kinds! {
     Flow = 76, 0, FLOW_SIZE_MAX;
     FlowIntroduced = 77, 16, FLOW_SIZE_MAX;
     Knock = 78, 0, 0;
+    Ticket = 79, 8, 0;
+    Borrowed = 80, 0, 0;
     Facts = 90, 0, TEXT_SIZE_MAX;
     Traced = 91, 8, TEXT_SIZE_MAX;
     Administered = 100, 0, ADMIN_SIZE_MAX;
@@ -140,7 +144,8 @@ impl Kind {
     /// How many descriptors travel with a frame of this kind.
     pub(crate) fn descriptors(self) -> usize {
         match self {
-            Kind::Introduce | Kind::Accept => DESCRIPTORS_TO_KERNEL,
+            Kind::Introduce | Kind::Accept | Kind::Lend => DESCRIPTORS_TO_KERNEL,
+            Kind::Borrowed => 1,
             Kind::Introduced | Kind::Channel => DESCRIPTORS_TO_PROCESS,
             Kind::Flow | Kind::FlowIntroduced => DESCRIPTORS_OF_FLOW,
             _ => 0,
@@ -249,6 +254,8 @@ pub enum ToKernel {
     Introduce { port: PutPort, signature: Option<GetPort> },
     Accept { channel: u64 },
     Decline { channel: u64 },
+    Lend { to: Address },
+    Borrow { ticket: u64 },
     Close { channel: u64 },
     Ready,
     Look { port: Option<PutPort> },
@@ -303,6 +310,8 @@ impl ToKernel {
             }
             Kind::Accept => ToKernel::Accept { channel: fixed.get_u64()? },
             Kind::Decline => ToKernel::Decline { channel: fixed.get_u64()? },
+            Kind::Lend => ToKernel::Lend { to: Address(fixed.array()?) },
+            Kind::Borrow => ToKernel::Borrow { ticket: fixed.get_u64()? },
             Kind::Close => ToKernel::Close { channel: fixed.get_u64()? },
             Kind::Ready => ToKernel::Ready,
             Kind::Look => ToKernel::Look { port: flagged(&mut fixed)?.map(PutPort::from_bytes) },
@@ -366,6 +375,8 @@ impl ToKernel {
             }
             ToKernel::Accept { channel } => FrameHead::new(Kind::Accept, &[&channel.to_le_bytes()], 0),
             ToKernel::Decline { channel } => FrameHead::new(Kind::Decline, &[&channel.to_le_bytes()], 0),
+            ToKernel::Lend { to } => FrameHead::new(Kind::Lend, &[&to.0], 0),
+            ToKernel::Borrow { ticket } => FrameHead::new(Kind::Borrow, &[&ticket.to_le_bytes()], 0),
             ToKernel::Close { channel } => FrameHead::new(Kind::Close, &[&channel.to_le_bytes()], 0),
             ToKernel::Look { port } => FrameHead::new(Kind::Look, &[&flag(port.map(PutPort::to_bytes))], 0),
             ToKernel::Trace { proof, filter } => FrameHead::new(Kind::Trace, &[proof, &filter.to_bytes()], 0),
@@ -404,6 +415,8 @@ pub enum ToProcess {
     Flow { flow: Vec<u8> },
     FlowIntroduced { caller: Caller, flow: Vec<u8> },
     Knock,
+    Ticket { ticket: u64 },
+    Borrowed,
     Facts { facts: Vec<u8> },
     Traced { dropped: u64, records: Vec<u8> },
 }
@@ -443,6 +456,8 @@ impl ToProcess {
                 ToProcess::FlowIntroduced { caller: caller(&mut fixed)?, flow: parts.data }
             }
             Kind::Knock => ToProcess::Knock,
+            Kind::Ticket => ToProcess::Ticket { ticket: fixed.get_u64()? },
+            Kind::Borrowed => ToProcess::Borrowed,
             Kind::Facts => ToProcess::Facts { facts: parts.data },
             Kind::Traced => ToProcess::Traced { dropped: fixed.get_u64()?, records: parts.data },
             _ => return Err(Bad::OutOfTurn),
@@ -499,6 +514,10 @@ impl ToProcess {
                 (FrameHead::new(Kind::Channel, &[&channel.to_le_bytes()], 0), Vec::new())
             }
             ToProcess::Knock => (FrameHead::new(Kind::Knock, &[], 0), Vec::new()),
+            ToProcess::Ticket { ticket } => {
+                (FrameHead::new(Kind::Ticket, &[&ticket.to_le_bytes()], 0), Vec::new())
+            }
+            ToProcess::Borrowed => (FrameHead::new(Kind::Borrowed, &[], 0), Vec::new()),
             ToProcess::Facts { facts } => (FrameHead::new(Kind::Facts, &[], facts.len()), facts),
             ToProcess::Traced { dropped, records } => {
                 (FrameHead::new(Kind::Traced, &[&dropped.to_le_bytes()], records.len()), records)

@@ -38,6 +38,8 @@
 //! | 16 | DECLINE | channel 8 | | |
 //! | 17 | CLOSE | channel 8 | | DONE |
 //! | 18 | READY | | | after KNOCK: REQUEST, or DONE when it was too late |
+//! | 19 | LEND | process address 8; **with** a sealed memory file | | TICKET, ERROR |
+//! | 20 | BORROW | ticket 8 | | BORROWED, ERROR (STD_NOTFOUND) |
 //! | 40 | LOOK | has port 1, put-port 6, reserved 1 | | FACTS |
 //! | 41 | TRACE | proof 16 (see `admin`), process number 4 (0: all), with data 1, end what passes by 1, reserved 2, has port 1, put-port 6, reserved 1 | | DONE, ERROR |
 //! | 42 | TRACE-NEXT | | | TRACED, when there is something |
@@ -59,6 +61,8 @@
 //! | 76 | FLOW | **with** a socket and an ear | flow 8, receiver 4, datagram size 4, window 4, keys 65 |
 //! | 77 | FLOW-INTRODUCED | process address 8, signed 1, signature 6, reserved 1; **with** a socket and an ear | as FLOW |
 //! | 78 | KNOCK | | |
+//! | 79 | TICKET | ticket 8 | |
+//! | 80 | BORROWED | **with** a sealed memory file | |
 //! | 90 | FACTS | | record `way` (with a port) or `network` of class system |
 //! | 91 | TRACED | records dropped since the last 8 | records ([`amoeba_wire::trace`]) |
 //! | 100 | ADMINISTERED | | the answer |
@@ -66,6 +70,8 @@
 //! INTRODUCED answers GETREQ: the process then says ACCEPT or DECLINE over the same connection, and may say GETREQ again.
 //! Regions, ears and ropes are descriptors that travel with the frame; see `docs/channels.md`. A descriptor with any other
 //! frame, or one too many or too few, ends the connection. CLOSE is said by either process of a channel that has done with it.
+//!
+//! A memory file that is lent stays with the daemon until the process it is lent to borrows it, once; that process alone can.
 //!
 //! FLOW-INTRODUCED answers GETREQ too, and needs no answer. Flows are closed by CLOSE, as channels are.
 //!
