@@ -24,6 +24,11 @@ impl<'t> Client<'t> {
         Client { transactions, options: Some(options) }
     }
 
+    /// The transactions themselves.
+    pub(crate) fn transactions(self) -> &'t dyn Transactions {
+        self.transactions
+    }
+
     /// One operation: sends the request, again if it is `idempotent` and may or may not have been executed, and turns
     /// an error in the reply into [`Error::Refused`]. With a deadline it is sent once: there is no clock here to say
     /// how much of the time is left.

@@ -2,7 +2,7 @@
 //!
 //! A file is created, possibly piece by piece, committed at once, and from then on only read, copied or destroyed.
 //! It has no name but its capability. [`store`] keeps files on a disk and in memory and knows nothing of
-//! transactions; `serve` answers requests (`classic` has what is particular to the original's forms); [`start()`] joins
+//! transactions; `serve` answers requests (`classic` has what is particular to the original's forms, `admin` what concerns the whole volume); [`start()`] joins
 //! the two and sweeps.
 //!
 //! # Recovery
@@ -12,6 +12,7 @@
 //! image and the whole story.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod classic;
 mod serve;
 mod start;

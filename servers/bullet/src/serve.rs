@@ -7,12 +7,12 @@ use std::time::Duration;
 use amoeba_cap::{Capability, CheckField, ObjectNumber, PutPort, Rights, ServerSecret};
 use amoeba_server::{AnyObject, Call, Object, Objects};
 use amoeba_stubs::Client;
-use amoeba_stubs::bullet::{self, CREATE, FsckReply, MODIFY, PROBLEM_SIZE_MAX, READ, READ_SIZE_MAX};
+use amoeba_stubs::bullet::{self, CompactReply, CREATE, FsckReply, IdentityReply, ListReply, MODIFY, UsageReply, PROBLEM_SIZE_MAX, READ, READ_SIZE_MAX, ReadWholeReply, WHOLE_SIZE_MAX};
 use amoeba_wire::Status;
 use amoeba_world::{Error, TransOptions, World};
 
-use crate::classic;
-use crate::store::{Commit, Compare, Counter, Edit, FileId, Outcome, Store, StoreError};
+use crate::{admin, classic};
+use crate::store::{Commit, Compare, Counter, Edit, FileId, Outcome, Store, StoreError, Whole};
 
 /// The Bullet server of one store.
 pub struct BulletServer {
@@ -293,6 +293,23 @@ impl bullet::Serve for BulletServer {
         self.read_at(call, offset, (size as usize).min(READ_SIZE_MAX))
     }
 
+    fn read_whole(&self, call: &Call, _: Object<{ READ.bits() }>) -> Result<ReadWholeReply, Status> {
+        let make = |bytes: &[u8]| {
+            self.world.transactions.memory(bytes.len(), &mut |memory| memory.copy_from_slice(bytes))
+        };
+        let file = self.file(call)?;
+        let whole = self.store.read_whole(file, WHOLE_SIZE_MAX as u64, &make).map_err(StoreError::status)?;
+        Ok(match whole {
+            Whole::Small(data) => ReadWholeReply { size: data.len() as u64, ticket: 0, data },
+            Whole::Large(size) => ReadWholeReply { size, ticket: 0, data: Vec::new() },
+            Whole::Lendable(memory) => {
+                // Whoever is on another host, or gone, cannot be lent anything and reads in pieces.
+                let ticket = memory.lend(call.caller().process).unwrap_or(0);
+                ReadWholeReply { size: memory.bytes().len() as u64, ticket, data: Vec::new() }
+            }
+        })
+    }
+
     fn size(&self, call: &Call, _: Object<{ READ.bits() }>) -> Result<u64, Status> {
         self.size_of(call)
     }
@@ -310,6 +327,49 @@ impl bullet::Serve for BulletServer {
             problem_count: check.problem_count,
             problems: check.problems.into_iter().map(text).collect(),
         })
+    }
+
+    fn compact(&self, _: &Call, _: Object<255>) -> Result<CompactReply, Status> {
+        admin::compact(&self.store)
+    }
+
+    fn usage(&self, _: &Call, _: Object<{ READ.bits() }>) -> Result<UsageReply, Status> {
+        Ok(admin::usage(&self.store))
+    }
+
+    fn list(&self, _: &Call, _: Object<255>, after: u32) -> Result<ListReply, Status> {
+        Ok(admin::list(&self.store, after))
+    }
+
+    fn identity(&self, _: &Call, _: Object<255>) -> Result<IdentityReply, Status> {
+        Ok(admin::identity(&self.store))
+    }
+
+    fn adopt(
+        &self,
+        _: &Call,
+        _: Object<255>,
+        get_port: [u8; 6],
+        random: [u8; 6],
+        secret: [u8; 32],
+    ) -> Result<(), Status> {
+        admin::adopt(&self.store, get_port, random, secret)
+    }
+
+    fn restore(
+        &self,
+        call: &Call,
+        _: Object<255>,
+        number: u32,
+        random: [u8; 6],
+        owner: u64,
+        data: Vec<u8>,
+    ) -> Result<Capability, Status> {
+        admin::restore(&self.store, call, number, random, owner, data)
+    }
+
+    fn classic_compact(&self, _: &Call, _: Object<255>) -> Result<(), Status> {
+        admin::compact(&self.store).map(drop)
     }
 
     fn classic_create(

@@ -22,6 +22,10 @@ pub const CLASSIC_SIZE_MAX: usize = 29768;
 pub const PROBLEMS_MAX: usize = 1000;
 /// Bytes of the description of a problem.
 pub const PROBLEM_SIZE_MAX: usize = 255;
+/// Files in one page of a list.
+pub const LIST_MAX: usize = 4096;
+/// Bytes of a file that read_whole gives with its reply; of a larger one it lends the memory.
+pub const WHOLE_SIZE_MAX: usize = 131072;
 /// The file is complete: make it visible and immutable. Without SAFETY it is written to disk within a
 /// minute, whole, or a crash forgets it.
 pub const COMMIT: u16 = 1;
@@ -41,6 +45,8 @@ pub const CMD_CLASSIC_MODIFY: rt::Command = rt::Command(2005);
 pub const CMD_CLASSIC_READ: rt::Command = rt::Command(2006);
 /// The command of [`classic_size()`].
 pub const CMD_CLASSIC_SIZE: rt::Command = rt::Command(2007);
+/// The command of [`classic_compact()`].
+pub const CMD_CLASSIC_COMPACT: rt::Command = rt::Command(2008);
 /// The command of [`sync()`].
 pub const CMD_SYNC: rt::Command = rt::Command(2009);
 /// The command of [`create()`].
@@ -57,6 +63,55 @@ pub const CMD_MODIFY: rt::Command = rt::Command(2055);
 pub const CMD_READ: rt::Command = rt::Command(2056);
 /// The command of [`size()`].
 pub const CMD_SIZE: rt::Command = rt::Command(2057);
+/// The command of [`compact()`].
+pub const CMD_COMPACT: rt::Command = rt::Command(2058);
+/// The command of [`usage()`].
+pub const CMD_USAGE: rt::Command = rt::Command(2060);
+/// The command of [`list()`].
+pub const CMD_LIST: rt::Command = rt::Command(2061);
+/// The command of [`identity()`].
+pub const CMD_IDENTITY: rt::Command = rt::Command(2062);
+/// The command of [`adopt()`].
+pub const CMD_ADOPT: rt::Command = rt::Command(2063);
+/// The command of [`restore()`].
+pub const CMD_RESTORE: rt::Command = rt::Command(2064);
+/// The command of [`read_whole()`].
+pub const CMD_READ_WHOLE: rt::Command = rt::Command(2065);
+
+/// What the volume knows of a committed file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileRecord {
+    /// Its object number.
+    pub number: u32,
+    /// Bytes.
+    pub size: u64,
+    /// The number of its commit; no two commits of a volume share one. 0: not on disk yet.
+    pub sequence: u64,
+    /// The account it belongs to; 0 for none.
+    pub owner: u64,
+    /// What its check fields are made from: whoever has it and the identity's secret has every right.
+    pub random: [u8; 6],
+}
+
+impl rt::Marshal for FileRecord {
+    fn put(&self, writer_: &mut rt::Writer) -> Result<(), rt::OverLimit> {
+        writer_.put_u32(self.number);
+        writer_.put_u64(self.size);
+        writer_.put_u64(self.sequence);
+        writer_.put_u64(self.owner);
+        writer_.raw(&self.random);
+        Ok(())
+    }
+
+    fn get(reader_: &mut rt::Reader<'_>) -> Result<Self, rt::Malformed> {
+        let number = reader_.get_u32()?;
+        let size = reader_.get_u64()?;
+        let sequence = reader_.get_u64()?;
+        let owner = reader_.get_u64()?;
+        let random = reader_.array::<6>()?;
+        Ok(FileRecord { number, size, sequence, owner, random })
+    }
+}
 
 /// A new file, in the original's form.
 ///
@@ -207,6 +262,19 @@ pub fn classic_size<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -
     let size = header_.offset;
     rt::Reader::new(&data_).end()?;
     Ok(size)
+}
+
+/// As compact, in the original's form.
+///
+/// # Rights
+/// `ALL`.
+pub fn classic_compact<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Result<(), rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_CLASSIC_COMPACT);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 0, false)?;
+    rt::Reader::new(&data_).end()?;
+    Ok(())
 }
 
 /// Writes every committed file to disk.
@@ -420,6 +488,297 @@ pub fn size<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Result
     Ok(size)
 }
 
+/// What [`compact()`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompactReply {
+    /// Files that were moved.
+    pub moved_files: u64,
+    /// Their bytes.
+    pub moved_size: u64,
+    /// Holes that are left.
+    pub hole_count: u64,
+    /// Bytes of the largest.
+    pub hole_size_max: u64,
+}
+
+/// Moves files down into holes while other requests go on, and answers when no move is worth its cost
+/// any more; usage tells how far it is. A crash leaves every file whole. STD_NOTNOW: a compaction runs
+/// already; STD_WRITEPROT: the disk has failed before.
+///
+/// # Rights
+/// `ALL`.
+pub fn compact<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Result<CompactReply, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_COMPACT);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 32, false)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let moved_files = reader_.get_u64()?;
+    let moved_size = reader_.get_u64()?;
+    let hole_count = reader_.get_u64()?;
+    let hole_size_max = reader_.get_u64()?;
+    reader_.end()?;
+    Ok(CompactReply { moved_files, moved_size, hole_count, hole_size_max })
+}
+
+/// What [`usage()`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsageReply {
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// That files can use.
+    pub blocks: u64,
+    /// The blocks free.
+    pub blocks_free: u64,
+    /// Pieces that the free blocks are in.
+    pub hole_count: u64,
+    /// Bytes of the largest.
+    pub hole_size_max: u64,
+    /// Inodes in use.
+    pub files: u64,
+    /// Inodes there are.
+    pub files_max: u64,
+    /// Bytes of memory for files.
+    pub cache_size: u64,
+    /// Of it: committed files.
+    pub cached: u64,
+    /// Of it: committed files that are not on disk yet.
+    pub unwritten: u64,
+    /// Of it: uncommitted files.
+    pub uncommitted: u64,
+    /// The uncommitted files.
+    pub uncommitted_files: u64,
+    /// Files whose bytes on disk are not what was committed, and records that are none.
+    pub damaged_files: u64,
+    /// The disk has failed, or is truncated.
+    pub write_protected: bool,
+    /// A compaction runs.
+    pub compacting: bool,
+    /// Blocks it has passed.
+    pub compact_done: u64,
+    /// Blocks it has to pass.
+    pub compact_all: u64,
+}
+
+/// What of the volume and of the memory is in use.
+///
+/// # Rights
+/// `READ`.
+pub fn usage<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Result<UsageReply, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_USAGE);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 118, true)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let block_size = reader_.get_u32()?;
+    let blocks = reader_.get_u64()?;
+    let blocks_free = reader_.get_u64()?;
+    let hole_count = reader_.get_u64()?;
+    let hole_size_max = reader_.get_u64()?;
+    let files = reader_.get_u64()?;
+    let files_max = reader_.get_u64()?;
+    let cache_size = reader_.get_u64()?;
+    let cached = reader_.get_u64()?;
+    let unwritten = reader_.get_u64()?;
+    let uncommitted = reader_.get_u64()?;
+    let uncommitted_files = reader_.get_u64()?;
+    let damaged_files = reader_.get_u64()?;
+    let write_protected = reader_.get_bool()?;
+    let compacting = reader_.get_bool()?;
+    let compact_done = reader_.get_u64()?;
+    let compact_all = reader_.get_u64()?;
+    reader_.end()?;
+    Ok(UsageReply {
+        block_size,
+        blocks,
+        blocks_free,
+        hole_count,
+        hole_size_max,
+        files,
+        files_max,
+        cache_size,
+        cached,
+        unwritten,
+        uncommitted,
+        uncommitted_files,
+        damaged_files,
+        write_protected,
+        compacting,
+        compact_done,
+        compact_all,
+    })
+}
+
+/// What [`list()`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListReply {
+    /// The files.
+    pub files: Vec<FileRecord>,
+    /// Where to go on; 0 at the end.
+    pub next: u32,
+}
+
+/// Committed files by object number, for a backup. With the identity and a file's random anybody can
+/// make a capability of it.
+///
+/// - `after`: The object number after which to go on; 0 to begin.
+///
+/// # Rights
+/// `ALL`.
+pub fn list<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    after: u32,
+) -> Result<ListReply, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_LIST);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_u32(after);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 139272, true)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let files = rt::get_list(reader_, 4096, <FileRecord as rt::Marshal>::get)?;
+    let next = reader_.get_u32()?;
+    reader_.end()?;
+    Ok(ListReply { files, next })
+}
+
+/// What [`identity()`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdentityReply {
+    /// The secret port the server listens on.
+    pub get_port: [u8; 6],
+    /// Of object 0, the server itself.
+    pub random: [u8; 6],
+    /// The key of its check fields.
+    pub secret: [u8; 32],
+}
+
+/// What makes the service's capabilities: for a backup. Whoever has it has every right to every file.
+///
+/// # Rights
+/// `ALL`.
+pub fn identity<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+) -> Result<IdentityReply, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_IDENTITY);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 44, true)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let get_port = reader_.array::<6>()?;
+    let random = reader_.array::<6>()?;
+    let secret = reader_.array::<32>()?;
+    reader_.end()?;
+    Ok(IdentityReply { get_port, random, secret })
+}
+
+/// Takes the identity of another service, so that its capabilities become this one's: for a restore,
+/// into a volume without files (else STD_EXISTS). Durable with the answer; the server takes it at its
+/// next start, and until then makes no files.
+///
+/// - `get_port`: The secret port to listen on.
+/// - `random`: Of object 0.
+/// - `secret`: The key of check fields.
+///
+/// # Rights
+/// `ALL`.
+pub fn adopt<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    get_port: &[u8; 6],
+    random: &[u8; 6],
+    secret: &[u8; 32],
+) -> Result<(), rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_ADOPT);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.raw(get_port);
+    writer_.raw(random);
+    writer_.raw(secret);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 0, false)?;
+    rt::Reader::new(&data_).end()?;
+    Ok(())
+}
+
+/// Makes an uncommitted file with the number and the random that a backed-up one had; modify adds the
+/// rest and commits. So the capabilities that were given out for it are good again. STD_EXISTS: the
+/// number is taken.
+///
+/// - `number`: The object number it had.
+/// - `owner`: The account it belongs to.
+/// - `data`: Its first bytes.
+///
+/// # Rights
+/// `ALL`.
+pub fn restore<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    number: u32,
+    random: &[u8; 6],
+    owner: u64,
+    data: impl Into<Vec<u8>>,
+) -> Result<rt::Capability, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_RESTORE);
+    let data = data.into();
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.raw(random);
+    writer_.put_u64(owner);
+    writer_.raw(&rt::within(data, 8388608)?);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    header_.offset = number as i32;
+    let (header_, data_) = t.into().trans(header_, data_, 0, false)?;
+    let file = header_.capability();
+    rt::Reader::new(&data_).end()?;
+    Ok(file)
+}
+
+/// What [`read_whole()`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadWholeReply {
+    /// Bytes of the file.
+    pub size: u64,
+    /// Where the file is lent: the ticket with which the process that asked gets it from its kernel as a
+    /// sealed memory file; else 0.
+    pub ticket: u64,
+    /// All of a file that is not larger than this; else empty.
+    pub data: Vec<u8>,
+}
+
+/// A committed file for a reader on the server's own host: a small one as it is, a large one as the
+/// memory it is cached in. With neither data nor ticket the file is to be read in pieces: the reader is
+/// elsewhere, so much is lent already, or the file is larger than a quarter of the server's memory or
+/// not on disk yet.
+///
+/// # Rights
+/// `READ`.
+pub fn read_whole<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+) -> Result<ReadWholeReply, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_READ_WHOLE);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 131088, true)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let size = reader_.get_u64()?;
+    let ticket = reader_.get_u64()?;
+    let taken_ = data_.len() - reader_.remaining();
+    let data = rt::rest(data_, taken_, 131072)?;
+    Ok(ReadWholeReply { size, ticket, data })
+}
+
 /// The standard operations this class offers.
 pub const STANDARD: &[rt::Standard] = &[
     // age
@@ -449,7 +808,7 @@ pub const STANDARD: &[rt::Standard] = &[
 ];
 
 /// The most bytes of data in any request: what to listen with.
-pub const REQUEST_SIZE_MAX: usize = 8388616;
+pub const REQUEST_SIZE_MAX: usize = 8388622;
 
 /// A server of this class: one method an operation, on objects the skeleton has checked.
 pub trait Serve: rt::Objects {
@@ -522,6 +881,11 @@ pub trait Serve: rt::Objects {
     /// # Rights
     /// `READ`.
     fn classic_size(&self, call: &rt::Call, object: rt::Object<{ READ.bits() }>) -> Result<i32, rt::Status>;
+    /// As compact, in the original's form.
+    ///
+    /// # Rights
+    /// `ALL`.
+    fn classic_compact(&self, call: &rt::Call, object: rt::Object<255>) -> Result<(), rt::Status>;
     /// Writes every committed file to disk.
     ///
     /// # Rights
@@ -601,6 +965,70 @@ pub trait Serve: rt::Objects {
     /// # Rights
     /// `READ`.
     fn size(&self, call: &rt::Call, object: rt::Object<{ READ.bits() }>) -> Result<u64, rt::Status>;
+    /// Moves files down into holes while other requests go on, and answers when no move is worth its cost
+    /// any more; usage tells how far it is. A crash leaves every file whole. STD_NOTNOW: a compaction runs
+    /// already; STD_WRITEPROT: the disk has failed before.
+    ///
+    /// # Rights
+    /// `ALL`.
+    fn compact(&self, call: &rt::Call, object: rt::Object<255>) -> Result<CompactReply, rt::Status>;
+    /// What of the volume and of the memory is in use.
+    ///
+    /// # Rights
+    /// `READ`.
+    fn usage(&self, call: &rt::Call, object: rt::Object<{ READ.bits() }>) -> Result<UsageReply, rt::Status>;
+    /// Committed files by object number, for a backup. With the identity and a file's random anybody can
+    /// make a capability of it.
+    ///
+    /// # Rights
+    /// `ALL`.
+    fn list(&self, call: &rt::Call, object: rt::Object<255>, after: u32) -> Result<ListReply, rt::Status>;
+    /// What makes the service's capabilities: for a backup. Whoever has it has every right to every file.
+    ///
+    /// # Rights
+    /// `ALL`.
+    fn identity(&self, call: &rt::Call, object: rt::Object<255>) -> Result<IdentityReply, rt::Status>;
+    /// Takes the identity of another service, so that its capabilities become this one's: for a restore,
+    /// into a volume without files (else STD_EXISTS). Durable with the answer; the server takes it at its
+    /// next start, and until then makes no files.
+    ///
+    /// # Rights
+    /// `ALL`.
+    fn adopt(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<255>,
+        get_port: [u8; 6],
+        random: [u8; 6],
+        secret: [u8; 32],
+    ) -> Result<(), rt::Status>;
+    /// Makes an uncommitted file with the number and the random that a backed-up one had; modify adds the
+    /// rest and commits. So the capabilities that were given out for it are good again. STD_EXISTS: the
+    /// number is taken.
+    ///
+    /// # Rights
+    /// `ALL`.
+    fn restore(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<255>,
+        number: u32,
+        random: [u8; 6],
+        owner: u64,
+        data: Vec<u8>,
+    ) -> Result<rt::Capability, rt::Status>;
+    /// A committed file for a reader on the server's own host: a small one as it is, a large one as the
+    /// memory it is cached in. With neither data nor ticket the file is to be read in pieces: the reader is
+    /// elsewhere, so much is lent already, or the file is larger than a quarter of the server's memory or
+    /// not on disk yet.
+    ///
+    /// # Rights
+    /// `READ`.
+    fn read_whole(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<{ READ.bits() }>,
+    ) -> Result<ReadWholeReply, rt::Status>;
 }
 
 /// A server of this class as the skeleton sees it.
@@ -631,6 +1059,7 @@ impl<S: Serve> rt::Service for Service<S> {
             2005 => request.answer(|call, header, data| serve_classic_modify(server, call, header, data)),
             2006 => request.answer(|call, header, data| serve_classic_read(server, call, header, data)),
             2007 => request.answer(|call, header, data| serve_classic_size(server, call, header, data)),
+            2008 => request.answer(|call, header, data| serve_classic_compact(server, call, header, data)),
             2009 => request.answer(|call, header, data| serve_sync(server, call, header, data)),
             2051 => request.answer(|call, header, data| serve_create(server, call, header, data)),
             2052 => request.answer(|call, header, data| serve_delete(server, call, header, data)),
@@ -639,6 +1068,13 @@ impl<S: Serve> rt::Service for Service<S> {
             2055 => request.answer(|call, header, data| serve_modify(server, call, header, data)),
             2056 => request.answer(|call, header, data| serve_read(server, call, header, data)),
             2057 => request.answer(|call, header, data| serve_size(server, call, header, data)),
+            2058 => request.answer(|call, header, data| serve_compact(server, call, header, data)),
+            2060 => request.answer(|call, header, data| serve_usage(server, call, header, data)),
+            2061 => request.answer(|call, header, data| serve_list(server, call, header, data)),
+            2062 => request.answer(|call, header, data| serve_identity(server, call, header, data)),
+            2063 => request.answer(|call, header, data| serve_adopt(server, call, header, data)),
+            2064 => request.answer(|call, header, data| serve_restore(server, call, header, data)),
+            2065 => request.answer(|call, header, data| serve_read_whole(server, call, header, data)),
             _ => return Some(request),
         }
         None
@@ -818,6 +1254,25 @@ fn reply_classic_size(size: i32) -> Result<rt::Message, rt::Failure> {
     let data_ = Vec::new();
     header_.size = rt::header_size(&data_);
     header_.offset = size;
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_classic_compact<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    rt::Reader::new(&data_).end()?;
+    server_.classic_compact(call, object)?;
+    reply_classic_compact(())
+}
+
+fn reply_classic_compact((): ()) -> Result<rt::Message, rt::Failure> {
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
     Ok(rt::Message { header: header_, data: data_ })
 }
 
@@ -1006,6 +1461,219 @@ fn reply_size(size: u64) -> Result<rt::Message, rt::Failure> {
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
     writer_.put_u64(size);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_compact<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    rt::Reader::new(&data_).end()?;
+    let result = server_.compact(call, object)?;
+    reply_compact(result)
+}
+
+fn reply_compact(result: CompactReply) -> Result<rt::Message, rt::Failure> {
+    let CompactReply { moved_files, moved_size, hole_count, hole_size_max } = result;
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_u64(moved_files);
+    writer_.put_u64(moved_size);
+    writer_.put_u64(hole_count);
+    writer_.put_u64(hole_size_max);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_usage<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    rt::Reader::new(&data_).end()?;
+    let result = server_.usage(call, object)?;
+    reply_usage(result)
+}
+
+fn reply_usage(result: UsageReply) -> Result<rt::Message, rt::Failure> {
+    let UsageReply {
+        block_size,
+        blocks,
+        blocks_free,
+        hole_count,
+        hole_size_max,
+        files,
+        files_max,
+        cache_size,
+        cached,
+        unwritten,
+        uncommitted,
+        uncommitted_files,
+        damaged_files,
+        write_protected,
+        compacting,
+        compact_done,
+        compact_all,
+    } = result;
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_u32(block_size);
+    writer_.put_u64(blocks);
+    writer_.put_u64(blocks_free);
+    writer_.put_u64(hole_count);
+    writer_.put_u64(hole_size_max);
+    writer_.put_u64(files);
+    writer_.put_u64(files_max);
+    writer_.put_u64(cache_size);
+    writer_.put_u64(cached);
+    writer_.put_u64(unwritten);
+    writer_.put_u64(uncommitted);
+    writer_.put_u64(uncommitted_files);
+    writer_.put_u64(damaged_files);
+    writer_.put_bool(write_protected);
+    writer_.put_bool(compacting);
+    writer_.put_u64(compact_done);
+    writer_.put_u64(compact_all);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_list<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let after = reader_.get_u32()?;
+    reader_.end()?;
+    let result = server_.list(call, object, after)?;
+    reply_list(result)
+}
+
+fn reply_list(result: ListReply) -> Result<rt::Message, rt::Failure> {
+    let ListReply { files, next } = result;
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::put_count(writer_, files.len(), 4096)?;
+    for item_ in &files {
+        rt::Marshal::put(item_, writer_)?;
+    }
+    writer_.put_u32(next);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_identity<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    rt::Reader::new(&data_).end()?;
+    let result = server_.identity(call, object)?;
+    reply_identity(result)
+}
+
+fn reply_identity(result: IdentityReply) -> Result<rt::Message, rt::Failure> {
+    let IdentityReply { get_port, random, secret } = result;
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.raw(&get_port);
+    writer_.raw(&random);
+    writer_.raw(&secret);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_adopt<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let get_port = reader_.array::<6>()?;
+    let random = reader_.array::<6>()?;
+    let secret = reader_.array::<32>()?;
+    reader_.end()?;
+    server_.adopt(call, object, get_port, random, secret)?;
+    reply_adopt(())
+}
+
+fn reply_adopt((): ()) -> Result<rt::Message, rt::Failure> {
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_restore<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    header_: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    let number = header_.offset as u32;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let random = reader_.array::<6>()?;
+    let owner = reader_.get_u64()?;
+    let taken_ = data_.len() - reader_.remaining();
+    let data = rt::rest(data_, taken_, 8388608)?;
+    let result = server_.restore(call, object, number, random, owner, data)?;
+    reply_restore(result)
+}
+
+fn reply_restore(file: rt::Capability) -> Result<rt::Message, rt::Failure> {
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    header_.set_capability(&file);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_read_whole<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Object)?;
+    rt::Reader::new(&data_).end()?;
+    let result = server_.read_whole(call, object)?;
+    reply_read_whole(result)
+}
+
+fn reply_read_whole(result: ReadWholeReply) -> Result<rt::Message, rt::Failure> {
+    let ReadWholeReply { size, ticket, data } = result;
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_u64(size);
+    writer_.put_u64(ticket);
+    writer_.raw(&rt::within(data, 131072)?);
     let data_ = buffer_.finish();
     header_.size = rt::header_size(&data_);
     Ok(rt::Message { header: header_, data: data_ })

@@ -64,6 +64,7 @@ pub fn command_name(command: u16) -> Option<&'static str> {
         2062 => Some("bullet.identity"),
         2063 => Some("bullet.adopt"),
         2064 => Some("bullet.restore"),
+        2065 => Some("bullet.read_whole"),
         2100 => Some("directory.classic_create"),
         2101 => Some("directory.classic_discard"),
         2102 => Some("directory.classic_list"),

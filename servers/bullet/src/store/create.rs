@@ -33,7 +33,7 @@ impl Store {
     /// A new file that holds `data`; with `compare`, possibly an old one.
     ///
     /// # Errors
-    /// NoSpace, NoMemory (only without commit), DiskFailed, WriteProtected.
+    /// NoSpace, NoMemory (only without commit), NotNow (after an adoption), DiskFailed, WriteProtected.
     pub fn create(
         &self,
         data: Vec<u8>,
@@ -115,7 +115,7 @@ impl Store {
     }
 
     /// Keeps the contents as an uncommitted file: in memory if there is room, else on disk. Takes them if it could.
-    fn keep_draft(
+    pub(super) fn keep_draft(
         &self,
         file: FileId,
         contents: &mut Contents,
@@ -145,7 +145,7 @@ impl Store {
     }
 
     /// Gives back what an unfinished or needless file took.
-    fn abandon(&self, file: FileId, contents: Contents, error: Option<StoreError>) {
+    pub(super) fn abandon(&self, file: FileId, contents: Contents, error: Option<StoreError>) {
         if matches!(error, Some(StoreError::DiskFailed)) {
             // Its record may have reached the disk: number and blocks must mean nothing else until a restart.
             self.with(|state| state.table.get_mut(file.number()).state = FileState::Condemned);
@@ -239,7 +239,11 @@ impl Store {
     fn take_number(&self) -> Result<FileId, StoreError> {
         let random = CheckField::from_bytes(random(&*self.entropy));
         loop {
-            if let Some(number) = self.with(|state| state.table.take(random)) {
+            let taken = self.with(|state| match state.adopted {
+                true => Err(StoreError::NotNow),
+                false => Ok(state.table.take(random)),
+            });
+            if let Some(number) = taken? {
                 let object = ObjectNumber::new(number).expect("the table has at most 2^24 entries");
                 return Ok(FileId { object, random });
             }

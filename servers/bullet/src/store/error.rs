@@ -16,6 +16,12 @@ pub enum StoreError {
     /// No contiguous blocks, or no inode, are left for it.
     #[error("no space on the volume")]
     NoSpace,
+    /// The number is taken, or the volume holds files.
+    #[error("there is a file already")]
+    Exists,
+    /// A compaction runs already, or the server is to be started with another identity first.
+    #[error("not possible now")]
+    NotNow,
     /// Uncommitted files already fill the memory that is set apart for them.
     #[error("no memory for another uncommitted file")]
     NoMemory,
@@ -41,6 +47,8 @@ impl StoreError {
             StoreError::NoSuchFile => Status::STD_CAPBAD,
             StoreError::BadArgument => Status::STD_ARGBAD,
             StoreError::NoSpace => Status::STD_NOSPACE,
+            StoreError::Exists => Status::STD_EXISTS,
+            StoreError::NotNow => Status::STD_NOTNOW,
             StoreError::NoMemory => Status::STD_NOMEM,
             StoreError::TooLarge => Status::STD_OVERFLOW,
             StoreError::Damaged | StoreError::DiskFailed => Status::STD_SYSERR,

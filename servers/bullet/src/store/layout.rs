@@ -21,6 +21,11 @@ pub const INODE_COUNT_MAX: u32 = 1 << 24;
 /// The largest file, in bytes (1 PiB): keeps every sum of sizes far from overflow.
 pub const FILE_SIZE_MAX: u64 = 1 << 50;
 
+/// Bytes of a move: an inode number and its record.
+const MOVE_SIZE: usize = 4 + RECORD_SIZE;
+/// The most moves at once: what the rest of the superblock's block holds.
+pub(super) const MOVES_MAX: usize = (BLOCK_SIZE as usize - SUPERBLOCK_SIZE) / MOVE_SIZE;
+
 const MAGIC: [u8; 8] = *b"ambullet";
 const VERSION: u32 = 1;
 const STATE_FREE: u8 = 0;
@@ -92,6 +97,8 @@ pub(super) struct Superblock {
     pub super_random: CheckField,
     /// The key of the server's check fields.
     pub secret: ServerSecret,
+    /// Files that are being moved, with the records they get: in the block of the superblock, behind it.
+    pub moves: Vec<(u32, Record)>,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -112,13 +119,32 @@ struct RawSuperblock {
     super_random: [u8; 6],
     reserved: [u8; 4],
     secret: [u8; 32],
-    unused: [u8; 352],
+    move_count: U32,
+    /// BLAKE3 of the moves, cut to 128 bits: moves that are not those were never flushed.
+    moves_hash: Hash,
+    unused: [u8; 332],
     /// BLAKE3 of all bytes before it.
     check: [u8; 32],
 }
 const _: () = assert!(size_of::<RawSuperblock>() == SUPERBLOCK_SIZE);
 
 impl Superblock {
+    /// This superblock, and behind its 512 bytes the moves.
+    pub(super) fn to_block(&self) -> Vec<u8> {
+        assert!(self.moves.len() <= MOVES_MAX, "moves fit the block of the superblock");
+        let mut block = self.to_bytes().to_vec();
+        block.extend(self.moves_bytes());
+        block
+    }
+
+    fn moves_bytes(&self) -> Vec<u8> {
+        let key = self.record_key();
+        let bytes = |(number, record): &(u32, Record)| {
+            [&number.to_le_bytes()[..], &key.to_bytes(*number, record)].concat()
+        };
+        self.moves.iter().flat_map(bytes).collect()
+    }
+
     /// The 512 bytes of this superblock.
     pub(super) fn to_bytes(&self) -> [u8; SUPERBLOCK_SIZE] {
         let mut raw = RawSuperblock {
@@ -137,7 +163,9 @@ impl Superblock {
             super_random: self.super_random.to_bytes(),
             reserved: [0; 4],
             secret: self.secret.to_bytes(),
-            unused: [0; 352],
+            move_count: (self.moves.len() as u32).into(),
+            moves_hash: if self.moves.is_empty() { [0; HASH_SIZE] } else { hash(&self.moves_bytes()) },
+            unused: [0; 332],
             check: [0; 32],
         };
         raw.check = *blake3::hash(&raw.as_bytes()[..SUPERBLOCK_SIZE - 32]).as_bytes();
@@ -146,7 +174,29 @@ impl Superblock {
         bytes
     }
 
-    /// The superblock in these bytes; `None` unless its check and every one of its bounds hold.
+    /// The superblock in this block, with its moves if they are those that it was written with.
+    pub(super) fn from_block(block: &[u8]) -> Option<Superblock> {
+        let (bytes, behind) = block.split_first_chunk::<SUPERBLOCK_SIZE>()?;
+        let mut superblock = Superblock::from_bytes(bytes)?;
+        let raw = RawSuperblock::ref_from_bytes(bytes).expect("RawSuperblock is 512 unaligned bytes");
+        let count = raw.move_count.get() as usize;
+        let Some(moves) = behind.get(..count.min(MOVES_MAX) * MOVE_SIZE) else { return Some(superblock) };
+        if count > 0 && hash(moves) == raw.moves_hash {
+            let key = superblock.record_key();
+            let parse = |bytes: &[u8]| {
+                let (number, record) = bytes.split_first_chunk().expect("a move has a number");
+                let number = u32::from_le_bytes(*number);
+                match key.slot(number, record.try_into().expect("and a record")) {
+                    Slot::File(record) if (1..superblock.inode_limit).contains(&number) => Some((number, record)),
+                    _ => None,
+                }
+            };
+            superblock.moves = moves.chunks_exact(MOVE_SIZE).filter_map(parse).collect();
+        }
+        Some(superblock)
+    }
+
+    /// The superblock in these bytes, without its moves; `None` unless its check and every one of its bounds hold.
     pub(super) fn from_bytes(bytes: &[u8; SUPERBLOCK_SIZE]) -> Option<Superblock> {
         let raw = RawSuperblock::ref_from_bytes(bytes).expect("RawSuperblock is 512 unaligned bytes");
         if raw.magic != MAGIC || raw.version.get() != VERSION {
@@ -166,6 +216,7 @@ impl Superblock {
             get_port: GetPort::from_bytes(raw.get_port),
             super_random: CheckField::from_bytes(raw.super_random),
             secret: ServerSecret::from_bytes(raw.secret),
+            moves: Vec::new(),
         };
         let sound = u64::from(raw.block_size.get()) == BLOCK_SIZE
             && raw.table_start.get() == TABLE_START
@@ -308,7 +359,33 @@ mod tests {
             get_port: GetPort::from_bytes([1; 6]),
             super_random: CheckField::from_bytes([2; 6]),
             secret: ServerSecret::from_bytes([3; 32]),
+            moves: Vec::new(),
         }
+    }
+
+    #[test]
+    fn moves_count_only_whole() {
+        let record = Record {
+            random: CheckField::from_bytes([5; 6]),
+            size: 1,
+            first: 9,
+            owner: 0,
+            sequence: 1,
+            hash: [0; 16],
+        };
+        let moves: Vec<_> = (1..=MOVES_MAX as u32).map(|number| (number, record)).collect();
+        let block = Superblock { moves: moves.clone(), ..superblock() }.to_block();
+        assert!(block.len() <= BLOCK_SIZE as usize);
+        assert_eq!(block[128..132], [52, 0, 0, 0]);
+        assert_eq!(block[512..518], [1, 0, 0, 0, 1, 0]);
+        assert_eq!(Superblock::from_block(&block).unwrap().moves, moves);
+        for place in 512..block.len() {
+            let mut torn = block.clone();
+            torn[place] ^= 1;
+            assert_eq!(Superblock::from_block(&torn).unwrap().moves, []);
+        }
+        assert_eq!(Superblock::from_block(&superblock().to_block()).unwrap().moves, []);
+        assert_eq!(Superblock::from_block(&block[..512]).unwrap().moves, []);
     }
 
     #[test]
@@ -369,6 +446,11 @@ mod tests {
             let check = *blake3::hash(&whole[..480]).as_bytes();
             whole[480..].copy_from_slice(&check);
             let _ = Superblock::from_bytes(&whole).is_some();
+            let mut block = whole.to_vec();
+            block.extend(bytes);
+            if let Some(superblock) = Superblock::from_block(&block) {
+                assert!(superblock.moves.len() <= MOVES_MAX);
+            }
         });
     }
 

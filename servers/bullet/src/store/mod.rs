@@ -4,7 +4,8 @@
 //! - `table`, `cache`, `contents`: what is in memory of files: entries, committed bytes, uncommitted bytes;
 //! - `locks`: one for each object in use;
 //! - operations: `create` (create, edit, commit), `read`, `destroy` (also touch and age), `upkeep` (sweep, sync,
-//!   checkpoint, fsck), `recover` (format, open), `report` (status).
+//!   checkpoint, fsck), `recover` (format, open), `report` (status), `usage`,
+//!   `transfer` (backup and restore), `compact`.
 //!
 //! The recovery story is in `docs/bullet.md`. In short: a record is believed if its commit sequence is at most the
 //! superblock's checkpoint or if its data verifies, so data and record need no order between them and a commit costs
@@ -12,6 +13,7 @@
 //! `state`, `space`.
 
 mod cache;
+mod compact;
 mod contents;
 mod create;
 mod destroy;
@@ -24,7 +26,9 @@ mod recover;
 mod report;
 mod space;
 mod table;
+mod transfer;
 mod upkeep;
+mod usage;
 mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,15 +41,20 @@ use amoeba_threads::{Instant, Mutex, Threads};
 use amoeba_world::Entropy;
 
 pub use cache::Bytes;
+pub use compact::Compacted;
 pub use contents::Edit;
 pub use create::Outcome;
 pub use error::{StoreError, VolumeError};
 pub use layout::{BLOCK_SIZE, CHUNK_SIZE, FILE_SIZE_MAX, INODE_COUNT_MAX};
+pub use read::Whole;
 pub use recover::{FormatOptions, Formatted, format};
 pub use table::LIFETIME_MAX;
+pub use transfer::{Identity, Listed};
 pub use upkeep::Check;
+pub use usage::Usage;
 
-use cache::Cache;
+use cache::{Cache, Cached};
+use compact::Compaction;
 use contents::Contents;
 use layout::Superblock;
 use locks::Locks;
@@ -85,6 +94,11 @@ impl Settings {
 
     fn drafts_max(&self) -> u64 {
         self.cache_size / 2
+    }
+
+    /// The most memory that may be lent to readers.
+    fn lendable_max(&self) -> u64 {
+        self.cache_size / 4
     }
 
     fn dirty_max(&self) -> u64 {
@@ -141,6 +155,7 @@ pub struct Store {
     super_random: CheckField,
     secret: ServerSecret,
     counters: Counters,
+    compaction: Compaction,
 }
 
 struct State {
@@ -160,6 +175,8 @@ struct State {
     unchecked_size: u64,
     /// Files whose data failed to verify, and records that were damaged at the start.
     damaged: BTreeSet<u32>,
+    /// The volume has another identity than the one the server runs with: no files are made.
+    adopted: bool,
 }
 
 /// An uncommitted file.
@@ -271,11 +288,11 @@ impl State {
     }
 
     /// Forgets what is in memory of a file's committed bytes.
-    fn forget(&mut self, number: u32) -> Vec<Bytes> {
+    fn forget(&mut self, number: u32) -> Vec<Cached> {
         let mut forgotten = self.cache.remove_file(number);
         if let Some(bytes) = self.dirty.remove(&number) {
             self.dirty_size -= cache::cost(&bytes);
-            forgotten.push(bytes);
+            forgotten.push(bytes.into());
         }
         forgotten
     }
@@ -323,6 +340,10 @@ pub enum Counter {
     Status,
     /// fsck.
     Fsck,
+    /// compact.
+    Compact,
+    /// Files that a compaction moved.
+    MovedFiles,
     /// size.
     Size,
     /// read.

@@ -1,16 +1,30 @@
 //! Reading committed files. What comes from the disk is verified before anybody sees it.
+//!
+//! A large file that a reader of this host asks for becomes a memory file, once: the copy that this costs is the last one.
 
 use std::sync::Arc;
 
-use super::cache::{Bytes, Key};
+use amoeba_world::Memory;
+
+use super::cache::{Cached, Key};
 use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, HASH_SIZE};
-use super::table::Entry;
+use super::table::{Entry, FileState};
 use super::{Counter, FileId, State, Store, StoreError};
 
 /// Where the bytes of a file are to be had.
 enum Source {
-    Memory(Bytes),
+    Memory(Cached),
     Disk(Entry),
+}
+
+/// A whole file, as a reader of this host may have it.
+pub enum Whole {
+    /// These are its bytes.
+    Small(Vec<u8>),
+    /// It is in memory that can be lent. As long as this is held, it counts as lent.
+    Lendable(Memory),
+    /// It has this size, and is to be read in pieces.
+    Large(u64),
 }
 
 impl Store {
@@ -44,8 +58,66 @@ impl Store {
         }
     }
 
+    /// A whole file for a reader of this host: its bytes if they are at most `small_max`, else a memory file made by
+    /// `make`, if there may be another one and the file is on disk and can be cached whole; else only its size.
+    ///
+    /// # Errors
+    /// NoSuchFile (also an uncommitted one), Damaged, DiskFailed.
+    pub fn read_whole(
+        &self,
+        file: FileId,
+        small_max: u64,
+        make: &dyn Fn(&[u8]) -> Option<Memory>,
+    ) -> Result<Whole, StoreError> {
+        let (size, is_lendable, cached) = self.with(|state| {
+            let entry = state.committed(file)?;
+            let is_lendable = entry.size > small_max && entry.state == FileState::Stored;
+            let cached = if is_lendable { state.cache.get(Key::whole(file.number())) } else { None };
+            Ok((entry.size, is_lendable, cached))
+        })?;
+        if size <= small_max {
+            return Ok(Whole::Small(self.read(file, 0, size as usize)?));
+        }
+        self.count(Counter::Read);
+        if let Some(Cached::Lendable(memory)) = cached {
+            self.count(Counter::CacheHits);
+            return Ok(Whole::Lendable(memory));
+        }
+        if !is_lendable || size > self.settings.whole_max() {
+            return Ok(Whole::Large(size));
+        }
+        drop(cached);
+        drop(self.whole(file)?); // it is in memory now, and may leave it before the next line
+        Ok(self.make_lendable(file, size, make)?.map_or(Whole::Large(size), Whole::Lendable))
+    }
+
+    /// Turns a cached file into a memory file, if there may be another one.
+    fn make_lendable(
+        &self,
+        file: FileId,
+        size: u64,
+        make: &dyn Fn(&[u8]) -> Option<Memory>,
+    ) -> Result<Option<Memory>, StoreError> {
+        // Exclusive, so that a file that many want is turned into one once.
+        let _lock = self.locks.exclusive(file.number());
+        let key = Key::whole(file.number());
+        let entry = self.with(|state| state.committed(file))?;
+        let bytes = match self.with(|state| state.cache.get(key)) {
+            Some(Cached::Lendable(memory)) => return Ok(Some(memory)),
+            Some(Cached::Own(bytes)) if entry.state == FileState::Stored => bytes,
+            _ => return Ok(None),
+        };
+        let lendable_max = self.settings.lendable_max();
+        let (fits, made_way) = self.with(|state| state.cache.make_lendable_room(size, lendable_max));
+        drop(made_way);
+        let Some(memory) = fits.then(|| make(&bytes)).flatten() else { return Ok(None) };
+        // What was in memory before goes now, so that the file is there once.
+        self.with(|state| state.cache.insert(key, memory.clone()));
+        Ok(Some(memory))
+    }
+
     /// A whole file that is small enough to be cached whole.
-    pub(super) fn whole(&self, file: FileId) -> Result<Bytes, StoreError> {
+    pub(super) fn whole(&self, file: FileId) -> Result<Cached, StoreError> {
         if let Source::Memory(bytes) = self.with(|state| state.source(file))? {
             self.count(Counter::CacheHits);
             return Ok(bytes);
@@ -57,7 +129,7 @@ impl Store {
             Source::Disk(entry) => entry,
         };
         self.count(Counter::CacheMisses);
-        let bytes = Arc::new(self.load(file.number(), &entry)?);
+        let bytes = Cached::from(Arc::new(self.load(file.number(), &entry)?));
         self.with(|state| state.cache.insert(Key::whole(file.number()), bytes.clone()));
         Ok(bytes)
     }
@@ -109,7 +181,13 @@ impl Store {
 
     /// One verified chunk of a file; the caller holds the file's lock. A sequential pass over everything does not
     /// `keep` what it reads, so that it does not empty the cache.
-    fn chunk(&self, number: u32, entry: &Entry, index: u64, keep: bool) -> Result<Bytes, StoreError> {
+    pub(super) fn chunk(
+        &self,
+        number: u32,
+        entry: &Entry,
+        index: u64,
+        keep: bool,
+    ) -> Result<Cached, StoreError> {
         let key = Key::chunk(number, index);
         if let Some(bytes) = self.with(|state| state.cache.get(key)) {
             self.count(Counter::CacheHits);
@@ -129,7 +207,7 @@ impl Store {
         if layout::hash(&bytes) != expected {
             return Err(self.note_damage(number));
         }
-        let bytes = Arc::new(bytes);
+        let bytes = Cached::from(Arc::new(bytes));
         if keep {
             self.with(|state| state.cache.insert(key, bytes.clone()));
         }
@@ -137,7 +215,7 @@ impl Store {
     }
 
     /// The verified hash table of a large file.
-    fn hashes(&self, number: u32, entry: &Entry) -> Result<Bytes, StoreError> {
+    pub(super) fn hashes(&self, number: u32, entry: &Entry) -> Result<Cached, StoreError> {
         let key = Key::hashes(number);
         if let Some(bytes) = self.with(|state| state.cache.get(key)) {
             return Ok(bytes);
@@ -147,7 +225,7 @@ impl Store {
         if layout::hash(&table) != entry.hash {
             return Err(self.note_damage(number));
         }
-        let table = Arc::new(table);
+        let table = Cached::from(Arc::new(table));
         self.with(|state| state.cache.insert(key, table.clone()));
         Ok(table)
     }
@@ -187,7 +265,7 @@ impl State {
     fn source(&mut self, file: FileId) -> Result<Source, StoreError> {
         let entry = self.committed(file)?;
         if let Some(bytes) = self.dirty.get(&file.number()) {
-            return Ok(Source::Memory(bytes.clone()));
+            return Ok(Source::Memory(bytes.clone().into()));
         }
         Ok(match self.cache.get(Key::whole(file.number())) {
             Some(bytes) => Source::Memory(bytes),

@@ -82,6 +82,7 @@ pub fn format(
         get_port,
         super_random: CheckField::from_bytes(random(entropy)),
         secret: ServerSecret::from_bytes(random(entropy)),
+        moves: Vec::new(),
     };
     let zeros = vec![0; superblock.inode_limit as usize * RECORD_SIZE];
     disk.write(layout::record_offset(0), &zeros)?;
@@ -100,9 +101,9 @@ pub fn format(
 
 fn read_superblock(disk: &dyn Disk) -> Result<Superblock, VolumeError> {
     let copy = |block: u64| -> Result<Option<Superblock>, DiskError> {
-        let mut bytes = [0; layout::SUPERBLOCK_SIZE];
+        let mut bytes = [0; BLOCK_SIZE as usize];
         match disk.read(block * BLOCK_SIZE, &mut bytes) {
-            Ok(()) => Ok(Superblock::from_bytes(&bytes)),
+            Ok(()) => Ok(Superblock::from_block(&bytes)),
             Err(DiskError::Full) => Ok(None), // shorter than that
             Err(error) => Err(error),
         }
@@ -135,11 +136,13 @@ impl Store {
     ) -> Result<Store, VolumeError> {
         let superblock = read_superblock(&*disk)?;
         let truncated = disk.size() / BLOCK_SIZE < superblock.block_count;
+        let mut superblock = superblock;
         let mut entries = read_table(&*disk, &superblock)?;
         let volume = Volume::new(threads, disk, superblock.record_key(), Space::new());
         if truncated {
             volume.flush.set_broken();
         }
+        finish_moves(&volume, &mut superblock, &mut entries);
         let forgotten = prove(&volume, &superblock, &mut entries);
         *super::held(&volume.space) = map_space(&superblock, &mut entries);
         let last = entries.iter().map(|entry| entry.sequence).max().unwrap_or(0).max(superblock.checkpoint);
@@ -158,6 +161,7 @@ impl Store {
             inflight: Default::default(),
             checkpoint: superblock.checkpoint,
             unchecked_size: 0,
+            adopted: false,
         };
         let settings = Settings { cache_size: settings.cache_size.max(CACHE_SIZE_MIN), ..settings };
         Ok(Store {
@@ -172,6 +176,7 @@ impl Store {
             secret: superblock.secret.clone(),
             superblock: Mutex::new(threads, superblock),
             counters: Default::default(),
+            compaction: Default::default(),
         })
     }
 }
@@ -214,6 +219,39 @@ fn lies_inside(blocks: Range<u64>, entry: &Entry) -> bool {
     entry.size <= FILE_SIZE_MAX
         && blocks.contains(&entry.first)
         && layout::file_blocks(entry.size) <= blocks.end - entry.first
+}
+
+/// Finishes a compaction's moves that a crash interrupted. Their data was flushed at the new place before they were
+/// written down, and the old place was not free yet, so a file is whole at either; only its record may be torn.
+fn finish_moves(volume: &Volume, superblock: &mut Superblock, entries: &mut [Entry]) {
+    if superblock.moves.is_empty() {
+        return;
+    }
+    let blocks = superblock.data_start..superblock.block_count.min(volume.disk_size() / BLOCK_SIZE);
+    let moves = std::mem::take(&mut superblock.moves);
+    let rewritten = moves.iter().try_for_each(|(number, record)| {
+        let entry = &mut entries[*number as usize];
+        let moved = Entry::from_record(record);
+        let same = (entry.random, entry.sequence) == (moved.random, moved.sequence);
+        let is_its_file = match entry.state {
+            FileState::Stored => same && entry.first != moved.first,
+            FileState::Lost => true,
+            _ => false,
+        };
+        if !is_its_file || !lies_inside(blocks.clone(), &moved) {
+            return Ok(());
+        }
+        *entry = moved;
+        volume.write_record(*number, record)
+    });
+    // From here on the moves must not be finished again: their numbers may come to mean other files. If this fails,
+    // the volume is write protected, and nothing is destroyed.
+    superblock.generation += 1;
+    let block = superblock.generation % 2 * BLOCK_SIZE;
+    let _ = rewritten
+        .and_then(|()| volume.flush())
+        .and_then(|()| volume.write_table(block, &superblock.to_block()))
+        .and_then(|()| volume.flush());
 }
 
 /// Verifies the data of files behind the checkpoint; those that fail are freed and returned.

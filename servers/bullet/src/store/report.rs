@@ -24,6 +24,8 @@ const NAMES: [&str; COUNTER_COUNT] = [
     "b_sync",
     "b_status",
     "b_fsck",
+    "b_disk_compact",
+    "moved files",
     "b_size",
     "b_read",
     "b_create",
@@ -67,6 +69,7 @@ impl Store {
         let numbers = [
             ("block size", BLOCK_SIZE),
             ("committed bytes in cache", state.cache.size()),
+            ("of them in memory that can be lent", state.cache.lendable_size()),
             ("committed bytes not on disk yet", state.dirty_size),
             ("uncommitted bytes in memory", state.drafts_size),
             ("uncommitted files", state.drafts.len() as u64),
@@ -97,12 +100,5 @@ impl Store {
             .zip(&self.counters.0)
             .map(|(name, count)| (*name, count.load(Ordering::Relaxed)))
             .collect()
-    }
-
-    /// Free bytes of the volume, and all that files can use.
-    pub fn space(&self) -> (u64, u64) {
-        let free = held(&self.volume.space).free_blocks();
-        let superblock = self.superblock.lock();
-        (free * BLOCK_SIZE, (superblock.block_count - superblock.data_start) * BLOCK_SIZE)
     }
 }

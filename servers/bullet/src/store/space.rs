@@ -49,6 +49,27 @@ impl Space {
         self.by_first.len()
     }
 
+    /// Blocks of the largest hole.
+    pub(super) fn hole_blocks_max(&self) -> u64 {
+        self.by_size.last().map_or(0, |&(size, _)| size)
+    }
+
+    /// The lowest hole that starts at `first` or above.
+    pub(super) fn hole_from(&self, first: u64) -> Option<Extent> {
+        self.by_first.range(first..).next().map(|(&first, &blocks)| Extent { first, blocks })
+    }
+
+    /// Takes the start of the hole that starts at `extent.first`; whether it is there and large enough.
+    pub(super) fn claim(&mut self, extent: Extent) -> bool {
+        match self.by_first.get(&extent.first) {
+            Some(&size) if size >= extent.blocks => {
+                self.take(extent.first, size, extent.blocks);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Takes `blocks` contiguous blocks from the best fitting hole.
     pub(super) fn allocate(&mut self, blocks: u64) -> Option<Extent> {
         if blocks == 0 {

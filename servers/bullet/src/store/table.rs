@@ -137,6 +137,20 @@ impl Table {
         Some(number)
     }
 
+    /// Takes this number, if it is free, for a file with this random.
+    pub(crate) fn take_this(&mut self, number: u32, random: CheckField) -> bool {
+        // The numbers that were never used lie in order, so for a restore this is no search.
+        let place = match self.free.binary_search(&number) {
+            Ok(place) => Some(place),
+            Err(_) => self.free.iter().position(|&free| free == number),
+        };
+        if let Some(place) = place {
+            self.free.remove(place);
+            *self.get_mut(number) = Entry { random, state: FileState::Taken, ..Entry::FREE };
+        }
+        place.is_some()
+    }
+
     /// Gives a number back.
     pub(crate) fn release(&mut self, number: u32) {
         assert_ne!(self.get_mut(number).state, FileState::Free, "a number is freed once");

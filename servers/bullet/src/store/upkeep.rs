@@ -185,20 +185,29 @@ impl Store {
         if self.with(|state| state.table.free_count() > 0) {
             return Ok(()); // somebody else did it while we waited
         }
+        self.initialise_step(&mut superblock)
+    }
+
+    /// The same, whether or not there are free numbers.
+    pub(super) fn grow_table_by_a_step(&self) -> Result<(), StoreError> {
+        self.initialise_step(&mut self.superblock.lock())
+    }
+
+    fn initialise_step(&self, superblock: &mut Superblock) -> Result<(), StoreError> {
         let limit = superblock.inode_limit.saturating_add(TABLE_STEP).min(superblock.inode_count);
         if limit == superblock.inode_limit {
             return Err(StoreError::NoSpace);
         }
         let start = layout::record_offset(superblock.inode_limit);
         let zeros = vec![0; (layout::record_offset(limit) - start) as usize];
-        self.volume.write_table(start, &zeros)?;
-        self.write_superblock(&mut superblock, |new| new.inode_limit = limit)?;
+        self.volume.write_blocks(start / BLOCK_SIZE, &zeros)?;
+        self.write_superblock(superblock, |new| new.inode_limit = limit)?;
         self.with(|state| state.table.grow(limit));
         Ok(())
     }
 
     /// Overwrites the older copy of the superblock, and flushes, so that one good copy is there at any time.
-    fn write_superblock(
+    pub(super) fn write_superblock(
         &self,
         superblock: &mut Superblock,
         change: impl FnOnce(&mut Superblock),
@@ -206,7 +215,7 @@ impl Store {
         let mut new = superblock.clone();
         change(&mut new);
         new.generation += 1;
-        self.volume.write_table(new.generation % 2 * BLOCK_SIZE, &new.to_bytes())?;
+        self.volume.write_table(new.generation % 2 * BLOCK_SIZE, &new.to_block())?;
         self.volume.flush()?;
         *superblock = new;
         Ok(())

@@ -37,6 +37,10 @@ impl Volume {
         }
     }
 
+    pub(crate) fn disk_size(&self) -> u64 {
+        self.disk.size()
+    }
+
     /// Whether anything can still be committed.
     pub(crate) fn writable(&self) -> Result<(), StoreError> {
         if self.flush.is_broken() { Err(StoreError::WriteProtected) } else { Ok(()) }
