@@ -188,8 +188,8 @@ impl Store {
             && files.len() < MOVES_MAX
         {
             let entry = self.with(|state| state.table.get(found).copied());
-            let Some(entry) =
-                entry.filter(|entry| entry.state == FileState::Stored && entry.size > 0 && entry.first == block)
+            let Some(entry) = entry
+                .filter(|entry| entry.state == FileState::Stored && entry.size > 0 && entry.first == block)
             else {
                 break; // destroyed since the compaction began; perhaps another lies there
             };
@@ -253,7 +253,10 @@ impl Store {
                 Ok(()) => copied.push(step),
                 Err(error) => {
                     self.volume.release(step.to);
-                    if matches!(error, StoreError::NoSpace | StoreError::DiskFailed | StoreError::WriteProtected) {
+                    if matches!(
+                        error,
+                        StoreError::NoSpace | StoreError::DiskFailed | StoreError::WriteProtected
+                    ) {
                         failed = Err(error);
                     }
                 }
@@ -265,7 +268,8 @@ impl Store {
             return Err(error);
         }
         copied.sort_unstable_by_key(|step| step.number);
-        let locks: Vec<ObjectLock<'_>> = copied.iter().map(|step| self.locks.exclusive(step.number)).collect();
+        let locks: Vec<ObjectLock<'_>> =
+            copied.iter().map(|step| self.locks.exclusive(step.number)).collect();
         let (staying, moving): (Vec<Move>, Vec<Move>) =
             copied.into_iter().partition(|step| !self.is_as_planned(step));
         staying.iter().for_each(|step| self.volume.release(step.to));

@@ -187,7 +187,9 @@ impl Superblock {
                 let (number, record) = bytes.split_first_chunk().expect("a move has a number");
                 let number = u32::from_le_bytes(*number);
                 match key.slot(number, record.try_into().expect("and a record")) {
-                    Slot::File(record) if (1..superblock.inode_limit).contains(&number) => Some((number, record)),
+                    Slot::File(record) if (1..superblock.inode_limit).contains(&number) => {
+                        Some((number, record))
+                    }
                     _ => None,
                 }
             };

@@ -41,7 +41,7 @@ impl Promises {
     fn step(&mut self, store: &Store, random: &mut Random) -> bool {
         let size = if random.below(10) == 0 { 1_100_000 + random.below(1000) } else { random.below(9000) };
         let commit = if random.below(3) == 0 { Commit::Memory } else { Commit::Disk };
-        match random.below(8) {
+        match random.below(9) {
             0..4 => {
                 let bytes = random.bytes(size);
                 self.attempted.push(bytes.clone());
@@ -78,6 +78,10 @@ impl Promises {
                     }
                 }
             }
+            7 => match store.compact() {
+                Ok(_) | Err(StoreError::NotNow) => {}
+                Err(error) => return survives(error),
+            },
             _ => {
                 if let Err(error) = if random.below(2) == 0 { store.sweep() } else { store.sync() } {
                     return survives(error);

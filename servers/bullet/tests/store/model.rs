@@ -67,6 +67,7 @@ impl Pair {
                     Err(error) => assert_eq!((error, model.committed), (StoreError::NoSuchFile, false)),
                 }
             }
+            (_, Some(_)) if self.random.below(3) == 0 => drop(self.store.compact().unwrap()),
             (_, Some(_)) => self.store.sweep().unwrap(),
         }
         if self.files.len() > 12 {
