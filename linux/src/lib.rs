@@ -20,6 +20,7 @@ mod disk;
 pub mod facts;
 pub mod family;
 mod flow;
+mod fork;
 pub mod guest;
 pub mod host;
 pub mod kernel;

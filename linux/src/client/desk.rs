@@ -5,7 +5,7 @@
 //! that leaves with a request says for all channels that nobody looks, if there is a sleeper to be woken by their bells;
 //! with no other thread there, nothing need be said: whoever comes next looks first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::served::{Line, Received, Served, linger};
 use crate::flow::served::Flows;
-use crate::look::{Look, Next};
+use crate::look::{Look, Next, give_way};
 
 /// How often channels are looked through for those that nobody uses.
 const TIDY_INTERVAL: Duration = Duration::from_secs(10);
@@ -29,6 +29,9 @@ const STALL_INTERVALS: u64 = 2;
 /// Requests that one thread takes from channels before it looks what the kernel has.
 const TURN: u32 = 64;
 const EVENTS_PER_TURN: usize = 64;
+/// Before a client has its second turn of a round, the processor is given away once for those who had one in the last
+/// rounds and have not asked again: they may have been woken, or answered, and need a processor to come back.
+const EXPECTED_ROUNDS: u64 = 16;
 /// Looks at channels for one at flows, where there are both.
 const LOOKS_PER_FLOWS: u32 = 4;
 
@@ -82,9 +85,13 @@ enum Looked<'a> {
 
 /// What the thread that looks looks at.
 struct Deck {
-    #[expect(clippy::vec_box, reason = "a request takes its box along")]
-    channels: Vec<Box<Served>>,
-    next: usize,
+    /// In the order in which they have their turns: the first one is next, and whoever had its turn is last. So a request
+    /// waits for at most one of every other client, however quickly those come again.
+    channels: VecDeque<Box<Served>>,
+    /// Counts rounds: it goes up when a channel has its second turn.
+    round: u64,
+    /// In this round, for those who were expected.
+    has_given_way: bool,
     /// Intervals gone by.
     time: u64,
     tidy_at: Option<amoeba_threads::Instant>,
@@ -407,34 +414,38 @@ impl Desk {
 
     /// The next channel that has something: a whole request, or the beginning of a large one.
     fn scan(&self, deck: &mut Deck) -> Option<(Box<Served>, Option<Message>)> {
-        let mut left = deck.channels.len();
-        while left > 0 {
-            left -= 1;
-            if deck.next >= deck.channels.len() {
-                deck.next = 0;
-            }
-            let index = deck.next;
-            let served = &mut deck.channels[index];
+        let (mut passed, mut somebody_is_expected) = (0, false);
+        while passed < deck.channels.len() {
+            let mut served = deck.channels.pop_front()?;
             if !served.end.is_ready() {
-                deck.next += 1;
+                somebody_is_expected |= deck.expects(&served);
+                deck.channels.push_back(served);
+                passed += 1;
                 continue;
             }
-            served.used = deck.time;
-            let request = match served.step() {
-                Some(Received::Request(request)) => Some(request),
+            if served.round == deck.round {
+                if somebody_is_expected && !std::mem::replace(&mut deck.has_given_way, true) {
+                    deck.channels.push_front(served);
+                    deck.channels.rotate_right(passed); // whoever comes now is before it
+                    passed = 0;
+                    give_way();
+                    continue;
+                }
+                deck.begin_round();
+            }
+            (served.used, served.round) = (deck.time, deck.round);
+            match served.step() {
+                Some(Received::Request(request)) => return Some((served, Some(request))),
+                None => return Some((served, None)),
+                Some(Received::Nothing) => {
+                    deck.channels.push_back(served);
+                    passed += 1;
+                }
                 Some(Received::Over) => {
-                    let served = deck.channels.swap_remove(index);
                     self.forget(&served);
                     lock(&self.roles).ended.push((served.session, served.id));
-                    continue;
                 }
-                Some(Received::Nothing) => {
-                    deck.next += 1;
-                    continue;
-                }
-                None => None,
-            };
-            return Some((deck.channels.swap_remove(index), request));
+            }
         }
         None
     }
@@ -455,12 +466,13 @@ impl Desk {
                 Mail::Channel(mut served) if !served.line.is_over() => {
                     served.end.after_sleep();
                     served.used = deck.time;
-                    deck.channels.push(served);
+                    deck.channels.push_back(served);
                 }
                 Mail::Channel(served) => self.forget(&served),
                 Mail::Over(id) => {
-                    if let Some(index) = deck.channels.iter().position(|served| served.id == id) {
-                        self.forget(&deck.channels.swap_remove(index));
+                    let index = deck.channels.iter().position(|served| served.id == id);
+                    if let Some(served) = index.and_then(|index| deck.channels.remove(index)) {
+                        self.forget(&served);
                     }
                 }
                 Mail::Session(number) => session = Some(number),
@@ -559,7 +571,25 @@ impl Desk {
 impl Deck {
     fn new() -> Deck {
         let look = Look::at_memory();
-        Deck { channels: Vec::new(), next: 0, time: 0, tidy_at: None, taken: 0, look }
+        Deck {
+            channels: VecDeque::new(),
+            round: 1,
+            has_given_way: false,
+            time: 0,
+            tidy_at: None,
+            taken: 0,
+            look,
+        }
+    }
+
+    /// Whether a client that has nothing now had something a moment ago, and may be about to ask again.
+    fn expects(&self, served: &Served) -> bool {
+        served.round + EXPECTED_ROUNDS > self.round
+    }
+
+    fn begin_round(&mut self) {
+        self.round += 1;
+        self.has_given_way = false;
     }
 
     /// Says for every channel that nobody looks; whether there is still nothing to do.
@@ -569,5 +599,105 @@ impl Deck {
             quiet &= served.end.before_sleep();
         }
         quiet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use amoeba_cap::PutPort;
+    use amoeba_channel::{ClientEnd, ServerEnd, Service, Step};
+    use amoeba_wire::Header;
+    use amoeba_wire::packet::Address;
+    use amoeba_world::{Caller, ReplyTo};
+
+    use super::*;
+    use crate::channel::bell::{Bell, Ear, Keeper, Rope};
+    use crate::channel::region::{OwnRegion, PeerRegion};
+    use crate::fork::Origin;
+
+    /// A client of a desk, with what keeps its bells.
+    struct Asker {
+        end: ClientEnd<OwnRegion, PeerRegion>,
+        _bells: (OwnedFd, OwnedFd, Keeper, Keeper),
+        /// Requests that were served since its own was made.
+        waited: u32,
+        /// Requests of others that are served before it asks again.
+        rest: u32,
+        served: u32,
+    }
+
+    impl Asker {
+        fn join(desk: &Arc<Desk>, id: u64) -> Asker {
+            let (client_own, client_file) = OwnRegion::create(4096).unwrap();
+            let (server_own, server_file) = OwnRegion::create(4096).unwrap();
+            let (client_bell, server_bell) = (Bell::new().unwrap(), Bell::new().unwrap());
+            let service = Service {
+                port: PutPort::from_bytes([1; 6]),
+                signature: PutPort::NULL,
+                request_size_max: 100,
+            };
+            let served = Served {
+                id,
+                session: 1,
+                end: ServerEnd::new(server_own, PeerRegion::map(&client_file).unwrap(), service),
+                line: Arc::new(Line::new(Ear::new(server_bell.ear))),
+                rope: Rope::new(client_bell.rope),
+                caller: Caller { process: Address::NULL, signature: None },
+                desk: Arc::downgrade(desk),
+                client: Weak::new(),
+                origin: Origin::here(),
+                used: 0,
+                round: 0,
+            };
+            desk.add(Box::new(served)).unwrap();
+            let bells = (client_bell.ear, server_bell.rope, client_bell.keeper, server_bell.keeper);
+            let end = ClientEnd::new(client_own, PeerRegion::map(&server_file).unwrap());
+            Asker { end, _bells: bells, waited: 0, rest: 0, served: 0 }
+        }
+
+        fn ask(&mut self) {
+            let request = Message { header: Header::NULL, data: Vec::new() };
+            self.end.begin(request, 0).expect("the last transaction has ended");
+            self.waited = 0;
+        }
+    }
+
+    /// Half of the clients ask again as soon as they have their replies, as one does that runs beside the server; the
+    /// others must be woken first, which takes as long as some requests. All get the same turns.
+    #[test]
+    fn nobody_is_served_twice_while_somebody_waits() {
+        let desk = Arc::new(Desk::new().unwrap());
+        let mut askers: Vec<Asker> = (0..6).map(|id| Asker::join(&desk, id)).collect();
+        let count = askers.len() as u32;
+        askers.iter_mut().for_each(Asker::ask);
+        for _ in 0..6000 {
+            let Wait::Request(served, request) = desk.wait() else { panic!("every client asks") };
+            ReplyTo::new(served).send(request);
+            let answered = askers.iter().position(|asker| asker.end.is_ready() && !asker.end.is_idle());
+            for (index, asker) in askers.iter_mut().enumerate() {
+                if Some(index) == answered {
+                    assert!(matches!(asker.end.step(), Step::Reply(_)));
+                    asker.served += 1;
+                    asker.rest = if index % 2 == 0 { 0 } else { 2 };
+                } else if asker.end.is_idle() {
+                    asker.rest -= 1;
+                } else {
+                    asker.waited += 1;
+                    assert!(
+                        asker.waited < count,
+                        "client {index} waits for more than one turn of each other"
+                    );
+                }
+                if asker.end.is_idle() && asker.rest == 0 {
+                    asker.ask();
+                }
+            }
+        }
+        let counts: Vec<u32> = askers.iter().map(|asker| asker.served).collect();
+        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        assert!(most - least <= most / 2, "{counts:?}");
+        desk.close();
     }
 }

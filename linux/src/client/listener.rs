@@ -19,6 +19,7 @@ use crate::channel::bell::{Ear, Rope};
 use crate::channel::region::{OwnRegion, PeerRegion};
 use crate::flow::handed::Handed;
 use crate::flow::served::{Flows, Introduced};
+use crate::fork::Origin;
 use crate::socket::{Stream, ToKernel, ToProcess};
 use crate::threads::now;
 
@@ -33,6 +34,8 @@ pub(super) struct PortListener {
     request_size_max: usize,
     state: Mutex<State>,
     closing: Condvar,
+    /// In a child that was forked, it is closed: whoever listens is the parent.
+    origin: Origin,
     desk: Arc<Desk>,
     /// The connection on which a request was asked for.
     asked: Mutex<Option<Asked>>,
@@ -71,6 +74,7 @@ pub(super) fn listen(
         request_size_max,
         state: Mutex::new(State { closed: false, session: session.number, doubtful: false }),
         closing: Condvar::new(),
+        origin: Origin::here(),
         desk: Arc::new(desk),
         asked: Mutex::new(None),
         is_asked: AtomicBool::new(false),
@@ -242,7 +246,9 @@ impl PortListener {
             caller,
             desk: Arc::downgrade(&self.desk),
             client: Arc::downgrade(&self.client.0),
+            origin: self.origin,
             used: 0,
+            round: 0,
         };
         Some((Box::new(served), file))
     }
@@ -323,7 +329,7 @@ impl Listen for PortListener {
 
     fn getreq(&self) -> Result<Incoming, ListenError> {
         let mut absence = None;
-        while !self.desk.is_closed() {
+        while self.origin.is_here() && !self.desk.is_closed() {
             match self.attend() {
                 Ok(Some(incoming)) => return Ok(incoming),
                 Ok(None) => absence = None,
@@ -340,6 +346,9 @@ impl Listen for PortListener {
     }
 
     fn close(&self) {
+        if !self.origin.is_here() {
+            return;
+        }
         let said = {
             let mut state = self.state();
             if std::mem::replace(&mut state.closed, true) {

@@ -2,7 +2,8 @@
 //!
 //! Plain blocking code: a thread takes a connection for itself, says what it wants and waits for the answer. A
 //! process attaches at its first use; when the daemon is restarted, the next use attaches again and a thread in
-//! `getreq` listens again by itself.
+//! `getreq` listens again by itself. A child that was forked attaches for itself; listeners, endpoints and duties to reply
+//! stay its parent's, and are closed for the child.
 
 mod admin;
 mod channel;
@@ -16,7 +17,7 @@ mod served;
 mod session;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use amoeba_cap::{GetPort, PutPort};
@@ -26,6 +27,7 @@ use amoeba_world::{
     Destination, Endpoint, Error, Listener, Memory, Message, Posted, TransOptions, Transactions,
 };
 
+use crate::fork::Origin;
 use crate::socket::{Lost, ToKernel, ToProcess};
 use crate::threads::now;
 use channel::Outcome;
@@ -51,13 +53,35 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
+    attached: Attached,
+}
+
+/// The session of one process. A child that was forked leaves its parent's alone, locks and all, and has one of its own.
+struct Attached {
+    origin: Origin,
     session: Mutex<Option<Arc<Session>>>,
+    in_child: OnceLock<Box<Attached>>,
+}
+
+impl Attached {
+    fn new() -> Attached {
+        Attached { origin: Origin::here(), session: Mutex::new(None), in_child: OnceLock::new() }
+    }
+
+    /// That of this process.
+    fn here(&self) -> &Attached {
+        let mut attached = self;
+        while !attached.origin.is_here() {
+            attached = attached.in_child.get_or_init(|| Box::new(Attached::new()));
+        }
+        attached
+    }
 }
 
 impl Client {
     /// The process as it is known to the daemon on `socket`. Connects when first used.
     pub fn new(socket: &Path) -> Client {
-        Client(Arc::new(Inner { path: socket.into(), session: Mutex::new(None) }))
+        Client(Arc::new(Inner { path: socket.into(), attached: Attached::new() }))
     }
 
     /// What the daemon says of itself: counters and tables, a line each.
@@ -73,7 +97,7 @@ impl Client {
 
     /// The session with the daemon that runs now.
     fn session(&self) -> Result<Arc<Session>, Refused> {
-        let mut session = self.0.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut session = self.0.attached.here().session.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(session) = &*session
             && !session.is_over()
         {

@@ -14,6 +14,7 @@ use super::desk::Desk;
 use super::{Client, Inner};
 use crate::channel::bell::{Ear, Heard, Rope};
 use crate::channel::region::{OwnRegion, PeerRegion};
+use crate::fork::Origin;
 use crate::look::{Look, Next};
 use crate::socket::ToKernel;
 use crate::threads::now;
@@ -71,10 +72,14 @@ pub(super) struct Served {
     pub(super) line: Arc<Line>,
     pub(super) rope: Rope,
     pub(super) caller: Caller,
+    /// A child that was forked has no duty to answer.
+    pub(super) origin: Origin,
     pub(super) desk: Weak<Desk>,
     pub(super) client: Weak<Inner>,
     /// The desk's time of the last use.
     pub(super) used: u64,
+    /// The desk's round in which it last had its turn.
+    pub(super) round: u64,
 }
 
 /// What came of receiving.
@@ -251,6 +256,9 @@ fn finish_replies(replies: Vec<Box<Served>>, until: Option<Instant>) -> Vec<Box<
 
 impl PutReply for Served {
     fn putrep(mut self: Box<Self>, mut reply: Message) {
+        if !self.origin.is_here() {
+            return;
+        }
         if reply.header.status().is_rpc() {
             reply = Message::status(Status::RPC_REMOTERPC); // such statuses are for kernels alone to give
         } else if reply.data.len() > DATA_SIZE_MAX {
@@ -261,6 +269,9 @@ impl PutReply for Served {
     }
 
     fn fail(mut self: Box<Self>) {
+        if !self.origin.is_here() {
+            return;
+        }
         self.end.fail();
         self.ring();
         self.over(); // after a failure the client uses it no more

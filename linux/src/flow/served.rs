@@ -23,6 +23,7 @@ use super::handed::Handed;
 use super::socket::FlowSocket;
 use super::{receive, transmit, transmit_all};
 use crate::channel::bell::{Ear, Heard};
+use crate::fork::Origin;
 use crate::look::{Look, Next};
 use crate::memory;
 use crate::threads::now;
@@ -56,6 +57,8 @@ pub(crate) struct Introduced {
 struct Served {
     id: u64,
     session: u64,
+    /// A child that was forked has no duty to answer.
+    origin: Origin,
     caller: Caller,
     socket: FlowSocket,
     ear: Ear,
@@ -133,7 +136,8 @@ impl Flows {
         let end = FlowServer::new(at, handed.session(at), handed.way, self.request_size_max, memory::zeros);
         let socket = FlowSocket::new(socket, handed.way.datagram_size);
         let (id, ear) = (handed.id, Ear::new(ear));
-        let served = Arc::new(Served { id, session, caller, socket, ear, end: Mutex::new(end) });
+        let origin = Origin::here();
+        let served = Arc::new(Served { id, session, origin, caller, socket, ear, end: Mutex::new(end) });
         let mut state = lock(&self.state);
         let evicted = if state.flows.len() < FLOWS_PER_LISTENER_MAX { None } else { state.evict() };
         let refused = state.closed
@@ -351,6 +355,9 @@ struct Duty {
 impl Duty {
     fn end(self, answer: impl FnOnce(&mut FlowServer, u32)) {
         let Duty { flows, served, tid } = self;
+        if !served.origin.is_here() {
+            return;
+        }
         let mut end = lock(&served.end);
         answer(&mut end, tid);
         transmit(&served.socket, &mut *end, now(), true);

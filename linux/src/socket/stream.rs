@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, shutdown, sockopt};
 
 use super::{Assembler, ToKernel, ToProcess, receive_some, send_some};
+use crate::fork::Origin;
 use crate::look::{Look, Next};
 use crate::threads::now;
 
@@ -30,6 +31,8 @@ pub(crate) struct Lost;
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: OwnedFd,
+    /// In a child that was forked, it is lost.
+    origin: Origin,
     sending: Mutex<()>,
     /// How whoever receives waits; only one does.
     look: Mutex<Look>,
@@ -39,7 +42,7 @@ impl Stream {
     /// A stream over a connected socket.
     pub(crate) fn new(socket: OwnedFd) -> Stream {
         prepare(&socket);
-        Stream { socket, sending: Mutex::new(()), look: Mutex::default() }
+        Stream { socket, origin: Origin::here(), sending: Mutex::new(()), look: Mutex::default() }
     }
 
     /// Sends a whole frame. After an error the kernel has certainly not received all of it.
@@ -49,6 +52,7 @@ impl Stream {
 
     /// Sends a whole frame and the descriptors that belong to it.
     pub(crate) fn send_with(&self, frame: &ToKernel, descriptors: &[BorrowedFd<'_>]) -> Result<(), Lost> {
+        self.is_ours()?;
         debug_assert!(frame.data().len() <= DATA_SIZE_MAX, "callers keep to the bound");
         let _whole_frames = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         let head = frame.head();
@@ -67,6 +71,7 @@ impl Stream {
 
     /// Waits for the next frame, and the descriptors that belong to it: exactly as many as its kind has.
     pub(crate) fn receive_with(&self) -> Result<(ToProcess, Vec<OwnedFd>), Lost> {
+        self.is_ours()?;
         let mut descriptors = Vec::new();
         let mut assembler = Assembler::default();
         let mut first = [0; FIRST_READ_SIZE];
@@ -126,6 +131,7 @@ impl Stream {
 
     /// Waits until there is something to receive, or the connection is over; false when neither was so in time.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Result<bool, Lost> {
+        self.is_ours()?;
         let Some(deadline) = deadline else { return Ok(true) };
         loop {
             let left = Timespec::try_from(deadline.since(now())).map_err(|_| Lost)?;
@@ -139,7 +145,13 @@ impl Stream {
 
     /// Ends the connection, also for threads that wait on it.
     pub(crate) fn end(&self) {
-        let _ = shutdown(&self.socket, Shutdown::Both); // it fails only when the other end was faster
+        if self.origin.is_here() {
+            let _ = shutdown(&self.socket, Shutdown::Both); // it fails only when the other end was faster
+        }
+    }
+
+    fn is_ours(&self) -> Result<(), Lost> {
+        if self.origin.is_here() { Ok(()) } else { Err(Lost) }
     }
 
     /// Sends a frame and waits for its answer.
