@@ -37,7 +37,7 @@ impl Raw {
     }
 
     fn attach(&mut self) -> [u8; 16] {
-        assert!(self.say(1, &4u32.to_le_bytes(), &[]));
+        assert!(self.say(1, &5u32.to_le_bytes(), &[]));
         let (kind, fixed) = self.hear().unwrap();
         assert_eq!(kind, 65);
         *fixed.first_chunk().unwrap()

@@ -31,7 +31,7 @@ struct Raw(OwnedFd);
 impl Raw {
     fn attach(system: &System) -> (Raw, [u8; 16]) {
         let raw = Raw::connect(system);
-        assert!(raw.say(1, &4u32.to_le_bytes(), &[]));
+        assert!(raw.say(1, &5u32.to_le_bytes(), &[]));
         let (kind, fixed, _) = raw.hear().unwrap();
         assert_eq!(kind, 65);
         (raw, *fixed.first_chunk().unwrap())

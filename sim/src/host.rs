@@ -75,6 +75,8 @@ pub(crate) struct Process {
     pub(crate) asked: BTreeSet<Key>,
     /// Threads that wait for a datagram.
     pub(crate) endpoints: BTreeMap<EndpointId, Vec<ThreadId>>,
+    /// Memory files that were lent to it, by their tickets, and the last ticket.
+    pub(crate) lent: (BTreeMap<u64, Arc<Vec<u8>>>, u64),
     /// Threads that wait for its end.
     pub(crate) joiners: Vec<ThreadId>,
 }
@@ -209,6 +211,7 @@ impl State {
             listening: BTreeMap::new(),
             asked: BTreeSet::new(),
             endpoints: BTreeMap::new(),
+            lent: Default::default(),
             joiners: Vec::new(),
         };
         self.processes.insert(id, process);

@@ -19,6 +19,7 @@ mod disk;
 mod executor;
 mod host;
 mod listener;
+mod memory;
 mod nemesis;
 mod network;
 mod random;

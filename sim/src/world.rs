@@ -8,14 +8,14 @@ use amoeba_kernel::Slot;
 use amoeba_threads::{Instant, Scheduler, SpawnError, Threads, Unpark};
 use amoeba_wire::Status;
 use amoeba_world::{
-    Clock, Destination, Endpoint, Error, Listener, Message, TransOptions, Transactions, World,
+    Clock, Destination, Endpoint, Error, Listener, Memory, Message, TransOptions, Transactions, World,
 };
 
 use crate::core::{Core, State};
 use crate::host::{Pending, PendingState, Process, ProcessId};
 use crate::random::{Prng, SeededEntropy};
 use crate::scheduler::ThreadId;
-use crate::{channel, datagram, listener};
+use crate::{channel, datagram, listener, memory};
 
 /// Client threads of one process that may be in a transaction at once.
 const SLOTS_MAX: u16 = 1024;
@@ -188,6 +188,14 @@ impl Transactions for SimTransactions {
     fn put_port(&self, port: &GetPort) -> Result<PutPort, Error> {
         let put_port = self.core.state().drive_for(self.process, |kernel, _, _| kernel.put_port(port));
         put_port.ok_or(Error::NotSent(Status::RPC_TRYAGAIN))
+    }
+
+    fn memory(&self, size: usize, fill: &mut dyn FnMut(&mut [u8])) -> Option<Memory> {
+        memory::make(&self.core, self.process, size, fill)
+    }
+
+    fn borrow_memory(&self, ticket: u64) -> Result<Memory, Error> {
+        memory::borrow(&self.core, self.process, ticket)
     }
 
     fn send(&self, to: Destination, data: Vec<u8>) -> Result<(), Error> {

@@ -54,6 +54,9 @@ fn transactions() {
             let server_world = receiver.recv().expect("it has run");
             let client = sim.spawn(client_host, "client", move |place| {
                 contract::transactions_keep_their_promises(&server_world, &place.world);
+                if client_host == hosts[0] {
+                    contract::memory_files_keep_their_promises(&server_world, &place.world);
+                }
             });
             assert_eq!(client.join(), Some(()));
             assert!(!server.has_ended());

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use amoeba_threads::{Instant, Threads};
 pub use datagram::{DATAGRAM_SIZE_MAX, Datagram, Datagrams, Destination, Endpoint};
 pub use disk::{Disk, DiskError};
-pub use memory::{Memory, MemoryFile};
+pub use memory::{Memory, MemoryFile, SharedFile};
 pub use transaction::{
     Caller, Error, Incoming, LOCATE_TIMEOUT_DEFAULT, Listen, ListenError, Listener, Message, Posted,
     PutReply, ReplyTo, Shared, TransOptions, Transactions,

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use amoeba_wire::Status;
 use amoeba_wire::packet::Address;
 
 use crate::Error;
@@ -34,5 +35,46 @@ pub trait MemoryFile: Send + Sync {
 impl AsRef<[u8]> for dyn MemoryFile {
     fn as_ref(&self) -> &[u8] {
         self.bytes()
+    }
+}
+
+/// Notes that bytes are lent to a process, and gives the ticket.
+type LendBytes = dyn Fn(Address, Arc<Vec<u8>>) -> Result<u64, Error> + Send + Sync;
+
+/// The memory file of a world whose processes share one address space: for simulation and tests.
+pub struct SharedFile {
+    bytes: Arc<Vec<u8>>,
+    lend: Option<Box<LendBytes>>,
+}
+
+impl SharedFile {
+    /// One of this process, which `lend` lends: it keeps the bytes under a ticket until they are borrowed.
+    pub fn own(
+        bytes: Vec<u8>,
+        lend: impl Fn(Address, Arc<Vec<u8>>) -> Result<u64, Error> + Send + Sync + 'static,
+    ) -> Memory {
+        Arc::new(SharedFile { bytes: Arc::new(bytes), lend: Some(Box::new(lend)) })
+    }
+
+    /// One of another process.
+    pub fn borrowed(bytes: Arc<Vec<u8>>) -> Memory {
+        Arc::new(SharedFile { bytes, lend: None })
+    }
+}
+
+impl MemoryFile for SharedFile {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn is_lent(&self) -> bool {
+        self.lend.is_some() && Arc::strong_count(&self.bytes) > 1
+    }
+
+    fn lend(&self, to: Address) -> Result<u64, Error> {
+        match &self.lend {
+            Some(lend) => lend(to, self.bytes.clone()),
+            None => Err(Error::NotSent(Status::STD_DENIED)),
+        }
     }
 }

@@ -13,8 +13,8 @@ use amoeba_threads::{Condition, Instant, Scheduler, SpawnError, Threads, Unpark}
 use amoeba_wire::packet::Address;
 use amoeba_wire::{DATA_SIZE_MAX, Status};
 use amoeba_world::{
-    Caller, Clock, Entropy, Error, Incoming, Listen, ListenError, Listener, Message, PutReply, ReplyTo,
-    TransOptions, Transactions, World,
+    Caller, Clock, Entropy, Error, Incoming, Listen, ListenError, Listener, Memory, Message, PutReply,
+    ReplyTo, SharedFile, TransOptions, Transactions, World,
 };
 
 /// Requests that may wait at one port; past that a client hears RPC_TRYAGAIN.
@@ -28,7 +28,8 @@ pub fn world() -> World {
 /// Two processes of a new world, with addresses 1 and 2.
 pub fn two_processes() -> (World, World) {
     let threads = Threads::new(Arc::new(OsThreads { start: std::time::Instant::now() }));
-    let network = Arc::new(Network { threads: threads.clone(), ports: Mutex::default() });
+    let network =
+        Arc::new(Network { threads: threads.clone(), ports: Mutex::default(), lent: Mutex::default() });
     let process = |number: u8| World {
         clock: Arc::new(OsThreads { start: std::time::Instant::now() }),
         entropy: Arc::new(Counter(AtomicU64::new(u64::from(number) << 32))),
@@ -96,6 +97,7 @@ impl Entropy for Counter {
 struct Network {
     threads: Threads,
     ports: Mutex<BTreeMap<PutPort, Vec<Arc<Port>>>>,
+    lent: Mutex<Lent>,
 }
 
 /// One listener.
@@ -110,6 +112,13 @@ struct Port {
 struct Queue {
     closed: bool,
     requests: VecDeque<(Incoming, Arc<Answer>)>,
+}
+
+/// What is lent and not borrowed yet.
+#[derive(Default)]
+struct Lent {
+    files: BTreeMap<(Address, u64), Arc<Vec<u8>>>,
+    last: u64,
 }
 
 struct Process {
@@ -167,6 +176,28 @@ impl Transactions for Process {
         let mut ports = self.network.ports.lock().unwrap_or_else(PoisonError::into_inner);
         ports.entry(put_port).or_default().push(port.clone());
         Ok(port)
+    }
+
+    fn memory(&self, size: usize, fill: &mut dyn FnMut(&mut [u8])) -> Option<Memory> {
+        let mut bytes = vec![0; size];
+        fill(&mut bytes);
+        let network = self.network.clone();
+        Some(SharedFile::own(bytes, move |to, bytes| {
+            if ![1, 2].contains(&to.0[0]) || to.0[1..] != [0; 7] {
+                return Err(Error::NotSent(Status::RPC_NOTFOUND));
+            }
+            let mut lent = network.lent.lock().unwrap_or_else(PoisonError::into_inner);
+            lent.last += 1;
+            let ticket = lent.last;
+            lent.files.insert((to, ticket), bytes);
+            Ok(ticket)
+        }))
+    }
+
+    fn borrow_memory(&self, ticket: u64) -> Result<Memory, Error> {
+        let mut lent = self.network.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = lent.files.remove(&(self.address, ticket));
+        file.map(SharedFile::borrowed).ok_or(Error::NotSent(Status::STD_NOTFOUND))
     }
 
     fn put_port(&self, port: &GetPort) -> Result<PutPort, Error> {
