@@ -47,11 +47,7 @@ enum Contents {
 /// Those of [`bullet::read`].
 pub fn open<'t>(t: impl Into<Client<'t>>, file: &Capability) -> Result<OpenFile, Error> {
     let client = t.into();
-    let contents = match is_elsewhere(client, file) {
-        true => Contents::Elsewhere { size: bullet::size(client, file)? },
-        false => fetch(client, file)?,
-    };
-    Ok(OpenFile { file: *file, contents })
+    Ok(OpenFile { file: *file, contents: fetch(client, file)? })
 }
 
 /// Whether the file's server is known to be on another host: then there is no use in asking for its memory.
@@ -60,7 +56,7 @@ fn is_elsewhere(client: Client<'_>, file: &Capability) -> bool {
 }
 
 fn fetch(client: Client<'_>, file: &Capability) -> Result<Contents, Error> {
-    let whole = match bullet::read_whole(client, file) {
+    let whole = match bullet::read_whole(client, file, !is_elsewhere(client, file)) {
         Err(Error::Refused(Status::STD_COMBAD)) => {
             // A server that does not know this request is asked as the original's is.
             return Ok(Contents::Elsewhere { size: bullet::size(client, file)? });

@@ -8,7 +8,7 @@ use amoeba_cap::{Capability, CapabilitySet};
 use amoeba_wire::Status;
 use amoeba_world::{Error, TransOptions, Transactions};
 
-use crate::{Client, bullet, standard};
+use crate::{Client, bullet, bullet_file, standard};
 
 /// Bytes that travel in one transaction: large enough to hide its cost, small enough to be shared.
 pub const PIECE_SIZE: usize = 1 << 20;
@@ -103,18 +103,9 @@ pub fn read_file<'t>(
     to: &mut dyn Write,
 ) -> Result<u64, StreamError> {
     let client = t.into();
-    let mut offset = 0;
-    loop {
-        let piece = bullet::read(client, file, offset, PIECE_SIZE as u32)?;
-        if piece.len() > PIECE_SIZE {
-            return Err(Error::BadReply.into());
-        }
-        to.write_all(&piece)?;
-        offset += piece.len() as u64;
-        if piece.len() < PIECE_SIZE {
-            return Ok(offset);
-        }
-    }
+    let file = bullet_file::open(client, file)?;
+    file.write_to(client, 0, to)?;
+    Ok(file.size())
 }
 
 /// Writes a committed file to `to` from whichever of its copies can be read, and gives its size. When a server fails in
@@ -168,20 +159,24 @@ struct Reading<'t> {
 impl Reading<'_> {
     /// Reads one copy from where the last one failed to its end.
     fn go_on(&mut self, copy: &Capability, to: &mut dyn Write) -> Result<(), StreamError> {
-        let size = bullet::size(self.client, copy)?;
+        let file = bullet_file::open(self.client, copy)?;
+        let size = file.size();
         // A copy that never gave a byte says nothing about the others.
         if self.offset > 0 && self.size.is_some_and(|known| known != size) {
             return Err(StreamError::CopiesDiffer);
         }
         self.size = Some(size);
+        let mut piece = Vec::new();
         while self.offset < size {
-            let wanted = (size - self.offset).min(PIECE_SIZE as u64);
-            let piece = bullet::read(self.client, copy, self.offset, wanted as u32)?;
-            if piece.len() as u64 != wanted {
-                return Err(Error::BadReply.into());
+            if let Some(bytes) = file.bytes() {
+                to.write_all(&bytes[self.offset as usize..])?;
+                self.offset = size;
+                break;
             }
-            to.write_all(&piece)?;
-            self.offset += wanted;
+            piece.resize((size - self.offset).min(PIECE_SIZE as u64) as usize, 0);
+            let read = file.read_at(self.client, self.offset, &mut piece)?;
+            to.write_all(&piece[..read])?;
+            self.offset += read as u64;
         }
         Ok(())
     }
@@ -215,19 +210,13 @@ pub fn read_whole<'t>(
     size_max: usize,
 ) -> Result<Vec<u8>, Error> {
     let client = t.into();
-    let mut bytes = Vec::new();
-    loop {
-        let wanted = (size_max - bytes.len()).saturating_add(1).min(PIECE_SIZE);
-        let piece = bullet::read(client, file, bytes.len() as u64, wanted as u32)?;
-        if piece.len() > wanted {
-            return Err(Error::BadReply);
-        }
-        bytes.extend_from_slice(&piece);
-        if bytes.len() > size_max {
-            return Err(Error::Refused(Status::STD_OVERFLOW));
-        }
-        if piece.len() < wanted {
-            return Ok(bytes);
-        }
+    let file = bullet_file::open(client, file)?;
+    let size = usize::try_from(file.size()).ok().filter(|&size| size <= size_max);
+    let size = size.ok_or(Error::Refused(Status::STD_OVERFLOW))?;
+    if let Some(bytes) = file.bytes() {
+        return Ok(bytes.to_vec());
     }
+    let mut bytes = vec![0; size];
+    file.read_at(client, 0, &mut bytes)?;
+    Ok(bytes)
 }

@@ -7,12 +7,15 @@ use std::time::Duration;
 use amoeba_cap::{Capability, CheckField, ObjectNumber, PutPort, Rights, ServerSecret};
 use amoeba_server::{AnyObject, Call, Object, Objects};
 use amoeba_stubs::Client;
-use amoeba_stubs::bullet::{self, CompactReply, CREATE, FsckReply, IdentityReply, ListReply, MODIFY, UsageReply, PROBLEM_SIZE_MAX, READ, READ_SIZE_MAX, ReadWholeReply, WHOLE_SIZE_MAX};
+use amoeba_stubs::bullet::{
+    self, CREATE, CompactReply, FsckReply, IdentityReply, ListReply, MODIFY, PROBLEM_SIZE_MAX, READ,
+    READ_SIZE_MAX, ReadWholeReply, UsageReply, WHOLE_SIZE_MAX,
+};
 use amoeba_wire::Status;
 use amoeba_world::{Error, TransOptions, World};
 
+use crate::store::{Commit, Compare, Counter, Edit, FileId, MakeMemory, Outcome, Store, StoreError, Whole};
 use crate::{admin, classic};
-use crate::store::{Commit, Compare, Counter, Edit, FileId, Outcome, Store, StoreError, Whole};
 
 /// The Bullet server of one store.
 pub struct BulletServer {
@@ -293,12 +296,18 @@ impl bullet::Serve for BulletServer {
         self.read_at(call, offset, (size as usize).min(READ_SIZE_MAX))
     }
 
-    fn read_whole(&self, call: &Call, _: Object<{ READ.bits() }>) -> Result<ReadWholeReply, Status> {
+    fn read_whole(
+        &self,
+        call: &Call,
+        _: Object<{ READ.bits() }>,
+        lend: bool,
+    ) -> Result<ReadWholeReply, Status> {
         let make = |bytes: &[u8]| {
             self.world.transactions.memory(bytes.len(), &mut |memory| memory.copy_from_slice(bytes))
         };
         let file = self.file(call)?;
-        let whole = self.store.read_whole(file, WHOLE_SIZE_MAX as u64, &make).map_err(StoreError::status)?;
+        let make: Option<&MakeMemory> = if lend { Some(&make) } else { None };
+        let whole = self.store.read_whole(file, WHOLE_SIZE_MAX as u64, make).map_err(StoreError::status)?;
         Ok(match whole {
             Whole::Small(data) => ReadWholeReply { size: data.len() as u64, ticket: 0, data },
             Whole::Large(size) => ReadWholeReply { size, ticket: 0, data: Vec::new() },

@@ -755,20 +755,24 @@ pub struct ReadWholeReply {
     pub data: Vec<u8>,
 }
 
-/// A committed file for a reader on the server's own host: a small one as it is, a large one as the
-/// memory it is cached in. With neither data nor ticket the file is to be read in pieces: the reader is
-/// elsewhere, so much is lent already, or the file is larger than a quarter of the server's memory or
-/// not on disk yet.
+/// A committed file for whom wants all of it: a small one as it is, a large one, on the server's own
+/// host, as the memory it is cached in. With neither data nor ticket the file is to be read in pieces:
+/// nothing was to be lent, the reader is elsewhere, so much is lent already, or the file is larger than
+/// a quarter of the server's memory or not on disk yet.
+///
+/// - `lend`: Whether the process that asks wants memory of its host to be lent to it.
 ///
 /// # Rights
 /// `READ`.
 pub fn read_whole<'t>(
     t: impl Into<rt::Client<'t>>,
     object: &rt::Capability,
+    lend: bool,
 ) -> Result<ReadWholeReply, rt::Error> {
     let mut header_ = rt::Header::request(object, CMD_READ_WHOLE);
     let data_ = Vec::new();
     header_.size = rt::header_size(&data_);
+    header_.extra = u16::from(lend);
     let (_, data_) = t.into().trans(header_, data_, 131088, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
@@ -1017,10 +1021,10 @@ pub trait Serve: rt::Objects {
         owner: u64,
         data: Vec<u8>,
     ) -> Result<rt::Capability, rt::Status>;
-    /// A committed file for a reader on the server's own host: a small one as it is, a large one as the
-    /// memory it is cached in. With neither data nor ticket the file is to be read in pieces: the reader is
-    /// elsewhere, so much is lent already, or the file is larger than a quarter of the server's memory or
-    /// not on disk yet.
+    /// A committed file for whom wants all of it: a small one as it is, a large one, on the server's own
+    /// host, as the memory it is cached in. With neither data nor ticket the file is to be read in pieces:
+    /// nothing was to be lent, the reader is elsewhere, so much is lent already, or the file is larger than
+    /// a quarter of the server's memory or not on disk yet.
     ///
     /// # Rights
     /// `READ`.
@@ -1028,6 +1032,7 @@ pub trait Serve: rt::Objects {
         &self,
         call: &rt::Call,
         object: rt::Object<{ READ.bits() }>,
+        lend: bool,
     ) -> Result<ReadWholeReply, rt::Status>;
 }
 
@@ -1657,12 +1662,13 @@ fn reply_restore(file: rt::Capability) -> Result<rt::Message, rt::Failure> {
 fn serve_read_whole<S: Serve>(
     server_: &S,
     call: &rt::Call,
-    _: rt::Header,
+    header_: rt::Header,
     data_: Vec<u8>,
 ) -> Result<rt::Message, rt::Failure> {
     let object = call.object(server_, rt::On::Object)?;
+    let lend = header_.extra != 0;
     rt::Reader::new(&data_).end()?;
-    let result = server_.read_whole(call, object)?;
+    let result = server_.read_whole(call, object, lend)?;
     reply_read_whole(result)
 }
 

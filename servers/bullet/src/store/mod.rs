@@ -46,7 +46,7 @@ pub use contents::Edit;
 pub use create::Outcome;
 pub use error::{StoreError, VolumeError};
 pub use layout::{BLOCK_SIZE, CHUNK_SIZE, FILE_SIZE_MAX, INODE_COUNT_MAX};
-pub use read::Whole;
+pub use read::{MakeMemory, Whole};
 pub use recover::{FormatOptions, Formatted, format};
 pub use table::LIFETIME_MAX;
 pub use transfer::{Identity, Listed};

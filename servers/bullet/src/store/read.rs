@@ -17,6 +17,9 @@ enum Source {
     Disk(Entry),
 }
 
+/// Makes a memory file of bytes, if the world has room for one.
+pub type MakeMemory<'m> = dyn Fn(&[u8]) -> Option<Memory> + 'm;
+
 /// A whole file, as a reader of this host may have it.
 pub enum Whole {
     /// These are its bytes.
@@ -58,7 +61,7 @@ impl Store {
         }
     }
 
-    /// A whole file for a reader of this host: its bytes if they are at most `small_max`, else a memory file made by
+    /// A whole file: its bytes if they are at most `small_max`; else, for a reader of this host, a memory file made by
     /// `make`, if there may be another one and the file is on disk and can be cached whole; else only its size.
     ///
     /// # Errors
@@ -67,11 +70,11 @@ impl Store {
         &self,
         file: FileId,
         small_max: u64,
-        make: &dyn Fn(&[u8]) -> Option<Memory>,
+        make: Option<&MakeMemory<'_>>,
     ) -> Result<Whole, StoreError> {
         let (size, is_lendable, cached) = self.with(|state| {
             let entry = state.committed(file)?;
-            let is_lendable = entry.size > small_max && entry.state == FileState::Stored;
+            let is_lendable = make.is_some() && entry.size > small_max && entry.state == FileState::Stored;
             let cached = if is_lendable { state.cache.get(Key::whole(file.number())) } else { None };
             Ok((entry.size, is_lendable, cached))
         })?;
@@ -83,9 +86,9 @@ impl Store {
             self.count(Counter::CacheHits);
             return Ok(Whole::Lendable(memory));
         }
-        if !is_lendable || size > self.settings.whole_max() {
+        let Some(make) = make.filter(|_| is_lendable && size <= self.settings.whole_max()) else {
             return Ok(Whole::Large(size));
-        }
+        };
         drop(cached);
         drop(self.whole(file)?); // it is in memory now, and may leave it before the next line
         Ok(self.make_lendable(file, size, make)?.map_or(Whole::Large(size), Whole::Lendable))
@@ -96,7 +99,7 @@ impl Store {
         &self,
         file: FileId,
         size: u64,
-        make: &dyn Fn(&[u8]) -> Option<Memory>,
+        make: &MakeMemory<'_>,
     ) -> Result<Option<Memory>, StoreError> {
         // Exclusive, so that a file that many want is turned into one once.
         let _lock = self.locks.exclusive(file.number());
