@@ -17,6 +17,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::served::{Line, Received, Served, linger};
+use crate::flow::care::Presence;
 use crate::flow::served::Flows;
 use crate::look::{Look, Next, give_way};
 
@@ -112,6 +113,7 @@ pub(super) struct Desk {
     lines: Mutex<BTreeMap<u64, Arc<Line>>>,
     /// Clients of other hosts, once there are any.
     flows: OnceLock<Arc<Flows>>,
+    presence: Arc<Presence>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -132,6 +134,7 @@ impl Desk {
             mail: AtomicUsize::new(0),
             lines: Mutex::default(),
             flows: OnceLock::new(),
+            presence: Arc::default(),
         })
     }
 
@@ -214,6 +217,11 @@ impl Desk {
         lock(&self.lines).len()
     }
 
+    /// Whether there are no clients but those that come through the kernel.
+    pub(super) fn is_lonely(&self) -> bool {
+        self.channels() == 0 && self.flows.get().is_none_or(|flows| flows.count() == 0)
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         lock(&self.roles).closed
     }
@@ -255,8 +263,20 @@ impl Desk {
         std::mem::take(&mut lock(&self.roles).ended)
     }
 
+    /// Which threads wait here.
+    pub(super) fn presence(&self) -> Arc<Presence> {
+        self.presence.clone()
+    }
+
     /// Waits for something to do.
     pub(super) fn wait(&self) -> Wait {
+        self.presence.come();
+        let wait = self.wait_present();
+        self.presence.leave();
+        wait
+    }
+
+    fn wait_present(&self) -> Wait {
         let mut roles = lock(&self.roles);
         loop {
             if roles.closed {

@@ -20,7 +20,7 @@ use crate::channel::region::{OwnRegion, PeerRegion};
 use crate::flow::handed::Handed;
 use crate::flow::served::{Flows, Introduced};
 use crate::fork::Origin;
-use crate::socket::{Stream, ToKernel, ToProcess};
+use crate::socket::{Lost, Stream, ToKernel, ToProcess};
 use crate::threads::now;
 
 /// The most channels that one listener has as server; past it clients keep to the daemon's path.
@@ -154,10 +154,42 @@ impl PortListener {
         Some(answered)
     }
 
+    /// Looks for a moment whether the kernel has something, where nobody else is to be looked at. At most one thread does;
+    /// meanwhile no other is woken.
+    fn look_out(&self) -> Result<Option<Incoming>, Refused> {
+        if !self.desk.is_lonely() {
+            return Ok(None);
+        }
+        let Ok(mut asked) = self.asked.try_lock() else { return Ok(None) };
+        let Some(Asked { stream, .. }) = asked.as_ref() else { return Ok(None) };
+        self.desk.unwatch(&**stream);
+        let received = match stream.receive_soon() {
+            Ok(None) => {
+                let watched = self.desk.watch(&**stream);
+                return watched.map(|()| None).map_err(|_| Refused::Status(Status::RPC_TRYAGAIN));
+            }
+            Ok(Some(received)) => Ok(received),
+            Err(lost) => Err(lost),
+        };
+        let answered = asked.take().expect("it was there just now");
+        self.is_asked.store(false, Ordering::Release);
+        drop(asked);
+        self.heard(answered, received)
+    }
+
     /// Takes what the kernel has: a request, or a client to be introduced to, which is no request yet.
     fn hear(&self) -> Result<Option<Incoming>, Refused> {
-        let Some(Asked { session, stream }) = self.answered() else { return Ok(None) };
-        match stream.receive_with() {
+        let Some(answered) = self.answered() else { return Ok(None) };
+        let received = answered.stream.receive_with();
+        self.heard(answered, received)
+    }
+
+    fn heard(
+        &self,
+        Asked { session, stream }: Asked,
+        received: Result<(ToProcess, Vec<OwnedFd>), Lost>,
+    ) -> Result<Option<Incoming>, Refused> {
+        match received {
             Ok((ToProcess::Request { request, caller, message }, _)) => {
                 session.give(stream.clone());
                 Ok(Some(incoming(stream, request, caller, message)))
@@ -269,7 +301,7 @@ impl PortListener {
                     let _ = session.control(&ToKernel::Close { channel: flow });
                 }
             };
-            Flows::new(self.put_port, self.request_size_max, Box::new(tell))
+            Flows::new(self.put_port, self.request_size_max, self.desk.presence(), Box::new(tell))
         };
         let session = session.number;
         match self.desk.flows(make) {
@@ -289,6 +321,10 @@ impl PortListener {
     /// Waits once; `Ok(None)` when something else was to be done.
     fn attend(&self) -> Result<Option<Incoming>, Refused> {
         self.ask()?;
+        if let Some(incoming) = self.look_out()? {
+            self.ask_for_others();
+            return Ok(Some(incoming));
+        }
         match self.desk.wait() {
             Wait::Request(served, request) => {
                 let caller = served.caller;
@@ -297,8 +333,8 @@ impl PortListener {
             Wait::Flow(incoming) => Ok(Some(incoming)),
             Wait::Connection => {
                 let heard = self.hear()?;
-                if heard.is_some() && self.desk.is_attended() {
-                    let _ = self.ask(); // for the others; whoever of them comes back asks again
+                if heard.is_some() {
+                    self.ask_for_others();
                 }
                 Ok(heard)
             }
@@ -307,6 +343,13 @@ impl PortListener {
                 Ok(None)
             }
             Wait::Closed => Ok(None),
+        }
+    }
+
+    /// Asks for the next request, if other threads wait for one; whoever of them comes back asks again.
+    fn ask_for_others(&self) {
+        if self.desk.is_attended() {
+            let _ = self.ask();
         }
     }
 

@@ -71,13 +71,29 @@ impl Stream {
 
     /// Waits for the next frame, and the descriptors that belong to it: exactly as many as its kind has.
     pub(crate) fn receive_with(&self) -> Result<(ToProcess, Vec<OwnedFd>), Lost> {
+        loop {
+            if let Some(received) = self.receive_first(true)? {
+                return Ok(received);
+            }
+        }
+    }
+
+    /// The next frame and its descriptors, if it begins to arrive while it is looked for.
+    pub(crate) fn receive_soon(&self) -> Result<Option<(ToProcess, Vec<OwnedFd>)>, Lost> {
+        self.receive_first(false)
+    }
+
+    fn receive_first(&self, sleep: bool) -> Result<Option<(ToProcess, Vec<OwnedFd>)>, Lost> {
         self.is_ours()?;
         let mut descriptors = Vec::new();
         let mut assembler = Assembler::default();
         let mut first = [0; FIRST_READ_SIZE];
         loop {
             let assembled = if assembler.missing() == 0 {
-                let count = self.wait_for(&mut first, &mut descriptors)?;
+                let sleep = sleep || !assembler.is_idle();
+                let Some(count) = self.wait_for(&mut first, &mut descriptors, sleep)? else {
+                    return Ok(None);
+                };
                 let mut bytes = first.get(..count).filter(|bytes| !bytes.is_empty()).ok_or(Lost)?;
                 let assembled = assembler.feed(&mut bytes).map_err(|_| Lost)?;
                 if !bytes.is_empty() {
@@ -92,29 +108,43 @@ impl Stream {
             if let Some(assembled) = assembled {
                 let expected = assembled.parts.kind.descriptors();
                 let frame = ToProcess::parse(assembled.parts).map_err(|_| Lost)?;
-                return if descriptors.len() == expected { Ok((frame, descriptors)) } else { Err(Lost) };
+                return if descriptors.len() == expected {
+                    Ok(Some((frame, descriptors)))
+                } else {
+                    Err(Lost)
+                };
             }
         }
     }
 
-    /// Waits for the next bytes: looks for a moment, since the kernel may be about to answer, and then sleeps.
-    fn wait_for(&self, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<usize, Lost> {
+    /// Waits for the next bytes: looks for a moment, since the kernel may be about to answer, and then sleeps, or leaves
+    /// that to the caller.
+    fn wait_for(
+        &self,
+        bytes: &mut [u8],
+        descriptors: &mut Vec<OwnedFd>,
+        sleep: bool,
+    ) -> Result<Option<usize>, Lost> {
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        look.slept(); // if whoever looked last left the rest to the caller
         loop {
             match receive_some(&self.socket, bytes, descriptors, RecvFlags::DONTWAIT) {
                 Err(Errno::WOULDBLOCK) => {}
                 received => {
                     look.found();
-                    return received.map_err(|_| Lost);
+                    return received.map(Some).map_err(|_| Lost);
                 }
             }
             if let Next::Sleep(_) = look.again() {
                 break;
             }
         }
+        if !sleep {
+            return Ok(None); // how long that takes is seen when it is looked again
+        }
         let received = receive_some(&self.socket, bytes, descriptors, RecvFlags::empty());
         look.slept();
-        received.map_err(|_| Lost)
+        received.map(Some).map_err(|_| Lost)
     }
 
     fn receive_into(&self, assembler: &mut Assembler) -> Result<usize, Lost> {
