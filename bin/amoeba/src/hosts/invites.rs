@@ -1,9 +1,10 @@
 //! The invitations of this host: `invites.json` in its state directory, with the secrets of those that are open.
 //!
-//! Their time is that of the host's own clock that nobody sets. When the host starts anew that clock does, and what was open
-//! is over.
+//! Their time is that of the host's own clock that nobody sets. When the host starts anew, that clock does too: then it is
+//! the time of day that says when they are over, but none is open for longer after that start than it was to be in all,
+//! however the time of day was set.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use amoeba_linux::host;
 use amoeba_linux::link::admission::{INVITES_MAX, Invite, InviteId, InviteState};
@@ -33,6 +34,12 @@ pub(crate) struct Entry {
     boot: String,
     /// When it is over, in milliseconds since that start.
     until: u64,
+    /// The same by the time of day, in milliseconds since 1970.
+    #[serde(default)]
+    until_of_day: u64,
+    /// How long it was to be open in all, in milliseconds.
+    #[serde(default)]
+    time: u64,
     pub(crate) state: Kept,
 }
 
@@ -50,24 +57,32 @@ pub(crate) enum Kept {
     Revoked,
 }
 
-/// The host's clock that nobody sets.
+/// The host's clock that nobody sets, and the time of day.
 struct Now {
     boot: String,
     millis: u64,
+    of_day: u64,
 }
 
 impl Now {
     fn read() -> Result<Now> {
         let (boot, time) = host::boot_time().context("this host does not tell how long it has run")?;
-        Ok(Now { boot, millis: u64::try_from(time.as_millis()).unwrap_or(u64::MAX) })
+        let of_day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Now { boot, millis: to_millis(time), of_day: to_millis(of_day) })
     }
 }
 
 impl Entry {
     /// What is left of its time; `None` when that is over.
     fn left(&self, now: &Now) -> Option<Duration> {
-        let left = self.until.checked_sub(now.millis).filter(|left| *left > 0 && self.boot == now.boot)?;
-        Some(Duration::from_millis(left))
+        let left = match self.boot == now.boot {
+            true => self.until.checked_sub(now.millis)?,
+            false => {
+                let of_day = self.until_of_day.checked_sub(now.of_day)?;
+                of_day.min(self.time.checked_sub(now.millis)?)
+            }
+        };
+        (left > 0).then_some(Duration::from_millis(left))
     }
 
     fn id(&self) -> Option<InviteId> {
@@ -154,14 +169,17 @@ impl Invites {
         }
         let entropy = amoeba_linux::entropy();
         let (id, secret) = (InviteId(random(&*entropy)), random::<16>(&*entropy));
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let millis = to_millis(time);
         let until = self.now.millis.saturating_add(millis);
+        let until_of_day = self.now.of_day.saturating_add(millis);
         let entry = Entry {
             id: id.to_string(),
             secret: to_hex(&secret),
             name,
             boot: self.now.boot.clone(),
             until,
+            until_of_day,
+            time: millis,
             state: Kept::Open,
         };
         let invite = entry.invite(&self.now).context("an invitation lasts at least a millisecond")?;
@@ -222,6 +240,10 @@ impl Changing {
     }
 }
 
+fn to_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -236,7 +258,7 @@ mod tests {
     use super::*;
 
     fn empty() -> Invites {
-        Invites { entries: Vec::new(), now: Now { boot: "one".into(), millis: 1000 } }
+        Invites { entries: Vec::new(), now: Now { boot: "one".into(), millis: 1000, of_day: 50_000 } }
     }
 
     fn open(invites: &Invites) -> Vec<bool> {
@@ -244,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invitation_is_open_until_its_time_is_over_or_the_host_starts_anew() {
+    fn an_invitation_is_open_until_its_time_is_over() {
         let mut invites = empty();
         let first = invites.add(Duration::from_secs(10), None).unwrap();
         assert_eq!(first.state, InviteState::Open(Duration::from_secs(10)));
@@ -253,8 +275,23 @@ mod tests {
         invites.now.millis = 11_000;
         assert_eq!(open(&invites), [false]);
         assert_eq!(invites.for_kernel()[0].state, InviteState::Expired);
-        invites.now = Now { boot: "two".into(), millis: 0 };
-        assert!(!invites.any_expected());
+    }
+
+    #[test]
+    fn a_start_of_the_host_ends_no_invitation_and_prolongs_none() {
+        let mut invites = empty();
+        invites.add(Duration::from_secs(10), None).unwrap();
+        let left = |millis, of_day| {
+            let now = Now { boot: "two".into(), millis, of_day };
+            invites.entries[0].left(&now).map(|left| left.as_millis())
+        };
+        assert_eq!(left(1000, 53_000), Some(7000));
+        assert_eq!(left(5000, 60_000), None, "its time is over");
+        assert_eq!(left(4000, 20_000), Some(6000), "the time of day was set back");
+        assert_eq!(left(10_000, 0), None);
+        let old = r#"[{"id":"0a","secret":"","name":null,"boot":"one","until":99,"state":"open"}]"#;
+        let old: Vec<Entry> = serde_json::from_str(old).unwrap();
+        assert_eq!(old[0].left(&Now { boot: "two".into(), millis: 0, of_day: 0 }), None, "as it was made");
     }
 
     #[test]
