@@ -93,7 +93,7 @@ fn open_link(state: &State, listen: Option<&str>) -> Result<SocketAddr> {
         return opened(administer(state, &Admin::OpenLink(link.listen))?);
     }
     let listen = listen.map_or_else(|| choose_listen(false), wanted_listen)?;
-    let listening = opened(administer(state, &Admin::OpenLink(listen))?)?;
+    let listening = opened(administer(state, &Admin::OpenLink(listen.address))?)?;
     write_link(state, listening).context("the link is open, but not written into the configuration")?;
     Ok(listening)
 }

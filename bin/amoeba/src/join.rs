@@ -5,14 +5,14 @@
 
 use std::net::SocketAddr;
 
-use amoeba_cli::{Hint, JoinOptions};
+use amoeba_cli::{Hint, JoinOptions, JoinedSystem};
 use amoeba_linux::link::admission::{AskConfig, JoinError, Joined, Row, Token, TokenError, ask};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
 use crate::config::{Link, Service};
 use crate::hosts::sync::REMOVED;
-use crate::hosts::{Member, Members, choose_listen, reachable, wanted_listen};
+use crate::hosts::{Listening, Member, Members, choose_listen, reachable, wanted_listen};
 use crate::setup;
 use crate::state::State;
 
@@ -26,8 +26,9 @@ struct Config {
     link: Link,
 }
 
-/// Asks to be taken in, and lays out the state directory.
-pub(crate) fn main(state: &State, options: &JoinOptions) -> Result<()> {
+/// Asks to be taken in, and lays out the state directory. What it returns beside the outcome is kept until the system
+/// listens.
+pub(crate) fn main(state: &State, options: &JoinOptions) -> Result<(JoinedSystem, Listening)> {
     if state.has("system.secret") && !state.has(PENDING) {
         return Err(belongs_already(state));
     }
@@ -40,7 +41,7 @@ pub(crate) fn main(state: &State, options: &JoinOptions) -> Result<()> {
     };
     let identity = state.identity()?;
     let name = options.name.clone().unwrap_or_else(amoeba_linux::host::name);
-    let addresses = reachable(listen);
+    let addresses = reachable(listen.address);
     let config = AskConfig {
         token: &token,
         identity: &identity,
@@ -51,9 +52,13 @@ pub(crate) fn main(state: &State, options: &JoinOptions) -> Result<()> {
     };
     let (joined, pending) = ask(&config).map_err(explain)?;
     let own = Member { inviter: Some(joined.inviter.clone()), ..Member::from(row(&joined, &config)) };
-    keep(state, &joined, own, listen, &token)?;
+    keep(state, &joined, own, listen.address, &token)?;
     match pending.confirm() {
-        Ok(()) => state.remove(PENDING),
+        Ok(()) => {
+            state.remove(PENDING)?;
+            let (name, inviter) = (joined.name.clone(), joined.inviter.clone());
+            Ok((JoinedSystem { name, inviter, listen: listen.address.to_string() }, listen))
+        }
         Err(error) => {
             if matches!(error, JoinError::Refused { .. } | JoinError::Token(_)) {
                 forget(state)?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use amoeba_cli::{
     Console, DaemonStatus, DevOptions, Diagnosis, Hint, Invitation, InviteOptions, Invited, JoinOptions,
-    Session, Start, SystemKind, SystemStatus, UpOptions,
+    JoinedSystem, Session, Start, SystemKind, SystemStatus, UpOptions,
 };
 use amoeba_linux::host;
 use anyhow::{Context, Result, bail};
@@ -82,10 +82,16 @@ impl amoeba_cli::System for Local {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn join(&self, options: &JoinOptions) -> Result<()> {
+    fn join(&self, options: &JoinOptions) -> Result<JoinedSystem> {
         let state = outside("join")?;
-        join::main(&state, options)?;
-        start_detached(&state)
+        let (joined, _listening) = join::main(&state, options)?;
+        start_detached(&state).with_context(|| {
+            let JoinedSystem { name, listen, .. } = &joined;
+            format!(
+                "this host is {name}, one of the system, but does not start (it is to listen on {listen})"
+            )
+        })?;
+        Ok(joined)
     }
 
     fn invite(&self, options: &InviteOptions) -> Result<Invited> {

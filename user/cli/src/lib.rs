@@ -36,7 +36,7 @@ pub use diagnosis::{Check, Diagnosis, Health, Trace, TraceBatch, TraceOptions};
 pub use failure::{Code, Hint};
 pub use system::{
     Console, DaemonStatus, DevOptions, Invitation, InvitationState, InviteOptions, Invited, JoinOptions,
-    Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
+    JoinedSystem, Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
 };
 
 use commands::Command;

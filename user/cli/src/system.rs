@@ -56,6 +56,17 @@ pub struct JoinOptions {
     pub listen: Option<String>,
 }
 
+/// The system that this host has joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedSystem {
+    /// What this host is called there.
+    pub name: String,
+    /// The host that has let it in.
+    pub inviter: String,
+    /// Where it listens for the others: `ADDRESS:PORT`.
+    pub listen: String,
+}
+
 /// How another host is invited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InviteOptions {
@@ -144,7 +155,7 @@ pub trait System {
     ///
     /// # Errors
     /// This host belongs to a system already, the host that invited it does not answer, or it refuses.
-    fn join(&self, options: &JoinOptions) -> anyhow::Result<()>;
+    fn join(&self, options: &JoinOptions) -> anyhow::Result<JoinedSystem>;
     /// Makes a token for another host, starts the system if it does not run, and opens the way to other hosts.
     ///
     /// # Errors

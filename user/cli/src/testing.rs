@@ -14,7 +14,7 @@ use anyhow::bail;
 
 use crate::graph::Graph;
 use crate::{
-    Console, DevOptions, Invitation, InviteOptions, Invited, JoinOptions, Session, Signals, Standard, Start,
+    Console, DevOptions, Invitation, InviteOptions, Invited, JoinOptions, JoinedSystem, Session, Signals, Standard, Start,
     System, SystemStatus, UpOptions,
 };
 
@@ -134,8 +134,15 @@ impl System for TestSystem {
         bail!("the state cannot be read")
     }
 
-    fn join(&self, options: &JoinOptions) -> anyhow::Result<()> {
-        bail!("nobody answers to {}", options.token)
+    fn join(&self, options: &JoinOptions) -> anyhow::Result<JoinedSystem> {
+        match &*options.token {
+            "am1good" => Ok(JoinedSystem {
+                name: options.name.clone().unwrap_or_else(|| "bolt".to_owned()),
+                inviter: "anvil".to_owned(),
+                listen: "[::]:5321".to_owned(),
+            }),
+            token => bail!("nobody answers to {token}"),
+        }
     }
 
     fn invite(&self, options: &InviteOptions) -> anyhow::Result<Invited> {

@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 
 use amoeba_cli::Hint;
 use amoeba_linux::link::admission::ADDRESSES_MAX;
@@ -12,12 +14,33 @@ use crate::config::{LINK_PORT, resolve};
 /// Ports that are tried, from [`LINK_PORT`] on: several systems may be on one machine.
 const PORTS: u16 = 64;
 
+/// Where a host is to listen. As long as this is kept, nobody else who looks for a port on this machine gets the same,
+/// though nothing listens there yet: the claim is a name that the operating system gives once in a network namespace, and
+/// takes back when its process ends.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) address: SocketAddr,
+    _claim: Option<UnixDatagram>,
+}
+
+impl Listening {
+    /// Claims the port; `None` when somebody else has.
+    fn claim(address: SocketAddr) -> Option<Listening> {
+        let name = UnixAddress::from_abstract_name(format!("amoeba-port-{}", address.port()));
+        match name.and_then(|name| UnixDatagram::bind_addr(&name)) {
+            Ok(claim) => Some(Listening { address, _claim: Some(claim) }),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+            Err(_) => Some(Listening { address, _claim: None }), // then two at the same moment are on their own
+        }
+    }
+}
+
 /// Where to listen when nobody has said it: everywhere, with IPv6 where there is any, or on the loopback network alone; the
 /// first port from [`LINK_PORT`] on that is free.
 ///
 /// # Errors
 /// None of them is.
-pub(crate) fn choose_listen(loopback: bool) -> Result<SocketAddr> {
+pub(crate) fn choose_listen(loopback: bool) -> Result<Listening> {
     let ips = match loopback {
         true => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         false => vec![IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
@@ -27,7 +50,7 @@ pub(crate) fn choose_listen(loopback: bool) -> Result<SocketAddr> {
         .flat_map(|ip| (LINK_PORT..LINK_PORT + PORTS).map(move |port| SocketAddr::new(ip, port)));
     let last = LINK_PORT + PORTS - 1;
     candidates
-        .find(|address| is_free(*address))
+        .find_map(|address| Listening::claim(address).filter(|listening| is_free(listening.address)))
         .with_context(|| format!("no UDP port from {LINK_PORT} to {last} is free; choose one with --listen"))
 }
 
@@ -35,11 +58,13 @@ pub(crate) fn choose_listen(loopback: bool) -> Result<SocketAddr> {
 ///
 /// # Errors
 /// It is no address, or not one of this host, or taken; with the next step.
-pub(crate) fn wanted_listen(text: &str) -> Result<SocketAddr> {
+pub(crate) fn wanted_listen(text: &str) -> Result<Listening> {
     let written =
         "--listen takes ADDRESS:PORT, such as 192.0.2.7:5321, or [::]:5321 for all addresses of this host";
     let listen = resolve(text).context(Hint(written.to_owned()))?;
-    if let Err(error) = UdpSocket::bind(listen) {
+    let claimed = Listening::claim(listen).ok_or_else(|| ErrorKind::AddrInUse.into());
+    let bound = claimed.and_then(|claimed| UdpSocket::bind(listen).map(|_| claimed));
+    bound.map_err(|error| {
         let hint = match error.kind() {
             ErrorKind::AddrInUse => {
                 "another program has this port (`ss -ulpn` names it): choose another one with --listen"
@@ -50,11 +75,8 @@ pub(crate) fn wanted_listen(text: &str) -> Result<SocketAddr> {
             ErrorKind::PermissionDenied => "ports below 1024 are root's: choose a larger one",
             _ => written,
         };
-        return Err(anyhow!(error)
-            .context(format!("cannot listen on {listen}"))
-            .context(Hint(hint.to_owned())));
-    }
-    Ok(listen)
+        anyhow!(error).context(format!("cannot listen on {listen}")).context(Hint(hint.to_owned()))
+    })
 }
 
 /// Whether nobody listens there, by IPv4 either.
@@ -114,10 +136,18 @@ mod tests {
 
     #[test]
     fn a_port_that_is_taken_is_not_chosen() {
-        let taken = choose_listen(true).unwrap();
+        let taken = choose_listen(true).unwrap().address;
         let _socket = UdpSocket::bind(taken);
         let other = choose_listen(true).unwrap();
-        assert!(other.ip().is_loopback() && other != taken);
+        assert!(other.address.ip().is_loopback() && other.address != taken);
+        let mut all: Vec<_> = (0..8).map(|_| choose_listen(true).unwrap()).chain([other]).collect();
+        all.sort_by_key(|listening| listening.address);
+        assert!(
+            all.windows(2).all(|two| two[0].address != two[1].address),
+            "nobody listens there yet: {all:?}"
+        );
+        let claimed = wanted_listen(&all[0].address.to_string()).unwrap_err();
+        assert!(format!("{claimed:#}").contains("cannot listen on"), "{claimed:#}");
     }
 
     #[test]
@@ -134,6 +164,6 @@ mod tests {
             assert!(hint.contains(expected), "{error:#}");
         }
         drop(socket);
-        assert_eq!(wanted_listen(&taken.to_string()).unwrap(), taken);
+        assert_eq!(wanted_listen(&taken.to_string()).unwrap().address, taken);
     }
 }

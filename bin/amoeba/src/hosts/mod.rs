@@ -12,7 +12,7 @@ mod members;
 pub(crate) mod sync;
 mod table;
 
-pub(crate) use address::{choose_listen, reachable, wanted_listen};
+pub(crate) use address::{Listening, choose_listen, reachable, wanted_listen};
 pub(crate) use invites::{Entry, Invites, Kept};
 pub(crate) use members::{Member, Members};
 pub(crate) use table::Table;

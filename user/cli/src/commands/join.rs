@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use crate::{Context, JoinOptions, place};
+use crate::{Context, JoinOptions, JoinedSystem, place};
 
 /// Make this host one of a system that runs elsewhere, and start it
 ///
@@ -26,13 +26,27 @@ impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         let Arguments { token, name, listen } = self;
         let token = place::read_secret(&token)?;
-        context.system.join(&JoinOptions { token, name, listen })
+        let JoinedSystem { name, inviter, listen } =
+            context.system.join(&JoinOptions { token, name, listen })?;
+        context
+            .out
+            .line(format!("this host is {name} now, in the system of {inviter}; it listens on {listen}"))?;
+        context.out.line("next: `amoeba host ls` lists the hosts, `amoeba run COMMAND` runs on one of them")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::testing::TestSystem;
+
+    #[test]
+    fn who_has_joined_hears_it_and_what_comes_next() {
+        let expected = "\
+this host is chisel now, in the system of anvil; it listens on [::]:5321
+next: `amoeba host ls` lists the hosts, `amoeba run COMMAND` runs on one of them
+";
+        TestSystem::new().run(&["join", "am1good", "--name", "chisel"]).printed(expected);
+    }
 
     #[test]
     fn a_host_that_cannot_join_says_why() {
