@@ -1,6 +1,6 @@
 //! What the author of a server provides.
 
-use amoeba_cap::{Capability, CheckField, ObjectNumber, ServerSecret};
+use amoeba_cap::{Capability, CheckField, ObjectNumber, Private, ServerSecret};
 use amoeba_wire::Status;
 
 use crate::{AnyObject, Call};
@@ -29,6 +29,12 @@ pub trait Objects: Send + Sync {
     /// The random that protects an object now; `None` when there is no such object (its capabilities are
     /// STD_CAPBAD). Object 0 is the server itself.
     fn random(&self, object: ObjectNumber) -> Option<CheckField>;
+
+    /// Whether this server made `private` and did not revoke it since. A server that remembers check fields may say it
+    /// sooner; it must say the same.
+    fn verifies(&self, private: &Private) -> bool {
+        self.random(private.object).is_some_and(|random| self.secret().verifies(private, random))
+    }
 
     /// Notes that an object is in use. Called after every successful check.
     fn touch(&self, object: ObjectNumber) {

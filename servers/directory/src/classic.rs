@@ -17,10 +17,12 @@ use amoeba_wire::{Status, Writer};
 use crate::row::{COLUMNS_MAX, Name, Row};
 use crate::serve::{DirectoryServer, good_name};
 use crate::update::Refusal;
-use crate::walk::damaged;
 
 /// The number of the row after the last one.
 const NO_MORE: u16 = 0xFFFF;
+
+/// Rows that are read at once for a list.
+const LIST_CHUNK: usize = 1024;
 
 /// Whether the original would have made a row of this name.
 pub(crate) fn check_name(name: &[u8]) -> Result<(), Refusal> {
@@ -34,11 +36,11 @@ pub(crate) fn masks(masks: &[i32]) -> [u8; COLUMNS_MAX] {
 
 /// A page of rows from number `first` on.
 pub(crate) fn list(server: &DirectoryServer, call: &Call, first: u16) -> Result<ClassicListReply, Refusal> {
-    let (view, directory) = server.admitted(call)?;
+    let directory = server.admitted(call)?;
     let columns = directory.columns.len();
     let head = 4 + directory.columns.iter().map(|name| name.len() + 1).sum::<usize>();
     let (mut rows, mut count, mut number, mut next) = (Writer::new(), 0i16, 0u16, NO_MORE);
-    view.rows_after(call.capability().object(), None, |(name, row)| {
+    server.store().rows_after(call.capability().object(), None, LIST_CHUNK, |name, row| {
         if !name.is_classic() || number < first {
             number += u16::from(name.is_classic());
             return number < NO_MORE;
@@ -50,8 +52,7 @@ pub(crate) fn list(server: &DirectoryServer, call: &Call, first: u16) -> Result<
         put_row(&mut rows, &name, &row, columns);
         (count, number) = (count + 1, number + 1);
         number < NO_MORE
-    })
-    .map_err(damaged)?;
+    })?;
     let mut page = Writer::new();
     page.put_i16(columns as i16).put_i16(count);
     directory.columns.iter().for_each(|name| {

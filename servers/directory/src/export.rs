@@ -16,13 +16,17 @@ use amoeba_wire::{Malformed, Reader, Writer};
 
 use crate::row::{Directory, Name, Row, emit_name, parse_name};
 use crate::store::Identity;
-use crate::tables::{State, TableError, View};
+use crate::tables::{State, TableError, View, row_key};
 
 /// Bytes of a page's head.
 pub const PAGE_HEAD_SIZE: usize = 56;
 /// Bytes of items after which a page takes no more.
 pub const PAGE_SIZE: usize = 768 << 10;
 
+/// Directories or rows that are read at once.
+const CHUNK: usize = 256;
+/// Behind the key of every row: object numbers have 24 bits.
+const KEYS_END: &[u8] = &[1];
 const MAGIC: u32 = 0x3158_4441; // "ADX1"
 const CHECK_SIZE: usize = 32;
 
@@ -99,7 +103,7 @@ impl Position {
         let (number, directories, rows) = (reader.get_u32()?, reader.get_u64()?, reader.get_u64()?);
         let object = |reader: &mut Reader<'_>| ObjectNumber::new(reader.get_u32()?).ok_or(Malformed);
         let at = match reader.get_u8()? {
-            1 => At::Directories(Some(object(&mut reader)?)),
+            1 => At::Directories(Some(object(&mut reader)?).filter(|last| *last != ObjectNumber::SUPER)),
             2 => At::Rows(None),
             3 => {
                 let object = object(&mut reader)?;
@@ -143,18 +147,22 @@ fn directories(
     next: &mut Position,
     items: &mut Writer,
 ) -> Result<(), TableError> {
-    let start = last.map_or(1, |last| last.get() + 1);
+    let mut start = last.map_or(1, |last| last.get() + 1);
     next.at = At::Rows(None);
-    let Some(start) = ObjectNumber::new(start) else { return Ok(()) };
-    view.directories_from(start, |object, directory| {
-        Item::Directory(object, directory).emit(items);
-        next.directories += 1;
-        let full = items.len() >= PAGE_SIZE;
-        if full {
-            next.at = At::Directories(Some(object));
+    while let Some(first) = ObjectNumber::new(start) {
+        let directories = view.directories_between(first, CHUNK)?;
+        let Some((end, _)) = directories.last() else { break };
+        start = end.get() + 1;
+        for (object, directory) in directories {
+            Item::Directory(object, directory).emit(items);
+            next.directories += 1;
+            if items.len() >= PAGE_SIZE {
+                next.at = At::Directories(Some(object));
+                return Ok(());
+            }
         }
-        !full
-    })
+    }
+    Ok(())
 }
 
 /// Whether there may be more.
@@ -164,19 +172,28 @@ fn rows(
     next: &mut Position,
     items: &mut Writer,
 ) -> Result<bool, TableError> {
-    let mut full = items.len() >= PAGE_SIZE;
-    if !full {
-        view.all_rows_after(last.as_ref().map(|(object, name)| (*object, name)), |object, name, row| {
-            Item::Row(object, name.clone(), row).emit(items);
+    let mut start = last.map_or_else(Vec::new, |(object, name)| [&*row_key(object, &name), &[0]].concat());
+    while items.len() < PAGE_SIZE {
+        let rows = view.rows_between(&start, KEYS_END, CHUNK)?;
+        let Some((end, _)) = rows.last() else { return Ok(false) };
+        start = [&**end, &[0]].concat();
+        for (key, value) in rows {
+            let (object, name) = parse_key(&key)?;
+            Item::Row(object, name.clone(), Row::from_bytes(&value)?).emit(items);
             next.rows += 1;
-            full = items.len() >= PAGE_SIZE;
-            if full {
+            if items.len() >= PAGE_SIZE {
                 next.at = At::Rows(Some((object, name)));
+                break;
             }
-            !full
-        })?;
+        }
     }
-    Ok(full)
+    Ok(true)
+}
+
+fn parse_key(key: &[u8]) -> Result<(ObjectNumber, Name), TableError> {
+    let (object, name) = key.split_first_chunk().ok_or(TableError::Damaged)?;
+    let object = ObjectNumber::new(u32::from_be_bytes(*object)).ok_or(TableError::Damaged)?;
+    Ok((object, Name::new(name).map_err(|_| TableError::Damaged)?))
 }
 
 fn sealed_page(snapshot: u64, number: u32, items: &[u8]) -> Vec<u8> {

@@ -16,11 +16,18 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+mod cache;
+mod checkpoint;
 mod classic;
+pub mod commit;
+pub mod draft;
 pub mod entry;
 pub mod export;
+pub mod guarded;
 mod listing;
 pub mod log;
+pub mod memory;
+mod merged;
 mod moves;
 pub mod restrict;
 pub mod row;

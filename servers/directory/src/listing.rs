@@ -1,6 +1,6 @@
 //! Lists, and what else is asked about many rows or directories at once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use amoeba_cap::{CapabilitySet, Private};
@@ -21,6 +21,8 @@ use crate::walk::damaged;
 
 /// Bytes of rows after which a page of a full list takes no more.
 const PAGE_SIZE: usize = 1 << 20;
+/// Rows that are read at once for it.
+const FULL_CHUNK: usize = 256;
 /// Rows of a page for which other servers are asked.
 const QUESTIONS_MAX: usize = 16;
 /// How long an export may rest until what it keeps of the past goes.
@@ -35,18 +37,17 @@ pub(crate) fn list(
 ) -> Result<ListReply, Refusal> {
     let after = after_name(after)?;
     let count = (count as usize).min(LIST_MAX);
-    let (view, directory) = server.admitted(call)?;
+    let directory = server.admitted(call)?;
     let (mut rows, mut more) = (Vec::new(), false);
-    view.rows_after(call.capability().object(), after.as_ref(), |(name, row)| {
+    server.store().rows_after(call.capability().object(), after.as_ref(), count + 1, |name, row| {
         more = rows.len() == count;
         if !more {
             let masks = row.masks.map(|mask| mask.bits());
             rows.push(RowHead { name: name.as_bytes().to_vec(), time: row.time, masks });
         }
         !more
-    })
-    .map_err(damaged)?;
-    Ok(ListReply { columns: directory.columns, rows, more })
+    })?;
+    Ok(ListReply { columns: directory.columns.clone(), rows, more })
 }
 
 /// A page of rows with all they have.
@@ -58,18 +59,17 @@ pub(crate) fn list_full(
 ) -> Result<ListFullReply, Refusal> {
     let after = after_name(after)?;
     let count = (count as usize).min(LIST_FULL_MAX);
-    let (view, directory) = server.admitted(call)?;
+    let directory = server.admitted(call)?;
     let (mut rows, mut more, mut size) = (Vec::new(), false, 0);
-    view.rows_after(call.capability().object(), after.as_ref(), |(name, row)| {
+    let chunk = (count + 1).min(FULL_CHUNK);
+    server.store().rows_after(call.capability().object(), after.as_ref(), chunk, |name, row| {
         more = rows.len() == count || size >= PAGE_SIZE;
         if !more {
             size += name.as_bytes().len() + row.attributes.len() + row.set.encoded_size();
             rows.push((name, row));
         }
         !more
-    })
-    .map_err(damaged)?;
-    drop(view);
+    })?;
     let mut questions = 0;
     let rows = rows.into_iter().map(|(name, row)| full(server, call, name, row, &mut questions)).collect();
     Ok(ListFullReply { rows, more, sequence: directory.sequence })
@@ -110,7 +110,7 @@ pub(crate) fn changes(
     directories: &[Private],
 ) -> Result<ChangesReply, Status> {
     // Read first: whatever changes from here on has a larger number.
-    let now = server.store().state().map_err(Refusal::status)?.applied;
+    let now = server.store().state().applied;
     let sequence = |private: &Private| match call.admit::<0>(server, private) {
         Ok(_) => match server.admit(private) {
             Ok(directory) => Ok(directory.sequence),
@@ -124,9 +124,9 @@ pub(crate) fn changes(
 }
 
 /// How much room the service takes.
-pub(crate) fn usage(server: &DirectoryServer) -> Result<UsageReply, Refusal> {
-    let usage = server.store().usage()?;
-    Ok(UsageReply {
+pub(crate) fn usage(server: &DirectoryServer) -> UsageReply {
+    let usage = server.store().usage();
+    UsageReply {
         directories: usage.state.directories,
         sequence: usage.state.applied,
         tables: usage.tables,
@@ -135,7 +135,7 @@ pub(crate) fn usage(server: &DirectoryServer) -> Result<UsageReply, Refusal> {
         cache: usage.cache,
         cache_used: usage.cache_used,
         waiting: usage.waiting,
-    })
+    }
 }
 
 /// The export that runs, if one does.
@@ -143,7 +143,7 @@ pub(crate) fn usage(server: &DirectoryServer) -> Result<UsageReply, Refusal> {
 pub(crate) struct Exports(Mutex<Option<Export>>);
 
 struct Export {
-    snapshot: Arc<Snapshot>,
+    snapshot: Snapshot,
     used: Instant,
 }
 
@@ -166,14 +166,14 @@ impl Exports {
         Ok(ExportReply { snapshot: state.applied, next, page })
     }
 
-    fn begin(&self, server: &DirectoryServer) -> Result<Arc<Snapshot>, Refusal> {
-        let snapshot = Arc::new(server.store().snapshot()?);
+    fn begin(&self, server: &DirectoryServer) -> Result<Snapshot, Refusal> {
+        let snapshot = server.store().snapshot()?;
         let used = server.store().world().threads.now();
         *self.lock() = Some(Export { snapshot: snapshot.clone(), used });
         Ok(snapshot)
     }
 
-    fn running(&self, server: &DirectoryServer, number: u64) -> Result<Arc<Snapshot>, Refusal> {
+    fn running(&self, server: &DirectoryServer, number: u64) -> Result<Snapshot, Refusal> {
         self.forget_old(server);
         let mut running = self.lock();
         let export = running.as_mut().filter(|export| export.snapshot.state.applied == number);

@@ -31,6 +31,8 @@ pub const LOG_SIZE_MIN: u64 = 4 << 20;
 /// The size of a log that needs no other.
 pub const LOG_SIZE_DEFAULT: u64 = 64 << 20;
 
+/// Bytes that a search of an area reads at once.
+const SCAN_SIZE: usize = 1 << 20;
 const BATCH_SIZE_MAX: usize = BATCH_SIZE + ENTRY_SIZE_MAX;
 const BATCH_HEAD_SIZE: usize = 64;
 const BATCH_MAGIC: u32 = 0x3142_4441; // "ADB1"
@@ -109,6 +111,22 @@ impl Log {
         self.position = 0;
     }
 
+    /// Goes on with a generation behind what was read back of it.
+    pub fn resume(&mut self, generation: u64, position: u64) {
+        self.generation = generation;
+        self.position = position;
+    }
+
+    /// The generation that is written to.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether there is anything of a generation.
+    pub fn has(&self, generation: u64) -> Result<bool, LogError> {
+        Ok(self.read_batch(generation, 0)?.is_some())
+    }
+
     /// Bytes of the log.
     pub fn size(&self) -> u64 {
         2 * (BLOCK_SIZE + self.area_size)
@@ -146,13 +164,14 @@ impl Log {
         self.disk.flush()
     }
 
-    /// Gives the entries of a generation from number `next` on, in order; ends with the first number it lacks.
+    /// Gives the entries of a generation from number `next` on, in order; ends with the first number it lacks, and
+    /// the place behind the last batch.
     pub fn replay<E: From<LogError>>(
         &self,
         generation: u64,
         mut next: u64,
         mut each: impl FnMut(Entry) -> Result<(), E>,
-    ) -> Result<u64, E> {
+    ) -> Result<(u64, u64), E> {
         let mut position = 0;
         while let Some((head, entries)) = self.read_batch(generation, position)? {
             let damaged = LogError::Damaged { sequence: next };
@@ -170,14 +189,22 @@ impl Log {
             position += blocks(BATCH_HEAD_SIZE + entries.len());
         }
         self.expect_nothing_after(generation, position, next)?;
-        Ok(next)
+        Ok((next, position))
     }
 
     /// Checks that no good batch of the generation follows the bad one at `position`.
     fn expect_nothing_after(&self, generation: u64, position: u64, next: u64) -> Result<(), LogError> {
-        for position in (position..self.area_size).step_by(BLOCK_SIZE as usize).skip(1) {
-            if self.read_batch(generation, position)?.is_some() {
-                return Err(LogError::Damaged { sequence: next });
+        let mut piece = vec![0; SCAN_SIZE];
+        for start in (position..self.area_size).step_by(SCAN_SIZE) {
+            let length = (self.area_size - start).min(SCAN_SIZE as u64) as usize;
+            self.disk.read(self.offset(generation) + start, &mut piece[..length])?;
+            for block in (0..length as u64).step_by(BLOCK_SIZE as usize) {
+                let head = piece[block as usize..].first_chunk().and_then(Head::parse);
+                let seems_good = head.is_some_and(|(head, _)| head.generation == generation);
+                let at = start + block;
+                if at > position && seems_good && self.read_batch(generation, at)?.is_some() {
+                    return Err(LogError::Damaged { sequence: next });
+                }
             }
         }
         Ok(())

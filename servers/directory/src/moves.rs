@@ -9,7 +9,7 @@ use crate::entry::Change;
 use crate::row::{ATTRIBUTES_SIZE_MAX, DELETE, MODIFY, Masks, Name, Row, columns_are_good, has_column};
 use crate::update::{Outcome, Plan, PlanError, Planner, ROOT, Refusal, Rename, clipped, done};
 
-impl Planner<'_, '_> {
+impl Planner<'_> {
     pub(crate) fn rename(&self, from: (&Private, &Name), to: (&Private, &Name), how: Rename) -> Plan {
         self.authorize(from.0, MODIFY)?;
         let columns = self.authorize(to.0, MODIFY)?.columns.len();
@@ -54,13 +54,9 @@ impl Planner<'_, '_> {
     /// Refuses to replace what names a directory that is not empty.
     fn may_be_replaced(&self, set: &CapabilitySet) -> Result<(), PlanError> {
         let Some(member) = self.own_member(set) else { return Ok(()) };
-        let genuine = |random| self.identity.secret.verifies(&member.private, random);
-        match self.tables.directory(member.object())? {
-            Some(directory) if directory.rows > 0 && genuine(directory.random) => {
-                Err(Refusal::NotEmpty.into())
-            }
-            _ => Ok(()),
-        }
+        let Some(directory) = self.tables.directory(member.object())? else { return Ok(()) };
+        let genuine = directory.verifies(&self.identity.secret, &member.private);
+        if genuine && directory.rows > 0 { Err(Refusal::NotEmpty.into()) } else { Ok(()) }
     }
 
     pub(crate) fn make_directory(
@@ -105,7 +101,7 @@ impl Planner<'_, '_> {
         let Some(directory) = self.tables.directory(target.object)? else {
             return done(gone); // it was removed already, and only its name is left
         };
-        if !self.identity.secret.verifies(&target, directory.random) {
+        if !directory.verifies(&self.identity.secret, &target) {
             return Err(Refusal::BadCapability.into());
         }
         let rights = target.rights & row.mask(private.rights);

@@ -123,6 +123,11 @@ impl Restrictor {
         Ok(restricted.expect("as many members as the set it is made from"))
     }
 
+    /// Whether the rights `mask` are all that any member of `set` has.
+    pub fn is_covered(&self, set: &CapabilitySet, mask: Rights) -> bool {
+        !set.is_empty() && set.suites().iter().all(|suite| mask.contains(suite.capability.rights()))
+    }
+
     /// Whether another server would have to be asked to take rights from a member of `set`.
     pub fn must_ask(&self, store: &Store, set: &CapabilitySet, mask: Rights) -> bool {
         set.suites().iter().any(|Suite { capability, .. }| {
@@ -143,7 +148,7 @@ impl Restrictor {
             return Ok(Some(*capability));
         }
         if capability.port == store.port() {
-            let private = lessen(store, &store.view()?, &capability.private, mask)?;
+            let private = store.look(|look| lessen(store, look, &capability.private, mask))?;
             return Ok(Some(Capability { port: capability.port, private }));
         }
         let key = (*capability, mask & capability.rights());

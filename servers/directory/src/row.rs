@@ -42,11 +42,16 @@ pub enum BadName {
 impl Name {
     /// The name in these bytes.
     pub fn new(bytes: &[u8]) -> Result<Name, BadName> {
+        Name::check(bytes).map(|()| Name(bytes.to_vec()))
+    }
+
+    /// Whether these bytes can name a row.
+    pub fn check(bytes: &[u8]) -> Result<(), BadName> {
         if bytes.len() > NAME_SIZE_MAX {
             return Err(BadName::TooLong);
         }
         let forbidden = matches!(bytes, b"" | b"." | b"..") || bytes.iter().any(|&b| b == 0 || b == b'/');
-        if forbidden { Err(BadName::Forbidden) } else { Ok(Name(bytes.to_vec())) }
+        if forbidden { Err(BadName::Forbidden) } else { Ok(()) }
     }
 
     /// Whether the original would have taken it: every byte between '!' and '~'.
@@ -93,6 +98,21 @@ impl Row {
             .fold(Rights::NONE, |all, (_, &mask)| all | mask)
     }
 
+    /// The bytes of this row.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        self.emit(&mut writer);
+        writer.finish()
+    }
+
+    /// The row in these bytes, all of them.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Row, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let row = Row::parse(&mut reader)?;
+        reader.end()?;
+        Ok(row)
+    }
+
     /// Appends the bytes of this row.
     pub fn emit(&self, writer: &mut Writer) {
         writer.put_u64(self.time).put_cap(&self.kind);
@@ -111,6 +131,33 @@ impl Row {
             set: reader.get_capset()?,
             attributes: reader.get_bytes(ATTRIBUTES_SIZE_MAX)?.to_vec(),
         })
+    }
+}
+
+/// The bytes of a row, of which only a part is wanted. They are known to be a row.
+#[derive(Clone, Copy, Debug)]
+pub struct RowBytes<'a>(pub &'a [u8]);
+
+/// Where the masks lie in the bytes of a row: behind time and type capability.
+const MASKS_OFFSET: usize = 8 + 16;
+
+impl RowBytes<'_> {
+    /// What a directory capability with `rights` lets through of this row: the masks of its columns, joined.
+    pub fn mask(self, rights: Rights) -> Rights {
+        let masks = &self.0[MASKS_OFFSET..MASKS_OFFSET + COLUMNS_MAX];
+        let columns = masks.iter().enumerate().filter(|(index, _)| rights.bits() & (1 << index) != 0);
+        Rights::from_bits_retain(columns.fold(0, |all, (_, mask)| all | mask))
+    }
+
+    /// The first current member of its set that has the port `port`.
+    pub fn member(self, port: PutPort) -> Option<Capability> {
+        let set = &self.0[MASKS_OFFSET + COLUMNS_MAX..];
+        let count = usize::from(u16::from_le_bytes([set[2], set[3]]));
+        let members = set[4..].chunks_exact(18).take(count);
+        let current = members.filter(|member| member[16..] != [0; 2]);
+        let capability =
+            |member: &[u8]| Capability::from_bytes(*member.first_chunk().expect("a member has a capability"));
+        current.map(capability).find(|capability| capability.port == port)
     }
 }
 
@@ -238,9 +285,14 @@ mod tests {
     fn no_bytes_panic_and_what_reads_writes_the_same() {
         bolero::check!().for_each(|bytes: &[u8]| {
             if let Ok(row) = Row::parse(&mut Reader::new(bytes)) {
-                let mut writer = Writer::new();
-                row.emit(&mut writer);
-                assert_eq!(Row::parse(&mut Reader::new(&writer.finish())), Ok(row));
+                let written = row.to_bytes();
+                let part = RowBytes(&written);
+                assert!((0..=255).map(Rights::from_bits_retain).all(|all| part.mask(all) == row.mask(all)));
+                for member in row.set.suites().iter().map(|suite| suite.capability) {
+                    let first = row.set.current().find(|other| other.port == member.port);
+                    assert_eq!(part.member(member.port).as_ref(), first);
+                }
+                assert_eq!(Row::from_bytes(&written), Ok(row));
             }
             if let Ok(directory) = Directory::parse(&mut Reader::new(bytes)) {
                 let mut writer = Writer::new();

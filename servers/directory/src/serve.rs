@@ -18,13 +18,14 @@ use amoeba_wire::Status;
 use amoeba_world::{Disk, Error, TransOptions, World};
 
 use crate::classic;
+use crate::guarded::Guarded;
 use crate::listing::{self, Exports};
+use crate::memory::{Look, Stop, Value};
 use crate::restrict::Restrictor;
-use crate::row::{COLUMNS_MAX, DELETE, Directory, MODIFY, Masks, Name, Row};
+use crate::row::{COLUMNS_MAX, DELETE, Directory, MODIFY, Masks, Name, Row, RowBytes};
 use crate::store::{Options, Store, StoreError};
-use crate::tables::View;
 use crate::update::{Install, Outcome, Refusal, Rename, Update};
-use crate::walk::{admit, damaged, walk};
+use crate::walk::{admit, walk};
 
 /// How long another server is searched for when one of its capabilities must be restricted.
 const RESTRICT_LOCATE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -70,7 +71,7 @@ pub fn start(
 /// The directory server of one store.
 pub struct DirectoryServer {
     store: Arc<Store>,
-    restrictor: Restrictor,
+    restrictor: Arc<Restrictor>,
     exports: Exports,
 }
 
@@ -83,7 +84,7 @@ impl DirectoryServer {
             threads,
             Box::new(move |capability, mask| ask_server(&world, capability, mask)),
         );
-        DirectoryServer { store, restrictor, exports: Exports::default() }
+        DirectoryServer { store, restrictor: Arc::new(restrictor), exports: Exports::default() }
     }
 
     /// What it serves.
@@ -97,33 +98,36 @@ impl DirectoryServer {
     }
 
     /// The directory that `private` names now.
-    pub(crate) fn admit(&self, private: &Private) -> Result<Directory, Refusal> {
-        admit(&self.store, &self.store.view()?, private)
+    pub(crate) fn admit(&self, private: &Private) -> Result<Arc<Guarded>, Refusal> {
+        self.store.look(|look| Ok(admit(&self.store, look, private)?.clone()))
     }
 
-    /// A view and the directory the request names in it.
-    pub(crate) fn admitted(&self, call: &Call) -> Result<(View, Directory), Refusal> {
-        let view = self.store.view()?;
-        let directory = admit(&self.store, &view, &call.capability().private)?;
-        Ok((view, directory))
+    /// The directory the request names.
+    pub(crate) fn admitted(&self, call: &Call) -> Result<Arc<Guarded>, Refusal> {
+        self.admit(&call.capability().private)
     }
 
     /// A row of the directory the request names.
-    pub(crate) fn row(&self, call: &Call, name: &[u8]) -> Result<(Row, Directory), Refusal> {
+    pub(crate) fn row(&self, call: &Call, name: &[u8]) -> Result<(Row, Arc<Guarded>), Refusal> {
         let name = good_name(name)?;
-        let (view, directory) = self.admitted(call)?;
-        let row = view.row(call.capability().object(), &name).map_err(damaged)?.ok_or(Refusal::NotFound)?;
+        let private = &call.capability().private;
+        let (value, directory) = self.store.look(|look| {
+            let directory = admit(&self.store, look, private)?;
+            Ok((look.row_bytes(private.object, name.as_bytes())?.clone(), directory.clone()))
+        })?;
+        let row = Row::from_bytes(&value.ok_or(Refusal::NotFound)?).map_err(|_| Refusal::Damaged)?;
         Ok((row, directory))
     }
 
     /// Walks a path: how many of its bytes were used, and the row at the end with the set as the caller may have it.
     pub(crate) fn find(&self, call: &Call, path: &[u8]) -> Result<(usize, Row), Refusal> {
-        let found = {
-            let view = self.store.view()?;
-            walk(&self.store, &view, &call.capability().private, path)?
-        };
-        let set = self.restrictor.restrict_set(&self.store, &found.row.set, found.mask)?;
-        Ok((found.used, Row { set, ..found.row }))
+        let found = self.store.look(|look| walk(&self.store, look, &call.capability().private, path))?;
+        let row = found.row()?;
+        if self.restrictor.is_covered(&row.set, found.mask) {
+            return Ok((found.used, row));
+        }
+        let set = self.restrictor.restrict_set(&self.store, &row.set, found.mask)?;
+        Ok((found.used, Row { set, ..row }))
     }
 
     /// Rows of several directories at one moment, each with its set as the caller may have it.
@@ -139,77 +143,80 @@ impl DirectoryServer {
                 call.admit::<0>(self, &directory).map(|_| directory)
             })
             .collect();
-        let found: Vec<Result<(Row, Rights), Status>> = {
-            let view = self.store.view().map_err(Refusal::status)?;
-            let find = |(directory, name): (Result<Private, Status>, &[u8])| {
-                let directory = directory?;
-                self.row_in(&view, &directory, name).map_err(Refusal::status)
+        let look = |look: &Look<'_>| {
+            let find = |(directory, (_, name)): (&Result<Private, Status>, &(_, &[u8]))| match directory {
+                Ok(directory) => self.row_in(look, directory, name),
+                Err(status) => Ok(Err(*status)),
             };
-            genuine.into_iter().zip(rows).map(|(directory, (_, name))| find((directory, name))).collect()
+            // All of them, even if one is missed: so that what all lack is read before the next look.
+            let found: Vec<_> = genuine.iter().zip(rows).map(find).collect();
+            found.into_iter().collect::<Result<Vec<_>, Stop>>()
         };
-        let restrict = |(row, mask): (Row, Rights)| {
+        let found = self.store.look(look).map_err(Refusal::status)?;
+        let restrict = |(row, mask): (Value, Rights)| {
+            let row = Row::from_bytes(&row).map_err(|_| Status::STD_SYSERR)?;
             let set = self.restrictor.restrict_set(&self.store, &row.set, mask).map_err(Refusal::status)?;
             Ok(Row { set, ..row })
         };
         Ok(found.into_iter().map(|found| found.and_then(restrict)).collect())
     }
 
-    fn row_in(&self, view: &View, directory: &Private, name: &[u8]) -> Result<(Row, Rights), Refusal> {
-        let name = good_name(name)?;
-        admit(&self.store, view, directory)?;
-        let row = view.row(directory.object, &name).map_err(damaged)?.ok_or(Refusal::NotFound)?;
-        let mask = row.mask(directory.rights);
-        Ok((row, mask))
+    fn row_in(
+        &self,
+        look: &Look<'_>,
+        directory: &Private,
+        name: &[u8],
+    ) -> Result<Result<(Value, Rights), Status>, Stop> {
+        let find = || {
+            good_name(name)?;
+            admit(&self.store, look, directory)?;
+            let row = look.row_bytes(directory.object, name)?;
+            let row = row.as_ref().ok_or(Refusal::NotFound)?;
+            Ok((row.clone(), RowBytes(row).mask(directory.rights)))
+        };
+        match find() {
+            Ok(found) => Ok(Ok(found)),
+            Err(Stop::Refused(refusal)) => Ok(Err(refusal.status())),
+            Err(Stop::Missed) => Err(Stop::Missed),
+        }
     }
 
     /// Does an update on the directory the request names and answers. When nobody knows whether it was done, no reply
     /// is sent: the client hears that it may have been.
     pub(crate) fn update(&self, update: Result<Update, Refusal>, pending: Pending<()>) {
-        let done = update.and_then(|update| self.store.update(update));
-        answer(pending, done.map(|_| ()));
+        self.update_to(update, pending, |_| ());
+    }
+
+    /// As [`DirectoryServer::update`], with a result.
+    fn update_to<T: Send + 'static>(
+        &self,
+        update: Result<Update, Refusal>,
+        pending: Pending<T>,
+        result: impl FnOnce(Outcome) -> T + Send + 'static,
+    ) {
+        match update {
+            Ok(update) => {
+                let reply = move |done: Result<Outcome, Refusal>| answer(pending, done.map(result));
+                self.store.update_then(update, Box::new(reply));
+            }
+            Err(refusal) => answer(pending, Err(refusal)),
+        }
     }
 
     pub(crate) fn make(&self, call: &Call, columns: Vec<Vec<u8>>, pending: Pending<Capability>) {
-        answer(pending, self.try_make(call, columns));
-    }
-
-    fn try_make(&self, call: &Call, columns: Vec<Vec<u8>>) -> Result<Capability, Refusal> {
-        if call.capability().object() != ObjectNumber::SUPER {
-            self.admitted(call)?;
-        }
+        let is_super = call.capability().object() == ObjectNumber::SUPER;
+        let admitted = if is_super { Ok(()) } else { self.admitted(call).map(drop) };
         let owner = call.caller().signature.unwrap_or(PutPort::NULL);
-        self.created(Update::Create { columns, owner })
+        self.create_to(admitted.map(|()| Update::Create { columns, owner }), pending);
     }
 
-    fn created(&self, update: Update) -> Result<Capability, Refusal> {
-        match self.store.update(update)? {
-            Outcome::Created(object, random) => Ok(self.store.capability(object, Rights::ALL, random)),
+    /// Does an update that makes a directory, and answers with its capability.
+    fn create_to(&self, update: Result<Update, Refusal>, pending: Pending<Capability>) {
+        let store = self.store.clone();
+        self.update_to(update, pending, move |outcome| match outcome {
+            Outcome::Created(object, random) => store.capability(object, Rights::ALL, random),
             other => unreachable!("a create gives a new directory, not {other:?}"),
-        }
-    }
-
-    fn try_rename(
-        &self,
-        directory: Private,
-        name: &[u8],
-        to: Private,
-        new: &[u8],
-        how: u8,
-    ) -> Result<CapabilitySet, Refusal> {
-        let how = match how {
-            directory::RENAME_NEW => Rename::New,
-            directory::RENAME_OVER => Rename::Over,
-            directory::RENAME_EXCHANGE => Rename::Exchange,
-            _ => return Err(Refusal::BadArgument),
-        };
-        let (name, new) = (good_name(name)?, good_name(new)?);
-        let done = self.store.update(Update::Rename { directory, name, to, new, how })?;
-        Ok(match done {
-            Outcome::Replaced(set, mask) if !self.restrictor.must_ask(&self.store, &set, mask) => {
-                self.restrictor.restrict_set(&self.store, &set, mask).unwrap_or_default()
-            }
-            _ => CapabilitySet::default(),
-        })
+        });
     }
 
     /// Prepares and does an install. `old` of null means that there must be no such row.
@@ -293,6 +300,17 @@ impl Objects for DirectoryServer {
         self.store.directory(object).ok()?.map(|directory| directory.random)
     }
 
+    fn verifies(&self, private: &Private) -> bool {
+        let secret = self.secret();
+        if private.object == ObjectNumber::SUPER {
+            return secret.verifies(private, self.store.identity().super_random);
+        }
+        let verifies = |look: &Look<'_>| {
+            Ok(look.directory(private.object)?.as_ref().is_some_and(|known| known.verifies(secret, private)))
+        };
+        self.store.look(verifies).unwrap_or(false)
+    }
+
     fn touch(&self, object: ObjectNumber) {
         self.store.mark_used(object);
     }
@@ -309,7 +327,7 @@ impl Objects for DirectoryServer {
 
     fn status(&self, object: AnyObject) -> Result<String, Status> {
         if object.is_super() {
-            return self.service_status().map_err(Refusal::status);
+            return Ok(self.service_status());
         }
         let directory = self.store.directory(object.number()).map_err(Refusal::status)?;
         let directory = directory.ok_or(Status::STD_CAPBAD)?;
@@ -332,21 +350,27 @@ impl Objects for DirectoryServer {
 }
 
 impl DirectoryServer {
-    fn service_status(&self) -> Result<String, Refusal> {
-        let state = self.store.state()?;
+    fn service_status(&self) -> String {
         let count =
             |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
-        let counters = &self.store.counters;
-        Ok(format!(
-            "directories {}, sequence {}, ticks {}\nupdates {}, log flushes {}, checkpoints {}\nrestrictions cached {}\n",
-            state.directories,
-            state.applied,
-            state.tick,
+        let (usage, counters) = (self.store.usage(), &self.store.counters);
+        format!(
+            "directories {}, sequence {}, ticks {}\nupdates {}, log flushes {}, checkpoints {}\n\
+             tables {}, log {} of {}, cache {} of {}, waiting {} bytes\nrestrictions cached {}\n",
+            usage.state.directories,
+            usage.state.applied,
+            usage.state.tick,
             count(&counters.updates),
             count(&counters.batches),
             count(&counters.checkpoints),
+            usage.tables,
+            usage.log_used,
+            usage.log,
+            usage.cache_used,
+            usage.cache,
+            usage.waiting,
             self.restrictor.cached(),
-        ))
+        )
     }
 }
 
@@ -389,7 +413,7 @@ impl directory::Serve for DirectoryServer {
     }
 
     fn usage(&self, _: &Call, _: AnyObject) -> Result<UsageReply, Status> {
-        listing::usage(self).map_err(Refusal::status)
+        Ok(listing::usage(self))
     }
 
     fn rename(
@@ -405,7 +429,22 @@ impl directory::Serve for DirectoryServer {
         if let Err(status) = call.admit::<{ MODIFY.bits() }>(self, &to) {
             return pending.send(Err(status));
         }
-        answer(pending, self.try_rename(call.capability().private, name, to, new, how));
+        let how = match how {
+            directory::RENAME_NEW => Rename::New,
+            directory::RENAME_OVER => Rename::Over,
+            directory::RENAME_EXCHANGE => Rename::Exchange,
+            _ => return pending.send(Err(Status::STD_ARGBAD)),
+        };
+        let directory = call.capability().private;
+        let names = good_name(name).and_then(|name| Ok((name, good_name(new)?)));
+        let update = names.map(|(name, new)| Update::Rename { directory, name, to, new, how });
+        let (store, restrictor) = (self.store.clone(), self.restrictor.clone());
+        self.update_to(update, pending, move |outcome| match outcome {
+            Outcome::Replaced(set, mask) if !restrictor.must_ask(&store, &set, mask) => {
+                restrictor.restrict_set(&store, &set, mask).unwrap_or_default()
+            }
+            _ => CapabilitySet::default(),
+        });
     }
 
     fn makedir(
@@ -421,10 +460,8 @@ impl directory::Serve for DirectoryServer {
         let (directory, masks, attributes) =
             (call.capability().private, to_masks(masks), attributes.to_vec());
         let owner = call.caller().signature.unwrap_or(PutPort::NULL);
-        let made = good_name(name)
-            .map(|name| Update::MakeDir { directory, name, columns, owner, masks, attributes })
-            .and_then(|update| self.created(update));
-        answer(pending, made);
+        let update = |name| Update::MakeDir { directory, name, columns, owner, masks, attributes };
+        self.create_to(good_name(name).map(update), pending);
     }
 
     fn removedir(&self, call: &Call, _: Modify, name: &[u8], pending: Pending<()>) {
@@ -491,7 +528,7 @@ impl directory::Serve for DirectoryServer {
     }
 
     fn getseqnr(&self, call: &Call, _: AnyObject) -> Result<u64, Status> {
-        Ok(self.admitted(call).map_err(Refusal::status)?.1.sequence)
+        Ok(self.admitted(call).map_err(Refusal::status)?.sequence)
     }
 
     fn get_attributes(&self, call: &Call, _: AnyObject, name: &[u8]) -> Result<Vec<u8>, Status> {
@@ -505,8 +542,8 @@ impl directory::Serve for DirectoryServer {
     }
 
     fn describe(&self, call: &Call, _: AnyObject) -> Result<DescribeReply, Status> {
-        let Directory { columns, rows, time, sequence, owner, .. } =
-            self.admitted(call).map_err(Refusal::status)?.1;
+        let directory = self.admitted(call).map_err(Refusal::status)?;
+        let Directory { columns, rows, time, sequence, owner, .. } = Directory::clone(&directory);
         Ok(DescribeReply { columns, rows, time, sequence, owner })
     }
 
@@ -518,27 +555,25 @@ impl directory::Serve for DirectoryServer {
         pending: Pending<Capability>,
     ) {
         let rights = object.rights() & Rights::from_bits_retain(mask);
-        let done = self.store.update(Update::Retract { directory: call.capability().private });
-        let capability = done.map(|outcome| match outcome {
-            Outcome::Retracted(random) => self.store.capability(object.number(), rights, random),
+        let (store, update) = (self.store.clone(), Update::Retract { directory: call.capability().private });
+        self.update_to(Ok(update), pending, move |outcome| match outcome {
+            Outcome::Retracted(random) => store.capability(object.number(), rights, random),
             other => unreachable!("a retract gives a new random, not {other:?}"),
         });
-        answer(pending, capability);
     }
 
     fn recover(&self, call: &Call, after: u32) -> Result<RecoverReply, Status> {
         let account = call.caller().signature.filter(|port| !port.is_null()).ok_or(Status::STD_DENIED)?;
         let start = after.checked_add(1).and_then(ObjectNumber::new).ok_or(Status::STD_ARGBAD)?;
         let (mut directories, mut scanned, mut last) = (Vec::new(), 0, 0);
-        let each = |object: ObjectNumber, directory: Directory| {
+        let each = |object: ObjectNumber, directory: &Directory| {
             if directory.owner == account {
                 directories.push(self.store.capability(object, Rights::ALL, directory.random));
             }
             (scanned, last) = (scanned + 1, object.get());
             scanned < RECOVER_SCAN_MAX && directories.len() < RECOVER_MAX
         };
-        let view = self.store.view().map_err(Refusal::status)?;
-        view.directories_from(start, each).map_err(|error| damaged(error).status())?;
+        self.store.directories_from(start, each).map_err(Refusal::status)?;
         let stopped = scanned == RECOVER_SCAN_MAX || directories.len() == RECOVER_MAX;
         Ok(RecoverReply { directories, next: if stopped { last } else { 0 } })
     }

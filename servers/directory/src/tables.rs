@@ -1,4 +1,4 @@
-//! Directories and rows in redb, and `apply(entry)`, the one function that changes them.
+//! Directories and rows in redb: reading them, and bringing changes to them.
 //!
 //! ```text
 //! table "objects"  object number u32           -> check 8 | Directory
@@ -13,12 +13,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use amoeba_cap::{CheckField, GetPort, ObjectNumber, ServerSecret};
 use amoeba_wire::{Malformed, Reader, Writer};
-use redb::{
-    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction,
-};
+use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, WriteTransaction};
 
-use crate::entry::{Change, Entry};
 use crate::log::Volume;
+use crate::memory::{Key, Overlay, Value, with_key};
 use crate::row::{Directory, Name, Row};
 
 const OBJECTS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("objects");
@@ -163,30 +161,18 @@ impl State {
     }
 }
 
-/// Objects and rows at one moment: of a read transaction, or as the write transaction has them so far.
-pub struct Tables<Objects, Rows> {
-    objects: Objects,
-    rows: Rows,
+/// The tables as of a commit.
+pub struct View {
+    objects: ReadOnlyTable<u32, &'static [u8]>,
+    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
 }
-
-/// What a lookup sees: everything committed when it began, nothing later.
-pub type View = Tables<ReadOnlyTable<u32, &'static [u8]>, ReadOnlyTable<&'static [u8], &'static [u8]>>;
 
 impl View {
-    /// What is committed now.
+    /// What is committed now. While it lives, space that later commits free is not used again.
     pub fn new(transaction: &ReadTransaction) -> Result<View, TableError> {
-        Ok(Tables { objects: transaction.open_table(OBJECTS)?, rows: transaction.open_table(ROWS)? })
+        Ok(View { objects: transaction.open_table(OBJECTS)?, rows: transaction.open_table(ROWS)? })
     }
-}
 
-/// A row with its name.
-pub type NamedRow = (Name, Row);
-
-impl<Objects, Rows> Tables<Objects, Rows>
-where
-    Objects: ReadableTable<u32, &'static [u8]>,
-    Rows: ReadableTable<&'static [u8], &'static [u8]>,
-{
     /// A directory.
     pub fn directory(&self, object: ObjectNumber) -> Result<Option<Directory>, TableError> {
         contained(|| match self.objects.get(object.get())? {
@@ -195,110 +181,62 @@ where
         })
     }
 
-    /// A row of a directory.
-    pub fn row(&self, object: ObjectNumber, name: &Name) -> Result<Option<Row>, TableError> {
-        let key = row_key(object, name);
-        contained(|| match self.rows.get(key.as_slice())? {
-            Some(value) => Ok(Some(Row::parse(&mut unsealed(&key, value.value())?)?)),
+    /// The bytes of a row, which are known to be one.
+    pub fn row_bytes(&self, key: &[u8]) -> Result<Option<Value>, TableError> {
+        contained(|| match self.rows.get(key)? {
+            Some(value) => Ok(Some(row_value(key, value.value())?)),
             None => Ok(None),
         })
     }
 
-    /// Rows of a directory in the order of their names, from the first one after `after` on; `each` says whether it
-    /// wants another.
-    pub fn rows_after(
+    /// At most `count` rows with keys from `start` up to `end`, in order.
+    pub fn rows_between(
         &self,
-        object: ObjectNumber,
-        after: Option<&Name>,
-        mut each: impl FnMut(NamedRow) -> bool,
-    ) -> Result<(), TableError> {
-        let mut start = object.get().to_be_bytes().to_vec();
-        if let Some(name) = after {
-            start.extend_from_slice(name.as_bytes());
-            start.push(0); // no name holds a NUL, so nothing lies between `name` and this
-        }
-        let end = (object.get() + 1).to_be_bytes();
+        start: &[u8],
+        end: &[u8],
+        count: usize,
+    ) -> Result<Vec<(Key, Value)>, TableError> {
         contained(|| {
-            for item in self.rows.range::<&[u8]>(start.as_slice()..end.as_slice())? {
-                if !each(named(item?)?) {
-                    break;
-                }
+            let mut rows = Vec::new();
+            for item in self.rows.range::<&[u8]>(start..end)?.take(count) {
+                let (key, value) = item?;
+                rows.push((Key::from(key.value()), row_value(key.value(), value.value())?));
             }
-            Ok(())
+            Ok(rows)
         })
     }
 
-    /// Rows of all directories in the order of their numbers and names, from the first one after `after` on; `each`
-    /// says whether it wants another.
-    pub fn all_rows_after(
+    /// At most `count` directories from a number on.
+    pub fn directories_between(
         &self,
-        after: Option<(ObjectNumber, &Name)>,
-        mut each: impl FnMut(ObjectNumber, Name, Row) -> bool,
-    ) -> Result<(), TableError> {
-        let mut start = Vec::new();
-        if let Some((object, name)) = after {
-            start = row_key(object, name);
-            start.push(0);
-        }
+        start: ObjectNumber,
+        count: usize,
+    ) -> Result<Vec<(ObjectNumber, Directory)>, TableError> {
         contained(|| {
-            for item in self.rows.range::<&[u8]>(start.as_slice()..)? {
-                let item = item?;
-                let object = item.0.value().first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
-                let object = object.and_then(ObjectNumber::new).ok_or(TableError::Damaged)?;
-                let (name, row) = named(item)?;
-                if !each(object, name, row) {
-                    break;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Directories from a number on; `each` says whether it wants another.
-    pub fn directories_from(
-        &self,
-        object: ObjectNumber,
-        mut each: impl FnMut(ObjectNumber, Directory) -> bool,
-    ) -> Result<(), TableError> {
-        contained(|| {
-            for item in self.objects.range(object.get()..)? {
+            let mut directories = Vec::new();
+            for item in self.objects.range(start.get()..)?.take(count) {
                 let (number, value) = item?;
-                let directory = parse_directory(number.value(), value.value())?;
-                let number = ObjectNumber::new(number.value()).ok_or(TableError::Damaged)?;
-                if !each(number, directory) {
-                    break;
-                }
+                let object = ObjectNumber::new(number.value()).ok_or(TableError::Damaged)?;
+                directories.push((object, parse_directory(number.value(), value.value())?));
             }
-            Ok(())
+            Ok(directories)
         })
     }
+}
+
+fn row_value(key: &[u8], sealed: &[u8]) -> Result<Value, TableError> {
+    let value = unsealed(key, sealed)?.rest();
+    Row::from_bytes(value)?;
+    Ok(Value::from(value))
 }
 
 fn parse_directory(object: u32, value: &[u8]) -> Result<Directory, TableError> {
     Ok(Directory::parse(&mut unsealed(&object.to_be_bytes(), value)?)?)
 }
 
-fn named(item: (AccessGuard<'_, &[u8]>, AccessGuard<'_, &[u8]>)) -> Result<NamedRow, TableError> {
-    let key = item.0.value();
-    let name = key.get(4..).and_then(|bytes| Name::new(bytes).ok()).ok_or(TableError::Damaged)?;
-    Ok((name, Row::parse(&mut unsealed(key, item.1.value())?)?))
-}
-
-fn row_key(object: ObjectNumber, name: &Name) -> Vec<u8> {
-    let mut key = Vec::with_capacity(4 + name.as_bytes().len());
-    key.extend_from_slice(&object.get().to_be_bytes());
-    key.extend_from_slice(name.as_bytes());
-    key
-}
-
-type WriteTables<'txn> = Tables<Table<'txn, u32, &'static [u8]>, Table<'txn, &'static [u8], &'static [u8]>>;
-
-/// The tables in a write transaction.
-pub struct TableWriter<'txn> {
-    tables: WriteTables<'txn>,
-    meta: Table<'txn, &'static str, &'static [u8]>,
-    /// As it will be committed; [`TableWriter::save`] puts it into its table.
-    pub state: State,
+/// The key of a row: object number, big-endian, and name.
+pub(crate) fn row_key(object: ObjectNumber, name: &Name) -> Key {
+    with_key(object, name.as_bytes(), |key| Key::from(key))
 }
 
 /// Makes empty tables that belong to `identity`.
@@ -319,98 +257,31 @@ pub fn read_meta(transaction: &ReadTransaction) -> Result<(Identity, State), Tab
     Ok((Identity::parse(identity.value())?, State::parse(state.value())?))
 }
 
-impl<'txn> TableWriter<'txn> {
-    /// The tables in `transaction`.
-    pub fn new(transaction: &'txn WriteTransaction) -> Result<TableWriter<'txn>, TableError> {
-        let tables =
-            Tables { objects: transaction.open_table(OBJECTS)?, rows: transaction.open_table(ROWS)? };
-        let meta = transaction.open_table(META)?;
-        let state = State::parse(meta.get(STATE)?.ok_or(TableError::Damaged)?.value())?;
-        Ok(TableWriter { tables, meta, state })
-    }
-
-    /// Puts the state into its table: the last thing before a commit.
-    pub fn save(mut self) -> Result<(), TableError> {
-        self.meta.insert(STATE, self.state.emit().as_slice())?;
-        Ok(())
-    }
-
-    /// Makes the changes of an entry. The same entries make the same tables everywhere.
-    pub fn apply(&mut self, entry: &Entry) -> Result<(), TableError> {
-        if entry.sequence != self.state.applied + 1 {
-            return Err(TableError::Damaged);
+/// Brings changes to the tables, and the state after them: the last thing before a commit.
+pub(crate) fn store(
+    transaction: &WriteTransaction,
+    changes: &Overlay,
+    state: State,
+) -> Result<(), TableError> {
+    let mut objects = transaction.open_table(OBJECTS)?;
+    for (object, directory) in changes.directories() {
+        match directory {
+            Some(directory) => {
+                let mut writer = Writer::new();
+                directory.emit(&mut writer);
+                let value = sealed(&object.get().to_be_bytes(), &writer.finish());
+                objects.insert(object.get(), value.as_slice())?;
+            }
+            None => drop(objects.remove(object.get())?),
         }
-        entry.changes.iter().try_for_each(|change| self.apply_change(entry, change))?;
-        self.state.applied = entry.sequence;
-        Ok(())
     }
-
-    fn apply_change(&mut self, entry: &Entry, change: &Change) -> Result<(), TableError> {
-        match change {
-            Change::Create(object, directory) => {
-                let mut directory = directory.clone();
-                (directory.sequence, directory.time) = (entry.sequence, entry.time);
-                self.put_directory(*object, &directory)?;
-                self.state.next_object = object.get().wrapping_add(1) & ObjectNumber::MAX.get();
-                self.state.directories += 1;
-            }
-            Change::Remove(object) => {
-                self.tables.objects.remove(object.get())?.ok_or(TableError::Damaged)?;
-                self.state.directories = self.state.directories.saturating_sub(1);
-            }
-            Change::Put(object, name, row) => {
-                let (key, mut writer) = (row_key(*object, name), Writer::new());
-                row.emit(&mut writer);
-                let value = sealed(&key, &writer.finish());
-                let new = self.tables.rows.insert(key.as_slice(), value.as_slice())?.is_none();
-                self.changed(entry, *object, |directory| directory.rows += u64::from(new))?;
-            }
-            Change::Delete(object, name) => {
-                let gone = self.tables.rows.remove(row_key(*object, name).as_slice())?.is_some();
-                self.changed(entry, *object, |directory| {
-                    directory.rows = directory.rows.saturating_sub(u64::from(gone));
-                })?;
-            }
-            Change::Random(object, random) => {
-                self.changed(entry, *object, |directory| directory.random = *random)?;
-            }
-            Change::Touch(object) => {
-                // It may have been removed since it was used.
-                if let Some(mut directory) = self.directory(*object)? {
-                    directory.touched = self.state.tick;
-                    self.put_directory(*object, &directory)?;
-                }
-            }
-            Change::Tick => self.state.tick += 1,
+    let mut rows = transaction.open_table(ROWS)?;
+    for (key, value) in changes.rows() {
+        match value {
+            Some(value) => drop(rows.insert(&**key, sealed(key, value).as_slice())?),
+            None => drop(rows.remove(&**key)?),
         }
-        Ok(())
     }
-
-    /// Changes a directory, and marks it as changed by `entry`.
-    fn changed(
-        &mut self,
-        entry: &Entry,
-        object: ObjectNumber,
-        change: impl FnOnce(&mut Directory),
-    ) -> Result<(), TableError> {
-        let mut directory = self.directory(object)?.ok_or(TableError::Damaged)?;
-        change(&mut directory);
-        (directory.sequence, directory.time) = (entry.sequence, entry.time);
-        self.put_directory(object, &directory)
-    }
-
-    fn put_directory(&mut self, object: ObjectNumber, directory: &Directory) -> Result<(), TableError> {
-        let mut writer = Writer::new();
-        directory.emit(&mut writer);
-        let value = sealed(&object.get().to_be_bytes(), &writer.finish());
-        self.tables.objects.insert(object.get(), value.as_slice())?;
-        Ok(())
-    }
-}
-
-impl<'txn> std::ops::Deref for TableWriter<'txn> {
-    type Target = WriteTables<'txn>;
-    fn deref(&self) -> &WriteTables<'txn> {
-        &self.tables
-    }
+    transaction.open_table(META)?.insert(STATE, state.emit().as_slice())?;
+    Ok(())
 }

@@ -1,20 +1,23 @@
 //! Updates: what clients ask to be changed, and the rules by which each becomes the changes of an entry or is refused.
 //!
-//! Everything is checked here, against the tables as the write transaction has them: the capability again too,
-//! since between its first check and now it may have been retracted.
+//! Everything is checked here, against the tables as they will be once all that was planned before is done: the
+//! capability again too, since between its first check and now it may have been retracted.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use amoeba_cap::{Capability, CapabilitySet, CheckField, ObjectNumber, Private, PutPort, Rights};
 use amoeba_wire::Status;
 use amoeba_world::{Entropy, random};
 
+use crate::draft::Draft;
 use crate::entry::{CHANGES_MAX, Change};
+use crate::guarded::Guarded;
 use crate::row::{
     ATTRIBUTES_SIZE_MAX, COLUMNS_MAX, DELETE, Directory, LIFE_MAX, MODIFY, Masks, Name, Row,
     columns_are_good, has_column,
 };
-use crate::tables::{Identity, TableError, TableWriter};
+use crate::tables::{Identity, TableError};
 
 /// Rows one install may change.
 pub const INSTALL_MAX: usize = 100;
@@ -170,6 +173,39 @@ pub enum Refusal {
     Damaged,
 }
 
+impl Update {
+    /// Whether it only makes room: such an update is done as long as the log has a place for it.
+    pub fn makes_room(&self) -> bool {
+        match self {
+            Update::Delete { .. } | Update::Discard { .. } | Update::RemoveDir { .. } => true,
+            Update::Retract { .. } | Update::Touch(_) | Update::Tick | Update::Expire { .. } => true,
+            Update::Install(rows) => rows.iter().all(|row| row.new.is_empty()),
+            _ => false,
+        }
+    }
+
+    /// The rows and directories it is planned with.
+    pub(crate) fn concerns(&self) -> Vec<(ObjectNumber, Option<&Name>)> {
+        match self {
+            Update::Create { .. } | Update::Touch(_) | Update::Tick => Vec::new(),
+            Update::Append { directory, name, .. }
+            | Update::Replace { directory, name, .. }
+            | Update::Delete { directory, name }
+            | Update::Chmod { directory, name, .. }
+            | Update::PutType { directory, name, .. }
+            | Update::PutAttributes { directory, name, .. }
+            | Update::MakeDir { directory, name, .. }
+            | Update::RemoveDir { directory, name } => vec![(directory.object, Some(name))],
+            Update::Rename { directory, name, to, new, .. } => {
+                vec![(directory.object, Some(name)), (to.object, Some(new))]
+            }
+            Update::Install(rows) => rows.iter().map(|row| (row.directory.object, Some(&row.name))).collect(),
+            Update::Discard { directory } | Update::Retract { directory } => vec![(directory.object, None)],
+            Update::Expire { object, .. } => vec![(*object, None)],
+        }
+    }
+}
+
 impl Refusal {
     /// The status that says so on the wire.
     pub fn status(self) -> Status {
@@ -213,10 +249,10 @@ impl From<TableError> for PlanError {
 
 pub(crate) type Plan = Result<(Vec<Change>, Outcome), PlanError>;
 
-/// Makes changes of updates, against the tables as they are now.
-pub struct Planner<'a, 'txn> {
+/// Makes changes of updates, against the tables as they will be when it is their turn.
+pub struct Planner<'a> {
     /// The tables.
-    pub tables: &'a TableWriter<'txn>,
+    pub tables: &'a Draft,
     /// Whose check fields count.
     pub identity: &'a Identity,
     /// The put-port in capabilities of our own directories.
@@ -229,7 +265,7 @@ pub struct Planner<'a, 'txn> {
     pub is_used: &'a dyn Fn(ObjectNumber) -> bool,
 }
 
-impl Planner<'_, '_> {
+impl Planner<'_> {
     /// What `update` changes, or why it does not.
     pub fn plan(&self, update: &Update) -> Plan {
         match update {
@@ -282,9 +318,9 @@ impl Planner<'_, '_> {
     }
 
     /// The directory that `private` names, if it may be used with the rights `need`.
-    pub(crate) fn authorize(&self, private: &Private, need: Rights) -> Result<Directory, PlanError> {
+    pub(crate) fn authorize(&self, private: &Private, need: Rights) -> Result<Arc<Guarded>, PlanError> {
         let directory = self.tables.directory(private.object)?.ok_or(Refusal::BadCapability)?;
-        if !self.identity.secret.verifies(private, directory.random) {
+        if !directory.verifies(&self.identity.secret, private) {
             return Err(Refusal::BadCapability.into());
         }
         if !private.rights.contains(need) || !has_column(private.rights, directory.column_rights()) {
@@ -312,31 +348,10 @@ impl Planner<'_, '_> {
         columns: Vec<Vec<u8>>,
         owner: PutPort,
     ) -> Result<(ObjectNumber, Directory), PlanError> {
-        let object = self.free_object()?;
+        let object = self.tables.free_object()?.ok_or(Refusal::NoSpace)?;
         let random = CheckField::from_bytes(random(self.entropy));
         let touched = self.tables.state.tick;
         Ok((object, Directory { random, sequence: 0, time: self.time, rows: 0, touched, owner, columns }))
-    }
-
-    /// The first free object number from the place where the last one was found.
-    fn free_object(&self) -> Result<ObjectNumber, PlanError> {
-        let state = &self.tables.state;
-        if state.directories >= u64::from(ObjectNumber::MAX.get()) {
-            return Err(Refusal::NoSpace.into());
-        }
-        for start in [state.next_object.max(1), 1] {
-            let mut free = start;
-            let start = ObjectNumber::new(start).ok_or(TableError::Damaged)?;
-            self.tables.directories_from(start, |object, _| {
-                let taken = object.get() == free;
-                free += u32::from(taken);
-                taken
-            })?;
-            if let Some(object) = ObjectNumber::new(free) {
-                return Ok(object);
-            }
-        }
-        Err(Refusal::NoSpace.into())
     }
 
     fn append(
@@ -448,11 +463,9 @@ impl Planner<'_, '_> {
         {
             return Ok(false);
         }
-        let Some(random) = self.tables.directory(member.object())?.map(|directory| directory.random) else {
-            return Ok(false);
-        };
-        let secret = &self.identity.secret;
-        Ok(secret.verifies(&member.private, random) && secret.verifies(&old.private, random))
+        let Some(directory) = self.tables.directory(member.object())? else { return Ok(false) };
+        let genuine = |private| directory.verifies(&self.identity.secret, private);
+        Ok(genuine(&member.private) && genuine(&old.private))
     }
 
     fn discard(&self, private: &Private) -> Plan {
@@ -475,10 +488,8 @@ impl Planner<'_, '_> {
             return Ok((Vec::new(), Outcome::Done));
         }
         let mut changes = vec![Change::Random(object, CheckField::from_bytes(random(self.entropy)))];
-        self.tables.rows_after(object, None, |(name, _)| {
-            changes.push(Change::Delete(object, name));
-            changes.len() < CHANGES_MAX
-        })?;
+        let names = self.tables.names(object, CHANGES_MAX - 1)?;
+        changes.extend(names.into_iter().map(|name| Change::Delete(object, name)));
         if changes.len() < CHANGES_MAX {
             changes.push(Change::Remove(object));
             return Ok((changes, Outcome::Done));

@@ -1,34 +1,56 @@
-//! Walking a path: as far as it stays within this service, in one view of the tables.
+//! Walking a path: as far as it stays within this service, at one moment.
 
-use amoeba_cap::{Capability, CapabilitySet, ObjectNumber, Private, Rights};
+use std::sync::Arc;
 
-use crate::row::{Directory, Name, Row, has_column};
+use amoeba_cap::{ObjectNumber, Private, Rights};
+
+use crate::guarded::Guarded;
+use crate::memory::{Look, Seen, Stop, Value};
+use crate::row::{Name, Row, RowBytes, has_column};
 use crate::store::Store;
-use crate::tables::{TableError, View};
+use crate::tables::TableError;
 use crate::update::Refusal;
 
 /// What was found, before rights are taken from it. The capabilities are as they lie in the row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The row at which the walk ended.
-    pub row: Row,
+    /// The bytes of the row at which the walk ended.
+    pub row: Value,
     /// What the columns that the walk arrived with let through.
     pub mask: Rights,
     /// How many bytes of the path were used; the rest is for the server of what was found.
     pub used: usize,
 }
 
-/// The directory that `private` names in `view`, if `private` is genuine and has a column of it.
-pub fn admit(store: &Store, view: &View, private: &Private) -> Result<Directory, Refusal> {
-    let directory = view.directory(private.object).map_err(damaged)?.ok_or(Refusal::BadCapability)?;
-    if !store.identity().secret.verifies(private, directory.random) {
-        return Err(Refusal::BadCapability);
+impl Found {
+    /// The row at which the walk ended.
+    pub fn row(&self) -> Result<Row, Refusal> {
+        Row::from_bytes(&self.row).map_err(|_| Refusal::Damaged)
+    }
+}
+
+/// The directory that `private` names, if `private` is genuine and has a column of it.
+pub fn admit<'a>(store: &Store, look: &'a Look<'_>, private: &Private) -> Result<Admitted<'a>, Stop> {
+    let seen = look.directory(private.object)?;
+    let directory = seen.as_ref().ok_or(Refusal::BadCapability)?;
+    if !directory.verifies(&store.identity().secret, private) {
+        return Err(Refusal::BadCapability.into());
     }
     if !has_column(private.rights, directory.column_rights()) {
-        return Err(Refusal::Denied);
+        return Err(Refusal::Denied.into());
     }
     store.mark_used(private.object);
-    Ok(directory)
+    Ok(Admitted(seen))
+}
+
+/// A directory that may be used.
+pub struct Admitted<'a>(Seen<'a, Option<Arc<Guarded>>>);
+
+impl std::ops::Deref for Admitted<'_> {
+    type Target = Arc<Guarded>;
+    fn deref(&self) -> &Arc<Guarded> {
+        self.0.as_ref().expect("who is admitted is there")
+    }
 }
 
 /// Walks `path` from `start`: each name is looked up in the directory that the one before stands for, as long as
@@ -36,48 +58,50 @@ pub fn admit(store: &Store, view: &View, private: &Private) -> Result<Directory,
 ///
 /// Empty names (`a//b`) are skipped; `.` and `..` are the client's business and refused here. A path without any
 /// name is refused: it stands for `start` itself.
-pub fn walk(store: &Store, view: &View, start: &Private, path: &[u8]) -> Result<Found, Refusal> {
+pub fn walk(store: &Store, look: &Look<'_>, start: &Private, path: &[u8]) -> Result<Found, Stop> {
     let mut names = names(path).peekable();
     let mut at = *start;
     loop {
         let (name, end) = names.next().ok_or(Refusal::BadArgument)?;
-        let name = Name::new(name).map_err(|_| Refusal::BadArgument)?;
-        admit(store, view, &at)?;
-        let row = view.row(at.object, &name).map_err(damaged)?.ok_or(Refusal::NotFound)?;
-        let mask = row.mask(at.rights);
-        let next = names.peek().and_then(|_| own_member(store, &row.set));
+        Name::check(name).map_err(|_| Refusal::BadArgument)?;
+        admit(store, look, &at)?;
+        let seen = look.row_bytes(at.object, name)?;
+        let row = seen.as_ref().ok_or(Refusal::NotFound)?;
+        let mask = RowBytes(row).mask(at.rights);
+        let next = names.peek().and_then(|_| RowBytes(row).member(store.port()));
         match next {
-            Some(member) => at = lessen(store, view, &member, mask)?,
-            None => return Ok(Found { row, mask, used: names.peek().map_or(path.len(), |_| end) }),
+            Some(member) => at = lessen(store, look, &member.private, mask)?,
+            None => {
+                let used = names.peek().map_or(path.len(), |_| end);
+                return Ok(Found { row: row.clone(), mask, used });
+            }
         }
     }
 }
 
 /// The capability of one of our own directories with at most the rights `mask`. A stale one stays stale.
-pub fn lessen(store: &Store, view: &View, private: &Private, mask: Rights) -> Result<Private, Refusal> {
+pub fn lessen(store: &Store, look: &Look<'_>, private: &Private, mask: Rights) -> Result<Private, Stop> {
     let rights = private.rights & mask;
     if rights == private.rights {
         return Ok(*private);
     }
-    let random = match view.directory(private.object).map_err(damaged)? {
-        Some(directory) => Some(directory.random),
-        None if private.object == ObjectNumber::SUPER => Some(store.identity().super_random),
-        None => None,
-    };
-    let secret = &store.identity().secret;
-    Ok(match random {
-        Some(random) if secret.verifies(private, random) => Private {
-            rights,
-            check: secret.check_field(private.object, rights, random),
-            object: private.object,
-        },
-        _ => Private { rights, ..*private },
+    let (secret, object) = (&store.identity().secret, private.object);
+    let lessened = |check| Private { object, rights, check };
+    if object == ObjectNumber::SUPER {
+        let random = store.identity().super_random;
+        let genuine = secret.verifies(private, random);
+        return Ok(lessened(if genuine {
+            secret.check_field(object, rights, random)
+        } else {
+            private.check
+        }));
+    }
+    Ok(match look.directory(object)?.as_ref() {
+        Some(directory) if directory.verifies(secret, private) => {
+            lessened(directory.check(secret, object, rights))
+        }
+        _ => lessened(private.check),
     })
-}
-
-fn own_member(store: &Store, set: &CapabilitySet) -> Option<Private> {
-    let own = |member: &&Capability| member.port == store.port();
-    set.current().find(own).map(|member| member.private)
 }
 
 /// The names of a path, each with the place where it ends.

@@ -1,0 +1,106 @@
+//! A directory in memory, with the check fields of its capabilities as far as they were asked for.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use amoeba_cap::{CheckField, ObjectNumber, Private, Rights, ServerSecret};
+
+use crate::row::Directory;
+
+/// Check fields that are remembered of a directory.
+const CHECKS: usize = 4;
+/// Set in a word that holds something.
+const FULL: u64 = 1 << 63;
+
+/// A directory and check fields of its capabilities.
+///
+/// A check field is a function of object, rights and random, so what is remembered here is right for as long as this
+/// value lives: another random comes with another value.
+#[derive(Debug)]
+pub struct Guarded {
+    directory: Directory,
+    /// A check field (48 bits) and the rights it is for (8 bits) each.
+    checks: [AtomicU64; CHECKS],
+}
+
+impl Deref for Guarded {
+    type Target = Directory;
+    fn deref(&self) -> &Directory {
+        &self.directory
+    }
+}
+
+impl Guarded {
+    /// A directory of which no check field is known.
+    pub(crate) fn new(directory: Directory) -> Guarded {
+        Guarded { directory, checks: Default::default() }
+    }
+
+    /// The same directory after a change: as long as its random stays, so do its check fields.
+    pub(crate) fn changed(&self, directory: Directory) -> Guarded {
+        let same = directory.random == self.directory.random;
+        let kept = |word: &AtomicU64| AtomicU64::new(if same { word.load(Ordering::Relaxed) } else { 0 });
+        Guarded { checks: std::array::from_fn(|index| kept(&self.checks[index])), directory }
+    }
+
+    /// Bytes it takes in memory, about.
+    pub(crate) fn size(&self) -> usize {
+        let columns: usize = self.directory.columns.iter().map(|name| name.len() + 40).sum();
+        size_of::<Guarded>() + columns
+    }
+
+    /// The check field of its capability with these rights.
+    pub(crate) fn check(&self, secret: &ServerSecret, object: ObjectNumber, rights: Rights) -> CheckField {
+        let bits = rights.bits();
+        let head = FULL >> 48 | u64::from(bits);
+        let word = &self.checks[usize::from(bits ^ (bits >> 2) ^ (bits >> 6)) % CHECKS];
+        let known = word.load(Ordering::Relaxed);
+        if known >> 48 == head {
+            let [_, _, check @ ..] = known.to_be_bytes();
+            return CheckField::from_bytes(check);
+        }
+        let check = secret.check_field(object, rights, self.directory.random);
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(&check.to_bytes());
+        word.store(head << 48 | u64::from_be_bytes(bytes), Ordering::Relaxed);
+        check
+    }
+
+    /// Whether `private` is a capability of this directory, which has the number in it.
+    pub(crate) fn verifies(&self, secret: &ServerSecret, private: &Private) -> bool {
+        self.check(secret, private.object, private.rights) == private.check
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amoeba_cap::PutPort;
+
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_what_the_secret_makes() {
+        let secret = ServerSecret::from_bytes([5; 32]);
+        let object = ObjectNumber::new(7).expect("it is small");
+        let directory = |random| Directory {
+            random: CheckField::from_bytes([random; 6]),
+            sequence: 1,
+            time: 2,
+            rows: 0,
+            touched: 0,
+            owner: PutPort::NULL,
+            columns: vec![b"owner".to_vec()],
+        };
+        let (one, other) = (Guarded::new(directory(1)), directory(2));
+        let right = |guarded: &Guarded| {
+            (0..=255).chain(0..=255).all(|bits| {
+                let rights = Rights::from_bits_retain(bits);
+                let twice = [0; 2].map(|_: i32| guarded.check(&secret, object, rights));
+                twice == [secret.check_field(object, rights, guarded.random); 2]
+            })
+        };
+        assert!(right(&one));
+        assert!(right(&one.changed(directory(1))));
+        assert!(right(&one.changed(other)), "another random makes other check fields");
+    }
+}

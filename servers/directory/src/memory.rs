@@ -1,0 +1,414 @@
+//! What the server knows of its tables without reading them: changes that are not in the tables yet, and a cache of
+//! what is.
+//!
+//! ```text
+//!   active     changes since the last freeze; visible, durable in the log
+//!   frozen     changes before it, which a checkpoint is bringing to the tables
+//!   tables     redb as of the last checkpoint
+//! ```
+//! A lookup asks the caches, then `active`, `frozen`, `tables`. The caches are exact: a change that becomes visible
+//! changes them under the same lock, and what is read from the tables gets into them only if the tables are still the
+//! ones that were read and no newer change is known.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, Deref};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use amoeba_cap::ObjectNumber;
+
+use crate::cache::Cache;
+use crate::guarded::Guarded;
+use crate::tables::{State, TableError, View};
+use crate::update::Refusal;
+use crate::walk::damaged;
+
+/// The key of a row: object number, big-endian, and name.
+pub type Key = Arc<[u8]>;
+/// The bytes of a row.
+pub type Value = Arc<[u8]>;
+
+/// What an entry of an overlay costs beside its key and value, in bytes.
+const OVERLAY_COST: usize = 128;
+/// How often what a lookup lacks is brought to memory before the lookup reads the tables under the lock.
+const LOOKS_MAX: usize = 64;
+/// Of the caches' bytes, one part in so many is for directories, the rest for rows.
+const DIRECTORIES_PART: usize = 4;
+
+/// Changes of tables: what is in here counts, not what lies below. `None`: it is no more.
+#[derive(Debug, Default)]
+pub struct Overlay {
+    rows: BTreeMap<Key, Option<Value>>,
+    directories: BTreeMap<ObjectNumber, Option<Arc<Guarded>>>,
+    size: usize,
+}
+
+impl Overlay {
+    pub(crate) fn put_row(&mut self, key: Key, value: Option<Value>) {
+        let cost = |value: &Option<Value>| value.as_ref().map_or(0, |value| value.len());
+        self.size += key.len() + cost(&value) + OVERLAY_COST;
+        let length = key.len();
+        if let Some(old) = self.rows.insert(key, value) {
+            self.size -= length + cost(&old) + OVERLAY_COST;
+        }
+    }
+
+    pub(crate) fn put_directory(&mut self, object: ObjectNumber, directory: Option<Arc<Guarded>>) {
+        let cost = |directory: &Option<Arc<Guarded>>| directory.as_ref().map_or(0, |some| some.size());
+        self.size += cost(&directory) + OVERLAY_COST;
+        if let Some(old) = self.directories.insert(object, directory) {
+            self.size -= cost(&old) + OVERLAY_COST;
+        }
+    }
+
+    /// Bytes it takes in memory, about.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// What it says of a row, if it says anything.
+    pub(crate) fn row(&self, key: &[u8]) -> Option<&Option<Value>> {
+        self.rows.get(key)
+    }
+
+    /// What it says of a directory, if it says anything.
+    pub(crate) fn directory(&self, object: ObjectNumber) -> Option<&Option<Arc<Guarded>>> {
+        self.directories.get(&object)
+    }
+
+    /// Its rows, in their order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&Key, &Option<Value>)> {
+        self.rows.iter()
+    }
+
+    /// Its directories, in their order.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = (ObjectNumber, &Option<Arc<Guarded>>)> {
+        self.directories.iter().map(|(&object, directory)| (object, directory))
+    }
+
+    /// Adds newer changes.
+    pub(crate) fn add(&mut self, newer: &Overlay) {
+        newer.rows().for_each(|(key, value)| self.put_row(key.clone(), value.clone()));
+        newer.directories().for_each(|(object, directory)| self.put_directory(object, directory.clone()));
+    }
+
+    /// At most `count` of its rows from `start` up to `end`.
+    pub(crate) fn rows_between(&self, start: &[u8], end: &[u8], count: usize) -> Vec<(Key, Option<Value>)> {
+        let range = (Bound::Included(start), Bound::Excluded(end));
+        let rows = self.rows.range::<[u8], _>(range).take(count);
+        rows.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}
+
+/// See the module.
+pub struct Memory {
+    rows: Cache<Key, Option<Value>>,
+    directories: Cache<ObjectNumber, Option<Arc<Guarded>>>,
+    active: Overlay,
+    frozen: Option<Arc<Overlay>>,
+    tables: Arc<View>,
+    state: State,
+    /// The last entry that is in the tables.
+    in_tables: u64,
+}
+
+impl Memory {
+    /// What there is when the tables were just opened; the caches may have `cache_size` bytes.
+    pub(crate) fn new(cache_size: usize, tables: Arc<View>, state: State) -> Memory {
+        let for_directories = cache_size / DIRECTORIES_PART;
+        Memory {
+            rows: Cache::new(cache_size - for_directories),
+            directories: Cache::new(for_directories),
+            active: Overlay::default(),
+            frozen: None,
+            tables,
+            state,
+            in_tables: state.applied,
+        }
+    }
+
+    /// The state that lookups see.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// The tables as of the last checkpoint.
+    pub(crate) fn tables(&self) -> &Arc<View> {
+        &self.tables
+    }
+
+    /// Whether everything is in the tables.
+    pub(crate) fn is_in_tables(&self) -> bool {
+        self.in_tables == self.state.applied
+    }
+
+    /// Bytes in the caches.
+    pub(crate) fn cache_size(&self) -> usize {
+        self.rows.size() + self.directories.size()
+    }
+
+    /// Bytes of changes since the last freeze.
+    pub(crate) fn active_size(&self) -> usize {
+        self.active.size()
+    }
+
+    /// Bytes of changes that are not in the tables.
+    pub(crate) fn waiting_size(&self) -> usize {
+        self.active.size() + self.frozen.as_ref().map_or(0, |frozen| frozen.size())
+    }
+
+    /// Makes changes visible.
+    pub(crate) fn publish(&mut self, changes: &Overlay, state: State) {
+        for (key, value) in changes.rows() {
+            self.fill_row(key.clone(), value.clone());
+        }
+        for (object, directory) in changes.directories() {
+            self.fill_directory(object, directory.clone());
+        }
+        self.active.add(changes);
+        self.state = state;
+    }
+
+    /// Begins another set of changes; the one before is to be brought to the tables.
+    pub(crate) fn freeze(&mut self) -> Arc<Overlay> {
+        assert!(self.frozen.is_none(), "a freeze waits for the checkpoint before");
+        let frozen = Arc::new(std::mem::take(&mut self.active));
+        self.frozen = Some(frozen.clone());
+        frozen
+    }
+
+    /// What was frozen is in the tables now.
+    pub(crate) fn checkpointed(&mut self, tables: Arc<View>, applied: u64) {
+        (self.tables, self.in_tables, self.frozen) = (tables, applied, None);
+    }
+
+    fn fill_row(&mut self, key: Key, value: Option<Value>) {
+        let size = key.len() + value.as_ref().map_or(0, |value| value.len());
+        self.rows.insert(key, value, size);
+    }
+
+    fn fill_directory(&mut self, object: ObjectNumber, directory: Option<Arc<Guarded>>) {
+        let size = directory.as_ref().map_or(0, |directory| directory.size());
+        self.directories.insert(object, directory, size);
+    }
+
+    /// A row, as far as it is known without the tables.
+    fn row(&self, key: &[u8]) -> Option<&Option<Value>> {
+        let below = || self.active.row(key).or_else(|| self.frozen.as_ref()?.row(key));
+        self.rows.get(key).or_else(below)
+    }
+
+    /// A directory, as far as it is known without the tables.
+    fn directory(&self, object: ObjectNumber) -> Option<&Option<Arc<Guarded>>> {
+        let below = || self.active.directory(object).or_else(|| self.frozen.as_ref()?.directory(object));
+        self.directories.get(&object).or_else(below)
+    }
+
+    /// The newest changes of rows in a range: at most `count` of each overlay, and the first key that may be missing.
+    pub(crate) fn changes_between(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        count: usize,
+    ) -> (BTreeMap<Key, Option<Value>>, Option<Key>) {
+        let mut all = BTreeMap::new();
+        let mut horizon: Option<Key> = None;
+        for overlay in self.frozen.as_deref().into_iter().chain([&self.active]) {
+            let mut rows = overlay.rows_between(start, end, count + 1);
+            if rows.len() > count {
+                let first_left_out = rows.pop().map(|(key, _)| key);
+                horizon = [horizon, first_left_out].into_iter().flatten().min();
+            }
+            all.extend(rows);
+        }
+        (all, horizon)
+    }
+
+    /// The newest changes of directories in a range of numbers.
+    pub(crate) fn directories_between(
+        &self,
+        start: ObjectNumber,
+        end: ObjectNumber,
+    ) -> BTreeMap<ObjectNumber, Option<Arc<Guarded>>> {
+        let overlays = self.frozen.as_deref().into_iter().chain([&self.active]);
+        let range = |overlay: &Overlay| {
+            let range = overlay.directories.range(start..=end);
+            range.map(|(&object, directory)| (object, directory.clone())).collect::<Vec<_>>()
+        };
+        overlays.flat_map(range).collect()
+    }
+}
+
+/// Something in memory, or read just now.
+pub enum Seen<'a, T> {
+    /// It was in memory.
+    Kept(&'a T),
+    /// It was read from the tables.
+    Read(T),
+}
+
+impl<T> Deref for Seen<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        match self {
+            Seen::Kept(kept) => kept,
+            Seen::Read(read) => read,
+        }
+    }
+}
+
+/// Why a look did not end.
+#[derive(Debug)]
+pub enum Stop {
+    /// Something has to be read first; the look begins again then.
+    Missed,
+    /// It is refused.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+enum Miss {
+    Row(Key),
+    Directory(ObjectNumber),
+}
+
+/// A look at directories and rows at one moment.
+pub struct Look<'a> {
+    memory: &'a Memory,
+    /// Whether what is not in memory is read at once.
+    through: bool,
+    misses: Mutex<Vec<Miss>>,
+}
+
+impl Look<'_> {
+    /// A directory.
+    pub fn directory(&self, object: ObjectNumber) -> Result<Seen<'_, Option<Arc<Guarded>>>, Stop> {
+        match self.memory.directory(object) {
+            Some(kept) => Ok(Seen::Kept(kept)),
+            None if self.through => {
+                let read = self.memory.tables.directory(object).map_err(damaged)?;
+                Ok(Seen::Read(read.map(|read| Arc::new(Guarded::new(read)))))
+            }
+            None => Err(self.miss(Miss::Directory(object))),
+        }
+    }
+
+    /// The bytes of a row.
+    pub fn row_bytes(&self, object: ObjectNumber, name: &[u8]) -> Result<Seen<'_, Option<Value>>, Stop> {
+        with_key(object, name, |key| match self.memory.row(key) {
+            Some(kept) => Ok(Seen::Kept(kept)),
+            None if self.through => Ok(Seen::Read(self.memory.tables.row_bytes(key).map_err(damaged)?)),
+            None => Err(self.miss(Miss::Row(Key::from(key)))),
+        })
+    }
+
+    /// The state.
+    pub fn state(&self) -> State {
+        self.memory.state
+    }
+
+    fn miss(&self, miss: Miss) -> Stop {
+        self.misses.lock().unwrap_or_else(PoisonError::into_inner).push(miss);
+        Stop::Missed
+    }
+}
+
+/// Calls `with` with the key of a row, which is made without an allocation.
+pub(crate) fn with_key<T>(object: ObjectNumber, name: &[u8], with: impl FnOnce(&[u8]) -> T) -> T {
+    let mut key = [0; 4 + crate::row::NAME_SIZE_MAX];
+    let length = 4 + name.len();
+    key[..4].copy_from_slice(&object.get().to_be_bytes());
+    key[4..length].copy_from_slice(name);
+    with(&key[..length])
+}
+
+/// Memory that all threads share.
+pub(crate) type Shared = Arc<RwLock<Memory>>;
+
+/// For reading. The lock is held for a moment only: whoever has it neither parks nor, but for the last resort of
+/// [`look`], reads a disk.
+pub(crate) fn read(memory: &Shared) -> std::sync::RwLockReadGuard<'_, Memory> {
+    memory.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For changing.
+pub(crate) fn write(memory: &Shared) -> std::sync::RwLockWriteGuard<'_, Memory> {
+    memory.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What `look` sees at one moment. It may be called several times: what it lacked is read in between, without a lock.
+pub(crate) fn look<T>(memory: &Shared, look: impl Fn(&Look<'_>) -> Result<T, Stop>) -> Result<T, Refusal> {
+    for _ in 0..LOOKS_MAX {
+        let (result, misses, tables) = {
+            let memory = read(memory);
+            let at = Look { memory: &memory, through: false, misses: Mutex::default() };
+            let result = look(&at);
+            let misses = at.misses.into_inner().unwrap_or_else(PoisonError::into_inner);
+            if misses.is_empty() {
+                return result.map_err(refusal);
+            }
+            (result, misses, memory.tables.clone())
+        };
+        drop(result);
+        load(memory, &tables, misses)?;
+    }
+    let memory = read(memory);
+    look(&Look { memory: &memory, through: true, misses: Mutex::default() }).map_err(refusal)
+}
+
+fn refusal(stop: Stop) -> Refusal {
+    match stop {
+        Stop::Refused(refusal) => refusal,
+        Stop::Missed => unreachable!("a look that missed something has said what"),
+    }
+}
+
+/// Brings what was missed from the tables to the caches.
+fn load(memory: &Shared, tables: &Arc<View>, misses: Vec<Miss>) -> Result<(), Refusal> {
+    for miss in misses {
+        match miss {
+            Miss::Row(key) => {
+                let value = tables.row_bytes(&key).map_err(damaged)?;
+                let mut memory = write(memory);
+                if Arc::ptr_eq(&memory.tables, tables) && memory.row(&key).is_none() {
+                    memory.fill_row(key, value);
+                }
+            }
+            Miss::Directory(object) => {
+                let directory = tables.directory(object).map_err(damaged)?;
+                let directory = directory.map(|directory| Arc::new(Guarded::new(directory)));
+                let mut memory = write(memory);
+                if Arc::ptr_eq(&memory.tables, tables) && memory.directory(object).is_none() {
+                    memory.fill_directory(object, directory);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A row as it is now, whatever it takes.
+pub(crate) fn row_through(memory: &Memory, key: &[u8]) -> Result<Option<Value>, TableError> {
+    match memory.row(key) {
+        Some(known) => Ok(known.clone()),
+        None => memory.tables.row_bytes(key),
+    }
+}
+
+/// A directory as it is now, whatever it takes.
+pub(crate) fn directory_through(
+    memory: &Memory,
+    object: ObjectNumber,
+) -> Result<Option<Arc<Guarded>>, TableError> {
+    match memory.directory(object) {
+        Some(known) => Ok(known.clone()),
+        None => {
+            let read = memory.tables.directory(object)?;
+            Ok(read.map(|directory| Arc::new(Guarded::new(directory))))
+        }
+    }
+}
