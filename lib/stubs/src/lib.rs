@@ -5,6 +5,7 @@
 //! are done. Class files are explained in `docs/classes.md`.
 #![forbid(unsafe_code)]
 
+pub mod bullet_copies;
 pub mod bullet_file;
 pub mod bullet_stream;
 mod client;

@@ -174,10 +174,10 @@ impl Cache {
         Some(self.slot(index).bytes.clone())
     }
 
-    /// Puts bytes in, as the most recently used.
-    pub(super) fn insert(&mut self, key: Key, bytes: impl Into<Cached>) {
+    /// Puts bytes in, as the most recently used; what was there before, to be dropped without a lock.
+    pub(super) fn insert(&mut self, key: Key, bytes: impl Into<Cached>) -> Option<Cached> {
         let bytes = bytes.into();
-        drop(self.remove(key));
+        let before = self.remove(key);
         self.size += bytes.cost();
         if bytes.is_lendable() {
             self.lendable_size += bytes.cost();
@@ -207,6 +207,7 @@ impl Cache {
                 self.parts.insert(key, index);
             }
         }
+        before
     }
 
     /// Takes every part of a file out.

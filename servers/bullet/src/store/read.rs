@@ -62,7 +62,7 @@ impl Store {
     }
 
     /// A whole file: its bytes if they are at most `small_max`; else, for a reader of this host, a memory file made by
-    /// `make`, if there may be another one and the file is on disk and can be cached whole; else only its size.
+    /// `make`, if there may be another one and the file can be cached whole; else only its size.
     ///
     /// # Errors
     /// NoSuchFile (also an uncommitted one), Damaged, DiskFailed.
@@ -72,12 +72,12 @@ impl Store {
         small_max: u64,
         make: Option<&MakeMemory<'_>>,
     ) -> Result<Whole, StoreError> {
-        let (size, is_lendable, cached) = self.with(|state| {
+        let (entry, cached) = self.with(|state| {
             let entry = state.committed(file)?;
-            let is_lendable = make.is_some() && entry.size > small_max && entry.state == FileState::Stored;
-            let cached = if is_lendable { state.cache.get(Key::whole(file.number())) } else { None };
-            Ok((entry.size, is_lendable, cached))
+            let lends = make.is_some() && entry.size > small_max;
+            Ok((entry, if lends { state.cache.get(Key::whole(file.number())) } else { None }))
         })?;
+        let size = entry.size;
         if size <= small_max {
             return Ok(Whole::Small(self.read(file, 0, size as usize)?));
         }
@@ -86,9 +86,14 @@ impl Store {
             self.count(Counter::CacheHits);
             return Ok(Whole::Lendable(memory));
         }
-        let Some(make) = make.filter(|_| is_lendable && size <= self.settings.whole_max()) else {
+        let Some(make) = make.filter(|_| size <= self.settings.whole_max()) else {
             return Ok(Whole::Large(size));
         };
+        if entry.state == FileState::Dirty {
+            // What is lent may stay in memory for long, and what is not on disk must not. If it cannot be written, it is
+            // read in pieces.
+            let _ = self.write_dirty([file.number()]);
+        }
         drop(cached);
         drop(self.whole(file)?); // it is in memory now, and may leave it before the next line
         Ok(self.make_lendable(file, size, make)?.map_or(Whole::Large(size), Whole::Lendable))
@@ -112,11 +117,18 @@ impl Store {
         };
         let lendable_max = self.settings.lendable_max();
         let (fits, made_way) = self.with(|state| state.cache.make_lendable_room(size, lendable_max));
-        drop(made_way);
+        drop(made_way); // to free megabytes takes time, so not under the lock
         let Some(memory) = fits.then(|| make(&bytes)).flatten() else { return Ok(None) };
-        // What was in memory before goes now, so that the file is there once.
-        self.with(|state| state.cache.insert(key, memory.clone()));
-        Ok(Some(memory))
+        let (fits, made_way) = self.with(|state| {
+            // Meanwhile another file may have taken the room.
+            let (fits, mut made_way) = state.cache.make_lendable_room(size, lendable_max);
+            if fits {
+                made_way.extend(state.cache.insert(key, memory.clone()));
+            }
+            (fits, made_way)
+        });
+        drop(made_way);
+        Ok(fits.then_some(memory))
     }
 
     /// A whole file that is small enough to be cached whole.

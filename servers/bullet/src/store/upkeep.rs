@@ -40,6 +40,7 @@ impl Store {
     /// NoSpace, DiskFailed, WriteProtected, of the writing.
     pub fn sweep(&self) -> Result<(), StoreError> {
         self.expire();
+        drop(self.with(|state| state.cache.reap())); // freed without the lock
         if self.with(|state| state.dirty.is_empty() && !state.is_behind()) {
             return Ok(());
         }

@@ -20,6 +20,8 @@ mod disk;
 #[allow(dead_code)]
 mod world;
 
+mod whole;
+
 use disk::CrashDisk;
 use world::Random;
 

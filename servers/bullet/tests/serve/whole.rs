@@ -1,0 +1,142 @@
+//! Whole files to readers of the same host, and files that two servers keep.
+
+use amoeba_stubs::bullet_copies;
+use amoeba_stubs::bullet_file::{self, HELD_FILES_MAX, Held};
+use amoeba_stubs::standard;
+
+use super::*;
+
+const LARGE: usize = bullet::WHOLE_SIZE_MAX + 1;
+
+fn make(world: &World, server: &Capability, seed: u64, size: usize) -> (Capability, Vec<u8>) {
+    let bytes = Random(seed).bytes(size);
+    (bullet_stream::write_file(world, server, COMMIT, &mut &bytes[..]).unwrap(), bytes)
+}
+
+/// A line of the server's status.
+fn status_line(running: &RunningBullet, name: &str) -> u64 {
+    let text = running.store().status();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the status has the line");
+    line.trim().parse().expect("a number")
+}
+
+#[test]
+fn a_whole_file_comes_with_the_reply_or_is_lent() {
+    let (world, running, server) = system();
+    for size in [0, 1, LARGE - 1, LARGE, 3 << 20] {
+        let (file, bytes) = make(&world, &server, size as u64, size);
+        let whole = bullet::read_whole(&world, &file, true).unwrap();
+        assert_eq!(whole.size, size as u64);
+        assert_eq!(whole.ticket != 0, size >= LARGE, "{size} bytes");
+        assert_eq!(whole.data, if size < LARGE { bytes.clone() } else { Vec::new() });
+        let lent = bullet::read_whole(&world, &file, false).unwrap();
+        assert_eq!((lent.size, lent.ticket), (size as u64, 0), "nothing is lent that is not asked for");
+        let open = bullet_file::open(&world, &file).unwrap();
+        assert!(open.bytes() == Some(&bytes[..]), "it is in memory");
+        let mut part = vec![0; 100];
+        let read = open.read_at(&world, size as u64 / 2, &mut part).unwrap();
+        assert_eq!(part[..read], bytes[size / 2..(size / 2 + 100).min(size)]);
+        assert!(open.read_at(&world, size as u64 + 1, &mut part).is_err());
+        let mut piece = Vec::new();
+        open.write_to(&world, size as u64 / 3, &mut piece).unwrap();
+        assert!(piece == bytes[size / 3..]);
+        assert!(bullet_stream::read_whole(&world, &file, size).unwrap() == bytes);
+    }
+    let draft = bullet::create(&world, &server, 0, vec![1; LARGE]).unwrap();
+    assert_eq!(refused(bullet::read_whole(&world, &draft, true)), Status::STD_CAPBAD);
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_held_file_is_asked_for_each_time() {
+    let (world, running, server) = system();
+    let held = Held::default();
+    let (file, bytes) = make(&world, &server, 1, LARGE);
+    let reader = standard::restrict(&world, &file, READ.bits().into()).unwrap();
+    let blind = standard::restrict(&world, &file, 1).unwrap();
+    let open = held.open(&world, &reader).unwrap();
+    assert!(open.bytes() == Some(&bytes[..]));
+    let lent = status_line(&running, "of them in memory that can be lent");
+    assert!(lent >= LARGE as u64);
+    let again = held.open(&world, &reader).unwrap();
+    assert!(std::ptr::eq(open.bytes().unwrap(), again.bytes().unwrap()), "it is the same memory");
+    assert_eq!(refused(held.open(&world, &blind)), Status::STD_DENIED, "whoever holds it for another right");
+    standard::destroy(&world, &file).unwrap();
+    assert_eq!(refused(held.open(&world, &reader)), Status::STD_CAPBAD, "destroyed, held or not");
+    assert!(open.bytes() == Some(&bytes[..]), "who has it open keeps what it has");
+    let kept = status_line(&running, "of them in memory that can be lent");
+    assert_eq!(kept, lent, "and as long as it does, it is counted");
+    drop((open, again));
+    running.store().sweep().unwrap();
+    assert_eq!(status_line(&running, "of them in memory that can be lent"), 0);
+    running.stop().unwrap();
+}
+
+#[test]
+fn past_the_bound_readers_get_copies_and_memory_comes_back() {
+    let (world, running, server) = system();
+    let lendable_max = SETTINGS.cache_size / 4;
+    let size = 1 << 20;
+    let files: Vec<_> = (0..8).map(|seed| make(&world, &server, seed, size)).collect();
+    let mut open = Vec::new();
+    for (file, bytes) in &files {
+        let one = bullet_file::open(&world, file).unwrap();
+        assert!(bullet_stream::read_whole(&world, file, size).unwrap() == *bytes, "lent or not");
+        open.push(one);
+        let lent = status_line(&running, "of them in memory that can be lent");
+        assert!(lent <= lendable_max, "{lent} bytes are lent");
+    }
+    let lent = open.iter().filter(|open| open.bytes().is_some()).count();
+    assert!((1..8).contains(&lent), "{lent} of 8 files are lent");
+    drop(open);
+    let (file, bytes) = &files[7];
+    let last = bullet_file::open(&world, file).unwrap();
+    assert!(last.bytes() == Some(&bytes[..]), "what nobody has makes way");
+    running.stop().unwrap();
+}
+
+#[test]
+fn what_is_held_is_bounded() {
+    let (world, running, server) = system();
+    let held = Held::default();
+    for seed in 0..HELD_FILES_MAX as u64 + 4 {
+        let (file, bytes) = make(&world, &server, seed, LARGE);
+        assert!(held.open(&world, &file).unwrap().bytes() == Some(&bytes[..]));
+    }
+    let lent = status_line(&running, "of them in memory that can be lent");
+    held.clear();
+    let (file, _) = make(&world, &server, 99, 3 << 20);
+    drop(bullet_file::open(&world, &file).unwrap());
+    assert!(lent <= SETTINGS.cache_size / 4);
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_file_with_copies_is_on_both_disks_or_on_none() {
+    let (world, running, server) = system();
+    let disk = new_disk(&world, 48 << 20);
+    let second = serve(&world, disk.clone());
+    let servers = [server, second.super_capability()];
+    for size in [0, 1000, 3 << 20] {
+        let bytes = Random(size as u64).bytes(size);
+        let copies = bullet_copies::write_copies(&world, &servers, &mut &bytes[..]).unwrap();
+        let members: Vec<_> = copies.current().copied().collect();
+        assert_eq!(
+            members.iter().map(|copy| copy.port).collect::<Vec<_>>(),
+            servers.map(|server| server.port)
+        );
+        for copy in &members {
+            assert_eq!(copy.rights(), Rights::ALL);
+            assert!(bullet_stream::read_whole(&world, copy, size).unwrap() == bytes);
+        }
+    }
+    assert!(bullet_copies::write_copies(&world, &[], &mut &b"x"[..]).is_err());
+    let used = running.store().space();
+    disk.fail_flushes(true);
+    let error = bullet_copies::write_copies(&world, &servers, &mut &b"half"[..]).unwrap_err();
+    assert!(matches!(error, StreamError::Server(Error::Refused(_))), "{error}");
+    assert_eq!(running.store().space(), used, "nothing is left where it was made");
+    // What was on both is read from the one that is left.
+    let _ = second.stop();
+    running.stop().unwrap();
+}
