@@ -355,7 +355,7 @@ impl Kernel {
         // Only who was asked is believed, and the answers of others to the same question are welcome while it is open.
         let Some(search) = self.endpoints.searches.get_mut(&port) else { return };
         let waiting = std::mem::take(&mut search.waiting);
-        self.endpoints.cache.insert(port, Server { address, round_trip: 1 });
+        self.endpoints.cache.insert(port, Server { address, round_trip: Duration::ZERO });
         for (from, payload) in waiting {
             self.send_data(now, from, address, payload);
         }

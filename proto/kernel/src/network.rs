@@ -15,8 +15,8 @@ use crate::{ANSWER_LOCATE_TIMEOUT, KEPT_REPLIES_SIZE_MAX, Kernel, ProcessId, Slo
 
 /// Hop limits of a port search, one after the other.
 const RINGS: [u16; 5] = [1, 3, 7, 15, HOPS_MAX];
-/// Bounds of a measured round trip, in milliseconds.
-const ROUND_TRIP: std::ops::RangeInclusive<u32> = 10..=1000;
+/// A round trip of more was not measured: the HEREIS answers an earlier search, or is made up.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 
 /// A search for a port, for as long as some transaction waits for it.
 pub(crate) struct PortLocate {
@@ -76,7 +76,7 @@ impl Kernel {
             self.locates.remove(&port);
             return self.set_timer(Some(next), None, Timer::Locate(port));
         };
-        let sent = now.since_epoch().as_millis() as u32;
+        let sent = microseconds(now);
         while !self.flip.broadcast(asker, RINGS[search.ring], &locate(port, sent)) {
             if search.ring + 1 == RINGS.len() {
                 break;
@@ -239,8 +239,8 @@ impl Kernel {
     }
 
     fn handle_hereis(&mut self, now: Instant, from: Address, header: &RpcHeader) {
-        let elapsed = (now.since_epoch().as_millis() as u32).wrapping_sub(header.tid);
-        let round_trip = elapsed.clamp(*ROUND_TRIP.start(), *ROUND_TRIP.end()) as u16;
+        let elapsed = microseconds(now).wrapping_sub(header.tid);
+        let round_trip = Duration::from_micros(elapsed.into()).min(ROUND_TRIP_MAX);
         if self.locates.contains_key(&header.port) {
             self.cache.insert(header.port, Server { address: from, round_trip });
             self.port_found(now, header.port);
@@ -379,6 +379,12 @@ impl Kernel {
         let (client, packet) = departed.clients.after_death(from, header).unwrap_or_else(not_executed);
         self.flip.unicast(now, to, client, packet, Manner::default(), ANSWER_LOCATE_TIMEOUT);
     }
+}
+
+/// The time that a LOCATE says and its HEREIS repeats: nobody but whoever has sent it looks at it, so it may be finer
+/// than the original's milliseconds. It wraps around.
+fn microseconds(now: Instant) -> u32 {
+    now.since_epoch().as_micros() as u32
 }
 
 /// Whether a packet is said to a client about its request.

@@ -1,5 +1,7 @@
 //! The client side: starting transactions, finding servers, ending.
 
+use std::time::Duration;
+
 use amoeba_cap::PutPort;
 use amoeba_flip::{Manner, Payload};
 use amoeba_rpc::{Action, HEADERS_SIZE, RemoteTrans, Server};
@@ -258,8 +260,8 @@ impl Kernel {
     }
 }
 
-/// What is taken for the round trip to a server that another named, in milliseconds.
-const ROUND_TRIP_FIRST: u16 = 10;
+/// What is taken for the round trip to a server that another named.
+const ROUND_TRIP_FIRST: Duration = Duration::from_millis(10);
 
 /// What a client hears when the process that had its request has ended, or the client will wait for it no longer.
 pub(crate) const SERVER_DIED: Error = Error::MaybeExecuted(Status::RPC_FAILURE);

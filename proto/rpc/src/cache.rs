@@ -1,6 +1,7 @@
 //! The port cache: who answered for a port.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use amoeba_cap::PutPort;
 use amoeba_wire::packet::Address;
@@ -12,8 +13,22 @@ use crate::{CACHE_MAX, SERVERS_PER_PORT_MAX};
 pub struct Server {
     /// Its process.
     pub address: Address,
-    /// Measured round trip, in milliseconds.
-    pub round_trip: u16,
+    /// Measured round trip.
+    pub round_trip: Duration,
+}
+
+/// Below this, differences between round trips say more of who was asleep than of distance.
+const NEAR: Duration = Duration::from_micros(500);
+/// What the wire says of a round trip, in milliseconds: the original's bounds.
+const ROUND_TRIP_MIN: u16 = 10;
+const ROUND_TRIP_MAX: u16 = 1000;
+
+impl Server {
+    /// The round trip as the original says it, in whole milliseconds within its bounds.
+    pub(crate) fn round_trip_millis(&self) -> u16 {
+        let millis = u16::try_from(self.round_trip.as_millis()).unwrap_or(u16::MAX);
+        millis.clamp(ROUND_TRIP_MIN, ROUND_TRIP_MAX)
+    }
 }
 
 #[derive(Debug)]
@@ -33,13 +48,14 @@ pub struct PortCache {
 
 impl PortCache {
     /// The server that the next request for the port should go to: of those that are not known to be gone the nearest,
-    /// and of several that are about as near (their round trips differ by a factor of less than two) each in turn.
+    /// and of several that are about as near (their round trips differ by a factor of less than two, or are all those of
+    /// one room) each in turn.
     pub fn lookup(&mut self, port: PutPort) -> Option<Server> {
         self.clock += 1;
         let entry = self.entries.get_mut(&port)?;
         entry.used = self.clock;
         let nearest = entry.servers.iter().map(|server| server.round_trip).min()?;
-        let near = |server: &&Server| server.round_trip / 2 < nearest.max(1);
+        let near = |server: &&Server| server.round_trip / 2 < nearest.max(NEAR);
         let count = entry.servers.iter().filter(near).count();
         let chosen = entry.servers.iter().filter(near).nth(entry.turn % count).copied();
         entry.turn = entry.turn.wrapping_add(1);
@@ -95,5 +111,35 @@ impl PortCache {
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_one_room_take_turns_and_those_beyond_are_left_alone() {
+        let port = PutPort::from_bytes([1; 6]);
+        let mut cache = PortCache::default();
+        for (number, micros) in [(1, 80), (2, 300), (3, 900), (4, 9000)] {
+            let (address, round_trip) = (Address([number; 8]), Duration::from_micros(micros));
+            cache.insert(port, Server { address, round_trip });
+        }
+        let mut asked = || cache.lookup(port).map(|server| server.address.0[0]);
+        let turns: Vec<_> = (0..6).filter_map(|_| asked()).collect();
+        assert_eq!(turns, [1, 2, 3, 1, 2, 3], "9 ms are another site");
+        for number in 1..=3 {
+            cache.remove(port, Address([number; 8]));
+        }
+        assert_eq!(cache.lookup(port).map(|server| server.address.0[0]), Some(4));
+    }
+
+    #[test]
+    fn the_wire_has_whole_milliseconds_within_the_originals_bounds() {
+        let millis = |micros| {
+            Server { address: Address([1; 8]), round_trip: Duration::from_micros(micros) }.round_trip_millis()
+        };
+        assert_eq!([0, 80, 12_900, 5_000_000, u64::MAX].map(millis), [10, 10, 12, 1000, 1000]);
     }
 }

@@ -163,10 +163,11 @@ impl RemoteTrans {
     pub fn found(&mut self, now: Instant, server: Server, tid: u32) -> Action {
         assert!(self.is_locating(), "a transaction is sent to one server at a time");
         self.phase = Phase::Sent { server: server.address, tid, received: 0 };
-        self.timeout = now + SERVE_TIMEOUT + Duration::from_millis(server.round_trip.into());
+        let round_trip = server.round_trip_millis();
+        self.timeout = now + SERVE_TIMEOUT + Duration::from_millis(round_trip.into());
         let header = RpcHeader {
             port: self.port(),
-            dest: server.round_trip,
+            dest: round_trip,
             ..self.control(RpcKind::Request, rpc_flag::REPORTS, tid)
         };
         Action::Send(server.address, emit(&header, Some((&self.request, &self.data))))

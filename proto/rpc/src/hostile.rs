@@ -128,7 +128,11 @@ fn whatever_servers_say_a_client_hears_once_and_only_of_its_own_request() {
             let actions = match step[0] % 9 {
                 0 if trans.is_locating() => {
                     (tid, taken) = (tid.wrapping_add(1), false);
-                    vec![trans.found(now, Server { address: from, round_trip: step[2].into() }, tid)]
+                    vec![trans.found(
+                        now,
+                        Server { address: from, round_trip: Duration::from_millis(step[2].into()) },
+                        tid,
+                    )]
                 }
                 0..4 => {
                     let kind = KINDS[usize::from(step[2]) % KINDS.len()];

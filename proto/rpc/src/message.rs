@@ -51,7 +51,7 @@ pub fn emit(header: &RpcHeader, message: Option<(&Header, &Arc<Vec<u8>>)>) -> Pa
     }
 }
 
-/// A LOCATE for `port`, with the time it was sent in milliseconds, as the payload of a FLIP broadcast.
+/// A LOCATE for `port`, with the time it was sent, which its HEREIS repeats, as the payload of a FLIP broadcast.
 pub fn locate(port: PutPort, sent: u32) -> Vec<u8> {
     let header = RpcHeader {
         kid: [0; 8],
