@@ -12,8 +12,8 @@
 //! ```
 //! Sans I/O: time and bytes in, bytes and [`Event`]s out.
 //!
-//! Modules: [`frame`] the bytes, `location` what waits for one station and its credits, `multicast` who listens to which
-//! group.
+//! Modules: [`frame`] the bytes, `location` what waits for one station and its credits, `multicast` which groups
+//! this station listens to.
 //!
 //! Ours, and understood by an original: a receiver with room for more than eight packets grants more credits with its
 //! first CREDIT, and a starved sender begins to ask after [`Config::patience`] instead of two seconds.
@@ -31,12 +31,11 @@ use std::time::Duration;
 
 use amoeba_flip::Packet;
 use amoeba_threads::Instant;
-use amoeba_wire::packet::Address;
 
 use frame::{Content, FRAME_HEAD_SIZE, Frame, Head, Mac, Peek};
 use location::{Location, Starved};
-pub use multicast::{GROUPS_MAX, STATIONS_MAX};
-use multicast::{Heard, Spoken};
+pub use multicast::GROUPS_MAX;
+use multicast::Heard;
 
 /// Credits that every station has before it is told otherwise.
 pub const INITIAL_CREDITS: u32 = 8;
@@ -79,8 +78,6 @@ pub enum To {
     Station(Mac),
     /// Everybody.
     Everybody,
-    /// The stations named in [`Ethernet::set_group`] for this FLIP address; everybody when none were.
-    Group(Address),
 }
 
 /// A frame to send.
@@ -141,7 +138,6 @@ pub struct Ethernet {
     queued_size: usize,
     others: VecDeque<Outgoing>,
     heard: Heard,
-    spoken: Spoken,
     sweep: Option<Instant>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -159,7 +155,6 @@ impl Ethernet {
             queued_size: 0,
             others: VecDeque::new(),
             heard: Heard::default(),
-            spoken: Spoken::default(),
             sweep: None,
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -171,14 +166,6 @@ impl Ethernet {
         match to {
             To::Station(mac) => self.send_to(now, mac, packet),
             To::Everybody => self.send_other(self.data(Mac::BROADCAST, 0), Some(packet)),
-            To::Group(address) => {
-                for mac in self.spoken.stations(address) {
-                    match mac.is_group() {
-                        true => self.send_other(self.data(mac, 0), Some(packet.clone())),
-                        false => self.send_to(now, mac, packet.clone()),
-                    }
-                }
-            }
         }
     }
 
@@ -203,14 +190,6 @@ impl Ethernet {
     pub fn is_ready(&self, to: Mac) -> bool {
         self.queued_size < QUEUED_SIZE_MAX / 2
             && self.locations.get(&to).is_none_or(|location| location.count() < QUEUE_READY)
-    }
-
-    /// Messages for a FLIP address that many have go to these stations from now on; asks each that has not been asked to
-    /// listen to the address's Ethernet group. Until all do, each gets a copy of its own.
-    pub fn set_group(&mut self, now: Instant, address: Address, stations: &[Mac]) {
-        for mac in self.spoken.set(now, address, stations) {
-            self.ask_to_listen(mac, address);
-        }
     }
 
     /// Handles a frame and returns the FLIP packet in it and who sent it.
@@ -242,8 +221,7 @@ impl Ethernet {
                 };
                 self.say(from, answer);
             }
-            Content::Mcack(address) => self.spoken.answered(from, address, true),
-            Content::Mcnak(address) => self.spoken.answered(from, address, false),
+            Content::Mcack(_) | Content::Mcnak(_) => {} // this station has not asked
         }
         None
     }
@@ -346,16 +324,12 @@ impl Ethernet {
             self.sweep = (!self.locations.is_empty()).then(|| now + SWEEP_INTERVAL);
         }
         self.heard.expire(now, &mut self.events);
-        for (mac, address) in self.spoken.ask_again(now) {
-            self.ask_to_listen(mac, address);
-        }
     }
 
     /// When [`Ethernet::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ask = self.asks.first().map(|(at, _)| *at);
-        let groups = [self.heard.poll_timeout(), self.spoken.poll_timeout()];
-        [ask, self.sweep].into_iter().chain(groups).flatten().min()
+        [ask, self.sweep, self.heard.poll_timeout()].into_iter().flatten().min()
     }
 
     /// What happened next.
@@ -379,10 +353,6 @@ impl Ethernet {
 
     fn say(&mut self, to: Mac, content: Content<'_>) {
         self.send_other(Frame { to, from: self.config.mac, content }.head(), None);
-    }
-
-    fn ask_to_listen(&mut self, to: Mac, address: Address) {
-        self.say(to, Content::Mcreq { group: Mac::of_group(address), address });
     }
 
     fn send_other(&mut self, head: Head, packet: Option<Packet>) {
