@@ -79,14 +79,10 @@ struct Places {
     raised: std::collections::BTreeMap<u64, u32>,
 }
 
-const NUMBER_BITS: u32 = 24;
-const _: () = assert!(layout::INODE_COUNT_MAX <= 1 << NUMBER_BITS);
-const _: () = assert!(layout::FILE_SIZE_MAX / BLOCK_SIZE <= 1 << (64 - NUMBER_BITS));
-
 impl Places {
     /// The file that lies at `block`; what is asked for never goes down.
     fn at(&mut self, block: u64) -> Option<u32> {
-        while self.files.get(self.next).is_some_and(|&word| word >> NUMBER_BITS < block) {
+        while self.files.get(self.next).is_some_and(|&word| layout::first_of(word) < block) {
             self.next += 1;
         }
         self.peek(self.next, block)
@@ -94,7 +90,7 @@ impl Places {
 
     fn peek(&self, index: usize, block: u64) -> Option<u32> {
         match self.files.get(index) {
-            Some(&word) if word >> NUMBER_BITS == block => Some(word as u32 & (layout::INODE_COUNT_MAX - 1)),
+            Some(&word) if layout::first_of(word) == block => Some(layout::number_of(word)),
             _ => self.raised.get(&block).copied(),
         }
     }
@@ -150,12 +146,12 @@ impl Store {
             let stored = |number: &u32| {
                 let entry = state.table.get(*number)?;
                 let placed = entry.state == FileState::Stored && entry.size > 0;
-                placed.then(|| entry.first << NUMBER_BITS | u64::from(*number))
+                placed.then(|| layout::place_word(entry.first, *number))
             };
             (1..state.table.len()).filter_map(|number| stored(&number)).collect()
         });
         files.sort_unstable();
-        let end = files.last().map_or(0, |word| word >> NUMBER_BITS);
+        let end = files.last().map_or(0, |&word| layout::first_of(word));
         self.compaction.all.store(end.saturating_sub(self.data_start()), Ordering::Relaxed);
         Places { files, next: 0, raised: Default::default() }
     }
@@ -195,7 +191,7 @@ impl Store {
             };
             files.push((found, entry));
             block = entry.extent().end();
-            if places.files.get(index).is_some_and(|&word| word >> NUMBER_BITS == entry.first) {
+            if places.files.get(index).is_some_and(|&word| layout::first_of(word) == entry.first) {
                 index += 1;
             }
             number = places.peek(index, block);

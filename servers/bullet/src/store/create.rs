@@ -7,7 +7,7 @@ use amoeba_world::random;
 
 use super::cache::{Key, cost};
 use super::contents::{Contents, Edit};
-use super::layout::{self, CHUNK_SIZE, FILE_SIZE_MAX, Hash, Record};
+use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, FILE_SIZE_MAX, Hash, Record};
 use super::space::Extent;
 use super::table::{Entry, FileState, LIFETIME_MAX};
 use super::volume::pad;
@@ -394,7 +394,7 @@ impl State {
         let sequence = self.sequence_next;
         self.sequence_next += 1;
         self.inflight.insert(sequence);
-        self.unchecked_size += size;
+        self.unchecked_size += layout::file_blocks(size) * BLOCK_SIZE;
         sequence
     }
 

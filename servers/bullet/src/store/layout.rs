@@ -74,6 +74,25 @@ pub(super) fn hash_contents(data: &[u8]) -> (Hash, Vec<u8>) {
     (hash(&table), table)
 }
 
+/// First block and inode number in one word, so that files sort by place.
+pub(super) fn place_word(first: u64, number: u32) -> u64 {
+    first << NUMBER_BITS | u64::from(number)
+}
+
+/// The inode number in such a word.
+pub(super) fn number_of(word: u64) -> u32 {
+    word as u32 & (INODE_COUNT_MAX - 1)
+}
+
+/// The first block in such a word.
+pub(super) fn first_of(word: u64) -> u64 {
+    word >> NUMBER_BITS
+}
+
+const NUMBER_BITS: u32 = 24;
+const _: () = assert!(INODE_COUNT_MAX == 1 << NUMBER_BITS);
+const _: () = assert!(FILE_SIZE_MAX / BLOCK_SIZE <= 1 << (64 - NUMBER_BITS));
+
 /// What the superblock says.
 #[derive(Clone)]
 pub(super) struct Superblock {

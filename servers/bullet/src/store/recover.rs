@@ -9,21 +9,19 @@ use amoeba_world::{Disk, DiskError, Entropy, random};
 
 use super::cache::Cache;
 use super::error::VolumeError;
-use super::layout::{self, BLOCK_SIZE, FILE_SIZE_MAX, INODE_COUNT_MAX, RECORD_SIZE, Slot, Superblock};
+use super::layout::{self, BLOCK_SIZE, FILE_SIZE_MAX, INODE_COUNT_MAX, RECORD_SIZE, Superblock};
 use super::locks::Locks;
-use super::read::verify;
-use super::space::{Extent, Space};
+use super::scan::{map_space, prove, read_table};
+use super::space::Space;
 use super::table::{Entry, FileState, Table};
 use super::upkeep::TABLE_STEP;
 use super::volume::Volume;
-use super::{CACHE_SIZE_MIN, Settings, State, Store, StoreError};
+use super::{CACHE_SIZE_MIN, Settings, State, Store};
 
 /// Bytes of the disk per inode, unless told otherwise.
 const FILE_SIZE_AVERAGE: u64 = 12 << 10;
 /// The fewest inodes of a volume.
 const INODE_COUNT_MIN: u32 = 64;
-/// Bytes of the inode table read or zeroed at once.
-const PIECE_SIZE: usize = 1 << 20;
 
 /// How to make a volume.
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,7 +135,7 @@ impl Store {
         let superblock = read_superblock(&*disk)?;
         let truncated = disk.size() / BLOCK_SIZE < superblock.block_count;
         let mut superblock = superblock;
-        let mut entries = read_table(&*disk, &superblock)?;
+        let mut entries = read_table(&disk, threads, &superblock)?;
         let volume = Volume::new(threads, disk, superblock.record_key(), Space::new());
         if truncated {
             volume.flush.set_broken();
@@ -181,38 +179,7 @@ impl Store {
     }
 }
 
-/// The entries of the initialised part of the table.
-fn read_table(disk: &dyn Disk, superblock: &Superblock) -> Result<Vec<Entry>, VolumeError> {
-    let key = superblock.record_key();
-    let limit = superblock.inode_limit;
-    let block_count = superblock.block_count.min(disk.size() / BLOCK_SIZE);
-    if layout::record_offset(limit) > disk.size() {
-        return Err(DiskError::Full.into()); // before memory is taken for so many
-    }
-    let mut entries = Vec::with_capacity(limit as usize);
-    let mut piece = Vec::new();
-    while (entries.len() as u32) < limit {
-        let start = entries.len() as u32;
-        let count = (limit - start).min((PIECE_SIZE / RECORD_SIZE) as u32);
-        piece.resize(count as usize * RECORD_SIZE, 0);
-        disk.read(layout::record_offset(start), &mut piece)?;
-        let (records, _) = piece.as_chunks::<RECORD_SIZE>();
-        entries.extend((start..).zip(records).map(|(number, bytes)| match key.slot(number, bytes) {
-            Slot::File(record) if record.sequence < u64::MAX / 2 => {
-                let mut entry = Entry::from_record(&record);
-                if !lies_inside(superblock.data_start..block_count, &entry) {
-                    entry.state = FileState::Damaged;
-                }
-                entry
-            }
-            Slot::Free => Entry::FREE,
-            _ => Entry { state: FileState::Lost, ..Entry::FREE },
-        }));
-    }
-    Ok(entries)
-}
-
-fn lies_inside(blocks: Range<u64>, entry: &Entry) -> bool {
+pub(super) fn lies_inside(blocks: Range<u64>, entry: &Entry) -> bool {
     if entry.size == 0 {
         return entry.first == 0;
     }
@@ -254,26 +221,6 @@ fn finish_moves(volume: &Volume, superblock: &mut Superblock, entries: &mut [Ent
         .and_then(|()| volume.flush());
 }
 
-/// Verifies the data of files behind the checkpoint; those that fail are freed and returned.
-fn prove(volume: &Volume, superblock: &Superblock, entries: &mut [Entry]) -> Vec<u32> {
-    let mut forgotten = Vec::new();
-    for (number, entry) in entries.iter_mut().enumerate() {
-        if entry.state != FileState::Stored || entry.sequence <= superblock.checkpoint {
-            continue;
-        }
-        match verify(volume, entry) {
-            Ok(()) => {}
-            Err(StoreError::Damaged) => {
-                // The sequence stays, so that it is not given twice while this record may still be on disk.
-                *entry = Entry { sequence: entry.sequence, ..Entry::FREE };
-                forgotten.push(number as u32);
-            }
-            Err(_) => entry.state = FileState::Damaged, // unreadable is not the same as never written
-        }
-    }
-    forgotten
-}
-
 /// Clears records that must never be believed again. If the disk fails, the volume is write protected.
 fn clear(volume: &Volume, numbers: &[u32]) {
     let cleared = numbers.iter().try_for_each(|&number| volume.clear_record(number));
@@ -281,41 +228,4 @@ fn clear(volume: &Volume, numbers: &[u32]) {
         // A failure is remembered by the volume itself.
         let _ = volume.flush();
     }
-}
-
-/// The free space between the files. Of two files that overlap the later one counts; the blocks of both stay taken,
-/// so that nothing more is lost before somebody has looked. So do those of a file that could not be read: it may be
-/// there again after the next start.
-fn map_space(superblock: &Superblock, entries: &mut [Entry]) -> Space {
-    let blocks = superblock.data_start..superblock.block_count;
-    let unread = |entry: &Entry| entry.state == FileState::Damaged && lies_inside(blocks.clone(), entry);
-    let placed = |entry: &Entry| entry.size > 0 && (entry.state == FileState::Stored || unread(entry));
-    let mut order: Vec<u32> =
-        (0..entries.len() as u32).filter(|&number| placed(&entries[number as usize])).collect();
-    order.sort_unstable_by_key(|&number| entries[number as usize].first);
-    let mut space = Space::new();
-    let mut end = superblock.data_start;
-    let mut last: Option<u32> = None;
-    for number in order {
-        let (extent, sequence) = (entries[number as usize].extent(), entries[number as usize].sequence);
-        if extent.first > end {
-            space.release(Extent { first: end, blocks: extent.first - end });
-        }
-        end = end.max(extent.end());
-        if entries[number as usize].state == FileState::Damaged {
-            continue;
-        }
-        if let Some(before) = last.map(|before| before as usize)
-            && entries[before].extent().end() > extent.first
-        {
-            if entries[before].sequence > sequence {
-                entries[number as usize].state = FileState::Damaged;
-                continue;
-            }
-            entries[before].state = FileState::Damaged;
-        }
-        last = Some(number);
-    }
-    space.release(Extent { first: end, blocks: superblock.block_count - end });
-    space
 }

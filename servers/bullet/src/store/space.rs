@@ -39,6 +39,17 @@ impl Space {
         Space::default()
     }
 
+    /// A region with these holes, which lie in order and do not touch.
+    pub(super) fn of(mut holes: Vec<Extent>) -> Space {
+        holes.retain(|hole| hole.blocks > 0);
+        assert!(holes.windows(2).all(|pair| pair[0].end() < pair[1].first), "holes lie apart, in order");
+        Space {
+            by_first: holes.iter().map(|hole| (hole.first, hole.blocks)).collect(),
+            by_size: holes.iter().map(|hole| (hole.blocks, hole.first)).collect(),
+            free: holes.iter().map(|hole| hole.blocks).sum(),
+        }
+    }
+
     /// Free blocks.
     pub(super) fn free_blocks(&self) -> u64 {
         self.free
