@@ -33,7 +33,6 @@ impl Unconnected {
         }
         let _ = setsockopt(&socket, sockopt::SndBuf, &BUFFER_SIZE);
         let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true); // without it datagrams come one by one
-        let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true); // without it they arrive when they are read
         Ok(Unconnected(socket))
     }
 
@@ -67,6 +66,7 @@ pub(crate) struct FlowSocket {
 impl FlowSocket {
     /// A socket that a kernel has made.
     pub(crate) fn new(socket: OwnedFd, datagram_size: usize) -> FlowSocket {
+        let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true); // without it they arrive when they are read
         FlowSocket { socket, datagram_size, one_by_one: AtomicBool::new(false) }
     }
 

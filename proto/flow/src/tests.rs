@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
-use amoeba_world::Message;
+use amoeba_world::{Message, Shared};
 
 /// A stream of numbers from a seed.
 struct Dice(Cell<u64>);
@@ -385,4 +385,76 @@ proptest! {
     ) {
         check(seed, Weather { lost, doubled, delay, jitter });
     }
+}
+
+/// Carries everything between two ends, the client with its buffer, until nothing moves.
+fn carry(now: Instant, client: &mut FlowClient, server: &mut FlowServer, posted: &mut [u8]) {
+    loop {
+        let mut moved = false;
+        let mut out = Vec::new();
+        while let Some(size) = client.poll_transmit(now, 4, &mut out) {
+            moved = true;
+            out.chunks_mut(size).for_each(|datagram| assert!(server.handle_datagram(now, datagram)));
+            out.clear();
+        }
+        while let Some(size) = server.poll_transmit(now, 4, &mut out) {
+            moved = true;
+            for datagram in out.chunks_mut(size) {
+                assert!(client.handle_datagram(now, datagram, Some(&mut *posted)));
+            }
+            out.clear();
+        }
+        if !moved {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_reply_goes_into_the_posted_buffer_or_says_that_it_does_not_fit() {
+    let (mut client, mut server) = ends(1 << 20);
+    let file: std::sync::Arc<Vec<u8>> = std::sync::Arc::new(reply(5, 600_000).data);
+    let mut buffer = vec![0xee; 500_000];
+    for (size, posted_size) in [(0, 500_000), (7, 7), (100, 99), (499_999, 500_000), (300_000, 299_999)] {
+        buffer.fill(0xee);
+        let now = at(size as u64 * 10);
+        client.begin(now, request(1, 10), posted_size);
+        carry(now, &mut client, &mut server, &mut buffer[..posted_size]);
+        let (tid, _) = server.poll_request().unwrap();
+        let shared = Shared::new(file.clone(), 1000..1000 + size);
+        server.reply_shared(tid, Header::reply(Status::STD_OK), shared);
+        carry(now, &mut client, &mut server, &mut buffer[..posted_size]);
+        let result = client.poll_result().expect("everything was carried").unwrap();
+        let fits = size <= posted_size;
+        let status = if fits { Status::STD_OK } else { Status::STD_OVERFLOW };
+        assert_eq!((result.header.status(), result.data.len()), (status, 0), "{size} into {posted_size}");
+        assert_eq!(client.posted_size(), if fits { size } else { 0 });
+        assert!(buffer[..client.posted_size()] == file[1000..1000 + client.posted_size()]);
+        assert!(buffer[posted_size..].iter().all(|byte| *byte == 0xee), "nothing is written behind it");
+        assert_eq!(server.kept_size(), if size > 1000 { 0 } else { size }, "large replies are let go");
+    }
+}
+
+#[test]
+fn a_late_piece_of_a_reply_never_reaches_the_buffer_of_the_next() {
+    let (mut client, mut server) = ends(1 << 20);
+    let mut buffer = vec![0; 100_000];
+    client.begin(at(0), request(1, 10), 100_000);
+    carry(at(0), &mut client, &mut server, &mut buffer);
+    let (tid, _) = server.poll_request().unwrap();
+    server.reply(tid, reply(1, 100_000));
+    let mut late = Vec::new();
+    let size = server.poll_transmit(at(1), 4, &mut late).unwrap();
+    let mut again = late.clone();
+    late.chunks_mut(size).for_each(|datagram| {
+        client.handle_datagram(at(1), datagram, Some(&mut buffer));
+    });
+    carry(at(2), &mut client, &mut server, &mut buffer);
+    assert!(client.poll_result().unwrap().is_ok() && client.posted_size() == 100_000);
+    buffer.fill(0);
+    client.begin(at(3), request(2, 10), 100_000);
+    for datagram in again.chunks_mut(size) {
+        assert!(!client.handle_datagram(at(4), datagram, Some(&mut buffer)), "a replay is not opened");
+    }
+    assert!(buffer.iter().all(|byte| *byte == 0));
 }

@@ -48,6 +48,8 @@ pub const PREVIOUS_LIFE: Duration = Duration::from_secs(10);
 const EPOCH_BITS: u32 = 22;
 /// Epochs that the receiver may have missed; each costs two hashes to follow.
 const EPOCHS_AHEAD_MAX: u64 = 4;
+/// The last part of what has none.
+const NOTHING: &[u8] = &[];
 /// Counters end here, long before they would wrap.
 const COUNTER_MAX: u64 = 1 << 62;
 
@@ -256,7 +258,8 @@ impl Session {
     }
 
     /// The bytes of `parts` one after the other, sealed: [`SEALED_OVERHEAD`] more, appended to `out`. Many datagrams may
-    /// follow each other in one buffer; where it has room, nothing is allocated.
+    /// follow each other in one buffer; where it has room, nothing is allocated. The last part is read once, while it is
+    /// encrypted: it may be long, and cold.
     ///
     /// # Errors
     /// [`Exhausted`]; nothing is appended then.
@@ -269,14 +272,17 @@ impl Session {
         head[8..].copy_from_slice(&counter.to_le_bytes());
         out.reserve(size + SEALED_OVERHEAD);
         out.extend_from_slice(&head);
+        let (last, first) = parts.split_last().unwrap_or((&NOTHING, &[]));
         let start = out.len();
-        for part in parts {
+        for part in first {
             out.extend_from_slice(part);
         }
-        let sealed =
-            self.outward.key.seal_in_place_separate_tag(nonce(counter), Aad::from(head), &mut out[start..]);
-        let tag = sealed.expect("a datagram is far smaller than what the suites can seal");
-        out.extend_from_slice(tag.as_ref());
+        let encrypted = out.len();
+        out.resize(encrypted + last.len() + TAG_SIZE, 0);
+        let (first, rest) = out[start..].split_at_mut(encrypted - start);
+        let key = &self.outward.key;
+        let sealed = key.seal_in_place_scatter(nonce(counter), Aad::from(head), first, last, rest);
+        sealed.expect("a datagram is far smaller than what the suites can seal");
         Ok(())
     }
 

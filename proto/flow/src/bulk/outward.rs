@@ -43,6 +43,9 @@ pub struct Outward<T> {
     recovered: Instant,
     /// When the last of what has arrived was sent.
     newest: Instant,
+    /// The same for what one acknowledgement tells of and was sent once: its delay is measured, for the acknowledgement
+    /// was sent when it had arrived.
+    measured: Option<Instant>,
     /// Timeouts in a row.
     silent: u32,
     deadline: Option<Instant>,
@@ -63,6 +66,7 @@ impl<T> Outward<T> {
             window: Window::new(now, window_max),
             recovered: now,
             newest: now,
+            measured: None,
             silent: 0,
             deadline: None,
             sent_again: 0,
@@ -128,16 +132,19 @@ impl<T> Outward<T> {
         let full = !self.has_room();
         let mut size = 0;
         for index in 0..ack.next.saturating_sub(self.first) {
-            size += self.arrived(now, ack.held, index as usize, &mut arrived);
+            size += self.arrived(index as usize, &mut arrived);
         }
         for number in ack.ahead().take_while(|number| *number < end) {
             if let Some(index) = number.checked_sub(self.first) {
-                size += self.arrived(now, ack.held, index as usize, &mut arrived);
+                size += self.arrived(index as usize, &mut arrived);
             }
         }
         while self.slots.front().is_some_and(|slot| slot.content.is_none()) {
             self.slots.pop_front();
             self.first += 1;
+        }
+        if let Some(sent) = self.measured.take() {
+            self.window.measure(now, sent, ack.held);
         }
         if size > 0 {
             self.silent = 0;
@@ -208,7 +215,7 @@ impl<T> Outward<T> {
     }
 
     /// The packet of this slot has arrived: its size if that is news.
-    fn arrived(&mut self, now: Instant, held: Duration, index: usize, arrived: &mut impl FnMut(T)) -> usize {
+    fn arrived(&mut self, index: usize, arrived: &mut impl FnMut(T)) -> usize {
         let slot = &mut self.slots[index];
         let Some(content) = slot.content.take() else { return 0 };
         arrived(content);
@@ -219,11 +226,10 @@ impl<T> Outward<T> {
         self.flying_size -= slot.size;
         self.flying_count -= 1;
         self.newest = self.newest.max(slot.sent);
-        let (size, sent) = (slot.size, slot.sent);
         if !slot.again {
-            self.window.measure(now, sent, held);
+            self.measured = self.measured.max(Some(slot.sent));
         }
-        size
+        slot.size
     }
 
     /// What was sent before something that has arrived, by more than a margin, is lost.
