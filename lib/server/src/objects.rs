@@ -1,7 +1,7 @@
 //! What the author of a server provides.
 
 use amoeba_cap::{Capability, CheckField, ObjectNumber, Private, ServerSecret};
-use amoeba_wire::Status;
+use amoeba_wire::{Command, Status};
 
 use crate::{AnyObject, Call};
 
@@ -34,6 +34,11 @@ pub trait Objects: Send + Sync {
     /// sooner; it must say the same.
     fn verifies(&self, private: &Private) -> bool {
         self.random(private.object).is_some_and(|random| self.secret().verifies(private, random))
+    }
+
+    /// A standard operation has succeeded: for whoever counts them.
+    fn performed(&self, command: Command) {
+        let _ = command;
     }
 
     /// Notes that an object is in use. Called after every successful check.

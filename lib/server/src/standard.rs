@@ -4,7 +4,7 @@
 //! Amoeba 5.3, std(L). Numbers and encodings are the original's; `idl/std.class` has the clients' side, and a test in
 //! `lib/stubs` holds the two together.
 
-use amoeba_cap::{Private, Rights};
+use amoeba_cap::{ObjectNumber, Private, Rights};
 use amoeba_wire::{Command, Header, Malformed, Reader, Status, Writer};
 use amoeba_world::Message;
 
@@ -50,8 +50,21 @@ impl Standard {
     }
 }
 
-/// Carries out one standard operation as the class offers it.
+/// Carries out one standard operation as the class offers it, and tells the objects that it was.
 pub(crate) fn standard(
+    objects: &dyn Objects,
+    statistics: &Statistics,
+    offered: Standard,
+    call: &Call,
+    header: Header,
+    data: Vec<u8>,
+) -> Result<Message, Failure> {
+    let reply = carry_out(objects, statistics, offered, call, header, data)?;
+    objects.performed(call.command());
+    Ok(reply)
+}
+
+fn carry_out(
     objects: &dyn Objects,
     statistics: &Statistics,
     offered: Standard,
@@ -171,8 +184,10 @@ fn ntouch(objects: &dyn Objects, call: &Call, request: Header, data: &[u8]) -> R
     let mut reader = Reader::new(data);
     let privates = (0..count).map(|_| reader.get_private()).collect::<Result<Vec<Private>, Malformed>>()?;
     let pass = call.guard().admit(call.caller())?;
-    let (genuine, bad): (Vec<Private>, Vec<Private>) =
-        privates.into_iter().partition(|private| is_genuine(objects, private));
+    // The original says nothing of a server's own capability, whatever its check field: so nobody learns anything by it.
+    let (genuine, bad): (Vec<Private>, Vec<Private>) = privates
+        .into_iter()
+        .partition(|private| private.object == ObjectNumber::SUPER || is_genuine(objects, private));
     for private in &genuine {
         objects.touch(private.object);
     }

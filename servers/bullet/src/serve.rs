@@ -11,7 +11,8 @@ use amoeba_stubs::bullet::{
     self, CREATE, CompactReply, FsckReply, IdentityReply, ListReply, MODIFY, PROBLEM_SIZE_MAX, READ,
     READ_SIZE_MAX, ReadWholeReply, UsageReply, WHOLE_SIZE_MAX,
 };
-use amoeba_wire::Status;
+use amoeba_stubs::standard::{CMD_NTOUCH, CMD_RESTRICT, CMD_TOUCH};
+use amoeba_wire::{Command, Status};
 use amoeba_world::{Error, TransOptions, World};
 
 use crate::store::{Commit, Compare, Counter, Edit, FileId, MakeMemory, Outcome, Store, StoreError, Whole};
@@ -191,6 +192,14 @@ impl Objects for BulletServer {
 
     fn touch(&self, object: ObjectNumber) {
         self.store.touch(object);
+    }
+
+    fn performed(&self, command: Command) {
+        match command {
+            CMD_RESTRICT => self.store.count_operation(Counter::Restrict),
+            CMD_TOUCH | CMD_NTOUCH => self.store.count_operation(Counter::Touch),
+            _ => {} // the others are counted where they are done
+        }
     }
 
     fn info(&self, object: AnyObject) -> Result<String, Status> {

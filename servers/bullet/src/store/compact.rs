@@ -339,9 +339,9 @@ impl Store {
 
     /// Requests so far.
     fn activity(&self) -> u64 {
-        let own = [Counter::MovedFiles as usize, Counter::CacheMisses as usize, Counter::CacheHits as usize];
-        let all = self.counters.0.iter().enumerate().filter(|(index, _)| !own.contains(index));
-        all.map(|(_, count)| count.load(Ordering::Relaxed)).sum()
+        let own = [Counter::MovedFiles, Counter::CacheMisses, Counter::CacheHits];
+        let own: u64 = own.into_iter().map(|counter| self.counters.get(counter)).sum();
+        self.counters.all().map(|(_, count)| count).sum::<u64>() - own
     }
 
     /// When others asked for something meanwhile, leaves the disk to them for as long as the batch took.

@@ -15,6 +15,7 @@
 mod cache;
 mod compact;
 mod contents;
+mod counters;
 mod create;
 mod destroy;
 mod error;
@@ -33,7 +34,6 @@ mod usage;
 mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{self, Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,7 @@ use amoeba_world::Entropy;
 pub use cache::Bytes;
 pub use compact::Compacted;
 pub use contents::Edit;
+pub use counters::Counter;
 pub use create::Outcome;
 pub use error::{StoreError, VolumeError};
 pub use layout::{BLOCK_SIZE, CHUNK_SIZE, FILE_SIZE_MAX, INODE_COUNT_MAX};
@@ -57,6 +58,7 @@ pub use usage::Usage;
 use cache::{Cache, Cached};
 use compact::Compaction;
 use contents::Contents;
+use counters::Counters;
 use layout::Superblock;
 use locks::Locks;
 use table::{Entry, FileState, Table};
@@ -246,7 +248,7 @@ impl Store {
     }
 
     fn count(&self, counter: Counter) {
-        self.counters.0[counter as usize].fetch_add(1, Ordering::Relaxed);
+        self.counters.add(counter);
     }
 
     /// Remembers that a file's bytes on disk are not what was committed.
@@ -311,55 +313,3 @@ impl State {
         Some(draft)
     }
 }
-
-/// Things that are counted for the status.
-#[derive(Clone, Copy, Debug)]
-pub enum Counter {
-    /// Reads answered from memory.
-    CacheHits,
-    /// Reads that went to the disk.
-    CacheMisses,
-    /// Reads whose bytes did not verify.
-    DamagedReads,
-    /// Uncommitted files that nobody edited any more.
-    TimedOut,
-    /// Files that nobody touched any more.
-    Aged,
-    /// STD_AGE.
-    StdAge,
-    /// STD_COPY of a file of this server.
-    CopyLocal,
-    /// STD_COPY of a file of another server.
-    CopyRemote,
-    /// STD_DESTROY.
-    Destroy,
-    /// STD_INFO.
-    Info,
-    /// sync.
-    Sync,
-    /// STD_STATUS.
-    Status,
-    /// fsck.
-    Fsck,
-    /// compact.
-    Compact,
-    /// Files that a compaction moved.
-    MovedFiles,
-    /// size.
-    Size,
-    /// read.
-    Read,
-    /// create.
-    Create,
-    /// modify.
-    Modify,
-    /// insert.
-    Insert,
-    /// delete.
-    Delete,
-}
-
-const COUNTER_COUNT: usize = Counter::Delete as usize + 1;
-
-#[derive(Default)]
-struct Counters([AtomicU64; COUNTER_COUNT]);

@@ -5,34 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::contents::Contents;
 use super::layout::BLOCK_SIZE;
-use super::{COUNTER_COUNT, Counter, Store, held};
+use super::{Counter, Store, held};
 
 /// Damaged files that the status names; more are only counted.
 const DAMAGED_NAMED_MAX: usize = 8;
-
-const NAMES: [&str; COUNTER_COUNT] = [
-    "cache hits",
-    "cache misses",
-    "damaged reads",
-    "timed out files",
-    "aged files",
-    "std_age",
-    "std_copy local",
-    "std_copy remote",
-    "std_destroy",
-    "std_info",
-    "b_sync",
-    "b_status",
-    "b_fsck",
-    "b_disk_compact",
-    "moved files",
-    "b_size",
-    "b_read",
-    "b_create",
-    "b_modify",
-    "b_insert",
-    "b_delete",
-];
 
 impl Store {
     /// Counts a standard operation that the store itself does not see.
@@ -74,14 +50,19 @@ impl Store {
             ("uncommitted bytes in memory", state.drafts_size),
             ("uncommitted files", state.drafts.len() as u64),
             ("uncommitted files on disk", spilled as u64),
-            ("disk reads", self.volume.reads.load(Ordering::Relaxed)),
-            ("disk writes", self.volume.writes.load(Ordering::Relaxed)),
-            ("disk flushes", self.volume.flush.count()),
             ("damaged files", state.damaged.len() as u64),
         ];
         let named: Vec<String> = state.damaged.iter().take(DAMAGED_NAMED_MAX).map(u32::to_string).collect();
         drop(state);
-        for (name, number) in numbers.into_iter().chain(self.counters()) {
+        let disk = [
+            ("disk reads", self.volume.reads.load(Ordering::Relaxed)),
+            ("disk writes", self.volume.writes.load(Ordering::Relaxed)),
+            ("disk flushes", self.volume.flush.count()),
+        ];
+        let counters = self.counters();
+        let (reads, others) = counters.split_at(Counter::DamagedReads as usize + 1);
+        let counters = reads.iter().chain(&disk).chain(others);
+        for (name, number) in numbers.iter().chain(counters) {
             let _ = writeln!(text, "{name:<36}{number:>14}");
         }
         if !named.is_empty() {
@@ -95,10 +76,6 @@ impl Store {
 
     /// What the counters stand at, by name, in the order of the status.
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        NAMES
-            .iter()
-            .zip(&self.counters.0)
-            .map(|(name, count)| (*name, count.load(Ordering::Relaxed)))
-            .collect()
+        self.counters.all().collect()
     }
 }

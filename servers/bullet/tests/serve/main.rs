@@ -20,6 +20,7 @@ mod disk;
 #[allow(dead_code)]
 mod world;
 
+mod interface;
 mod whole;
 
 use disk::CrashDisk;

@@ -7,4 +7,5 @@ mod disk;
 mod faults;
 mod model;
 mod sharing;
+mod timers;
 mod world;
