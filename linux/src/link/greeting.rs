@@ -131,7 +131,10 @@ impl Peers {
             return Some(());
         }
         let Some(slot) = self.by_key.get(&key).copied() else {
-            tracing::warn!(key = key.fingerprint(), address = %from, "a host that is not a member was turned away");
+            if let Some(times) = self.turned_away.count(now, from) {
+                let key = key.fingerprint();
+                tracing::warn!(key, address = %from, times, "a host that is not a member was turned away");
+            }
             changes.datagrams.push((from, Removed { asker: call.caller }.emit(&self.gate)));
             return Some(());
         };
@@ -230,7 +233,9 @@ impl Peers {
             return Some(());
         }
         let Some(slot) = self.by_tag.get(&knock.tag).copied() else {
-            tracing::warn!(address = %from, "a host that is not a member was turned away");
+            if let Some(times) = self.turned_away.count(now, from) {
+                tracing::warn!(address = %from, times, "a host that is not a member was turned away");
+            }
             changes.datagrams.push((from, Removed { asker: knock.asker }.emit(&self.gate)));
             return Some(());
         };

@@ -20,6 +20,7 @@ mod path;
 mod peers;
 #[cfg(test)]
 mod tests;
+mod turned;
 mod udp;
 
 use std::fmt::Write;

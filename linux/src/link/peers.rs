@@ -29,6 +29,7 @@ use amoeba_world::{Clock, Entropy, random};
 
 use super::admission::Row;
 use super::contact::Contact;
+use super::turned::TurnedAway;
 
 /// Hosts of a system besides this one; past it the rest of the list is not used.
 pub const PEERS_MAX: usize = 256;
@@ -146,6 +147,7 @@ pub(crate) struct Peers {
     /// Where somebody has this host's own identity, and when that was seen.
     pub(super) doubled: Option<(Instant, SocketAddr)>,
     pub(crate) counters: Counters,
+    pub(crate) turned_away: TurnedAway,
 }
 
 /// What was refused so far.
@@ -186,6 +188,7 @@ impl Peers {
             removed: None,
             doubled: None,
             counters: Counters::default(),
+            turned_away: TurnedAway::default(),
             config,
         }
     }

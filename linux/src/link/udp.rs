@@ -631,6 +631,7 @@ impl Link for UdpLink {
             ("greetings challenged", peers.challenged),
             ("handshakes", peers.handshakes),
             ("handshakes refused", peers.overflowed),
+            ("not members, turned away", self.peers.turned_away.total()),
         ];
         for (name, value) in rows {
             let _ = writeln!(text, "{name:24} {value}");
