@@ -20,6 +20,7 @@ use super::served::{Line, Received, Served, linger};
 use crate::flow::care::Presence;
 use crate::flow::served::Flows;
 use crate::look::{Look, Next, give_way};
+use crate::threads::now;
 
 /// How often channels are looked through for those that nobody uses.
 const TIDY_INTERVAL: Duration = Duration::from_secs(10);
@@ -348,7 +349,14 @@ impl Desk {
                 deck.look.found();
                 return self.leave_with(deck, incoming);
             }
-            let Next::Sleep(at) = deck.look.again() else { continue };
+            // With nobody to look at there is nothing to wait for here.
+            let at = match deck.channels.is_empty() && flows.is_none() {
+                true => now(),
+                false => match deck.look.again() {
+                    Next::Sleep(at) => at,
+                    Next::Spun | Next::GaveWay(_) => continue,
+                },
+            };
             self.tidy(&mut deck, at);
             let mut roles = lock(&self.roles);
             if deck.fall_asleep() && roles.mail.is_empty() {
