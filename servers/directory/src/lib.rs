@@ -24,6 +24,7 @@ pub mod draft;
 pub mod entry;
 pub mod export;
 pub mod guarded;
+pub mod import;
 mod listing;
 pub mod log;
 pub mod memory;
@@ -37,6 +38,7 @@ pub mod tables;
 pub mod update;
 pub mod walk;
 
+pub use import::{ImportError, Importer};
 pub use row::{Directory, Name, Row};
 pub use serve::{DirectoryServer, StartError, start};
 pub use store::{Format, Identity, Options, Store, StoreError, format};

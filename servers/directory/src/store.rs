@@ -146,7 +146,7 @@ pub fn format(
     Ok(Formatted { identity, root_random })
 }
 
-fn open_database(pages: &Pages, cache_size: usize) -> Result<Database, TableError> {
+pub(crate) fn open_database(pages: &Pages, cache_size: usize) -> Result<Database, TableError> {
     let mut builder = Database::builder();
     builder.set_cache_size(cache_size);
     Ok(builder.create_with_backend(pages.clone())?)

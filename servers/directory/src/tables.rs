@@ -263,6 +263,13 @@ pub(crate) fn store(
     changes: &Overlay,
     state: State,
 ) -> Result<(), TableError> {
+    store_changes(transaction, changes)?;
+    transaction.open_table(META)?.insert(STATE, state.emit().as_slice())?;
+    Ok(())
+}
+
+/// Brings changes to the tables.
+pub(crate) fn store_changes(transaction: &WriteTransaction, changes: &Overlay) -> Result<(), TableError> {
     let mut objects = transaction.open_table(OBJECTS)?;
     for (object, directory) in changes.directories() {
         match directory {
@@ -282,6 +289,5 @@ pub(crate) fn store(
             None => drop(rows.remove(&**key)?),
         }
     }
-    transaction.open_table(META)?.insert(STATE, state.emit().as_slice())?;
     Ok(())
 }
