@@ -1,5 +1,7 @@
 //! A disk in an image file or on a block device.
 
+mod prepare;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
@@ -137,6 +139,14 @@ impl Disk for FileDisk {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         self.check_within(offset, bytes.len())?;
         self.file.write_all_at(bytes, offset).map_err(|error| meaning(&error))
+    }
+
+    fn prepare(&self, offset: u64, size: u64) -> Result<bool, DiskError> {
+        if self.fixed {
+            return Ok(false);
+        }
+        let end = offset.checked_add(size).filter(|end| *end <= self.size()).ok_or(DiskError::Full)?;
+        prepare::write_holes(&self.file, offset, end).map_err(|error| meaning(&error))
     }
 
     fn flush(&self) -> Result<(), DiskError> {

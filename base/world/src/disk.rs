@@ -29,4 +29,14 @@ pub trait Disk: Send + Sync {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
     /// Makes every write that has returned durable.
     fn flush(&self) -> Result<(), DiskError>;
+    /// Makes later writes to this range cheap, where a disk can: space that was never written costs a file system a
+    /// commit of its own at the first write. What lies there, if it was written, stays; nobody may write there
+    /// meanwhile. False: this disk gains nothing by it.
+    ///
+    /// # Errors
+    /// Full, when that would leave the host with too little space; Failed. Neither harms what is there.
+    fn prepare(&self, offset: u64, size: u64) -> Result<bool, DiskError> {
+        let _ = (offset, size);
+        Ok(false)
+    }
 }

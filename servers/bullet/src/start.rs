@@ -42,7 +42,9 @@ pub fn start(
     let server = Arc::new(BulletServer::new(world, store.clone()));
     let running = bullet::start(world, listener.clone(), server, threads.max(THREADS_MIN))?;
     match Sweeper::start(&world.threads, &store) {
-        Ok(sweeper) => Ok(RunningBullet { store, listener, running, sweeper }),
+        Ok(sweeper) => {
+            Ok(RunningBullet { ahead: ahead(&world.threads, &store), store, listener, running, sweeper })
+        }
         Err(error) => {
             running.stop();
             Err(error.into())
@@ -56,6 +58,7 @@ pub struct RunningBullet {
     listener: Listener,
     running: Running,
     sweeper: Sweeper,
+    ahead: Option<JoinHandle<()>>,
 }
 
 impl RunningBullet {
@@ -87,6 +90,8 @@ impl RunningBullet {
     pub fn join(self) -> Result<(), StoreError> {
         self.running.join();
         self.sweeper.stop();
+        self.store.stop_ahead();
+        self.ahead.map(JoinHandle::join);
         self.store.close()
     }
 
@@ -98,6 +103,12 @@ impl RunningBullet {
         self.listener.close();
         self.join()
     }
+}
+
+/// The thread that makes space ready; without it commits only cost more.
+fn ahead(threads: &Threads, store: &Arc<Store>) -> Option<JoinHandle<()>> {
+    let store = store.clone();
+    threads.spawn("ahead", move || store.run_ahead()).ok()
 }
 
 /// The thread that comes round to sweep.

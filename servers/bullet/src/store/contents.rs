@@ -298,12 +298,10 @@ impl Spill {
         }
         let needed = layout::file_blocks(size);
         let wanted = needed.saturating_mul(2);
-        let mut space = held(&volume.space);
-        if space.extend(&mut self.extent, needed, wanted) {
+        if held(&volume.space).extend(&mut self.extent, needed, wanted) {
             return Ok(());
         }
-        let mut extent = space.allocate_growing(needed, wanted).ok_or(StoreError::NoSpace)?;
-        drop(space);
+        let mut extent = volume.take(|space| space.allocate_growing(needed, wanted))?;
         for index in 0..self.hashes.len() {
             let moved = self
                 .chunk(volume, index)

@@ -4,7 +4,7 @@
 //! - `table`, `cache`, `contents`: what is in memory of files: entries, committed bytes, uncommitted bytes;
 //! - `locks`: one for each object in use;
 //! - operations: `create` (create, edit, commit), `read`, `destroy` (also touch and age), `upkeep` (sweep, sync,
-//!   checkpoint, fsck), `recover` (format, open; `scan` reads what is there), `report` (status), `usage`,
+//!   checkpoint, fsck), `ahead` (space made ready), `recover` (format, open; `scan` reads what is there), `report` (status), `usage`,
 //!   `transfer` (backup and restore), `compact`.
 //!
 //! The recovery story is in `docs/bullet.md`. In short: a record is believed if its commit sequence is at most the
@@ -12,6 +12,7 @@
 //! one flush. Locks are taken in this order: an uncommitted object's, a committed object's, then (never while parking)
 //! `state`, `space`.
 
+mod ahead;
 mod cache;
 mod compact;
 mod contents;

@@ -70,6 +70,24 @@ impl Space {
         self.by_first.range(first..).next().map(|(&first, &blocks)| Extent { first, blocks })
     }
 
+    /// The largest hole, the highest of equal ones.
+    pub(super) fn largest(&self) -> Option<Extent> {
+        self.by_size.last().map(|&(blocks, first)| Extent { first, blocks })
+    }
+
+    /// Takes blocks in the middle of a hole, which must be free.
+    pub(super) fn claim_within(&mut self, extent: Extent) {
+        let before = self.by_first.range(..=extent.first).next_back();
+        let (&first, &blocks) = before.expect("blocks that are claimed lie in a hole");
+        assert!(extent.end() <= first + blocks, "blocks that are claimed are free");
+        self.remove(first, blocks);
+        for (first, end) in [(first, extent.first), (extent.end(), first + blocks)] {
+            if first < end {
+                self.insert(first, end - first);
+            }
+        }
+    }
+
     /// Takes the start of the hole that starts at `extent.first`; whether it is there and large enough.
     pub(super) fn claim(&mut self, extent: Extent) -> bool {
         match self.by_first.get(&extent.first) {

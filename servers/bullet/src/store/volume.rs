@@ -9,6 +9,7 @@ use std::sync::{self, Arc};
 use amoeba_threads::Threads;
 use amoeba_world::{Disk, DiskError};
 
+use super::ahead::Ahead;
 use super::error::StoreError;
 use super::flush::Flush;
 use super::held;
@@ -23,6 +24,7 @@ pub(crate) struct Volume {
     key: RecordKey,
     pub(crate) reads: AtomicU64,
     pub(crate) writes: AtomicU64,
+    pub(super) ahead: Ahead,
 }
 
 impl Volume {
@@ -34,6 +36,7 @@ impl Volume {
             key,
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            ahead: Ahead::new(threads),
         }
     }
 
@@ -46,8 +49,29 @@ impl Volume {
         if self.flush.is_broken() { Err(StoreError::WriteProtected) } else { Ok(()) }
     }
 
+    /// Takes contiguous blocks.
     pub(crate) fn allocate(&self, blocks: u64) -> Result<Extent, StoreError> {
-        held(&self.space).allocate(blocks).ok_or(StoreError::NoSpace)
+        self.take(|space| space.allocate(blocks))
+    }
+
+    /// Takes blocks in some way; if that fails while some are being made ready, once more when they are.
+    pub(crate) fn take(&self, way: impl Fn(&mut Space) -> Option<Extent>) -> Result<Extent, StoreError> {
+        let attempt = || {
+            let mut space = held(&self.space);
+            let extent = way(&mut space);
+            self.ahead.used(&space);
+            extent
+        };
+        let again = || {
+            let _pause = self.ahead.pause();
+            attempt()
+        };
+        attempt().or_else(again).ok_or(StoreError::NoSpace)
+    }
+
+    /// See [`Disk::prepare`].
+    pub(crate) fn prepare(&self, offset: u64, size: u64) -> Result<bool, DiskError> {
+        self.disk.prepare(offset, size)
     }
 
     pub(crate) fn release(&self, extent: Extent) {

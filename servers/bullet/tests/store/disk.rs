@@ -20,6 +20,10 @@ struct Inner {
     unflushed: Vec<(usize, Vec<u8>)>,
     writes_left: Option<usize>,
     full_behind: Option<u64>,
+    /// Blocks of 4096 bytes that were ever written; when the host is full, only these can be.
+    written: Vec<bool>,
+    host_is_full: bool,
+    prepared: Vec<(u64, u64)>,
     flush_fails: bool,
     read_fails: bool,
     bad_sector: Option<u64>,
@@ -37,10 +41,13 @@ impl CrashDisk {
         Arc::new(CrashDisk {
             inner: Mutex::new(Inner {
                 durable: image.clone(),
-                now: image,
                 unflushed: Vec::new(),
                 writes_left: None,
                 full_behind: None,
+                written: vec![false; image.len().div_ceil(4096)],
+                host_is_full: false,
+                prepared: Vec::new(),
+                now: image,
                 flush_fails: false,
                 read_fails: false,
                 bad_sector: None,
@@ -59,6 +66,16 @@ impl CrashDisk {
     /// Writes behind this offset find no space, as behind a sparse image on a full host.
     pub(crate) fn full_behind(&self, offset: Option<u64>) {
         self.inner.lock().unwrap().full_behind = offset;
+    }
+
+    /// From here on only blocks that were written before find space.
+    pub(crate) fn fill_host(&self) {
+        self.inner.lock().unwrap().host_is_full = true;
+    }
+
+    /// The ranges that were made ready so far.
+    pub(crate) fn prepared(&self) -> Vec<(u64, u64)> {
+        self.inner.lock().unwrap().prepared.clone()
     }
 
     pub(crate) fn fail_flushes(&self, fail: bool) {
@@ -163,6 +180,11 @@ impl Disk for CrashDisk {
         if end > inner.now.len() || inner.full_behind.is_some_and(|limit| end as u64 > limit) {
             return Err(DiskError::Full);
         }
+        let blocks = start / 4096..end.div_ceil(4096);
+        if inner.host_is_full && inner.written[blocks.clone()].contains(&false) {
+            return Err(DiskError::Full);
+        }
+        inner.written[blocks].fill(true);
         let dead = inner.is_dead();
         if !dead
             || inner.writes_left.is_some() && inner.unflushed.last().is_none_or(|(last, _)| *last != start)
@@ -176,6 +198,19 @@ impl Disk for CrashDisk {
         inner.now[start..end].copy_from_slice(bytes);
         inner.writes += 1;
         Ok(())
+    }
+
+    fn prepare(&self, offset: u64, size: u64) -> Result<bool, DiskError> {
+        let mut inner = self.inner.lock().unwrap();
+        let start = offset as usize;
+        if inner.host_is_full {
+            return Err(DiskError::Full);
+        }
+        inner.prepared.push((offset, size));
+        inner.written[start / 4096..(start + size as usize) / 4096].fill(true);
+        // Zeros may come or not come: what lies there is nobody's.
+        inner.now[start..start + size as usize].fill(0);
+        Ok(true)
     }
 
     /// Covers what was written before it began, and nothing that came while it ran.

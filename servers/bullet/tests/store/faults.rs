@@ -1,9 +1,11 @@
 //! Full disks and failing disks: a clear error, and nothing acknowledged is lost.
 
+use std::sync::Arc;
+
 use amoeba_bullet::store::{Commit, Edit, FormatOptions, Outcome, StoreError, VolumeError, format};
 
 use super::disk::CrashDisk;
-use super::world::{Random, SeededEntropy, format_small, open};
+use super::world::{Random, SeededEntropy, format_small, open, threads};
 
 #[test]
 fn a_full_volume_says_so_and_keeps_what_it_has() {
@@ -75,6 +77,67 @@ fn a_host_that_is_full_behind_a_sparse_image_is_no_space() {
     assert_eq!(store.sync(), Ok(()));
     let store = open(CrashDisk::with_image(disk.crash(&mut Random(1))), 2).unwrap();
     assert_eq!(store.read(kept, 0, 1000), Ok(vec![2; 1000]));
+}
+
+/// Whatever needs new space of the host is refused, the growth of the inode table too; a destroy needs none, and what
+/// it frees can be written again.
+#[test]
+fn files_can_be_destroyed_while_the_host_is_full() {
+    let disk = CrashDisk::new(16 << 20);
+    format_small(&*disk, 20_000);
+    let store = open(disk.clone(), 1).unwrap();
+    let large = match store.create(vec![1; 100_000], Commit::Disk, None, 0) {
+        Ok(Outcome::New(file)) => file,
+        other => panic!("{other:?}"),
+    };
+    disk.fill_host();
+    assert_eq!(store.create(vec![2; 100_000], Commit::Disk, None, 0), Err(StoreError::NoSpace));
+    let empty = |_| store.create(Vec::new(), Commit::Memory, None, 0);
+    assert_eq!((0..17_000).map_while(|file| empty(file).ok()).count(), 16_382);
+    assert_eq!(empty(0), Err(StoreError::NoSpace), "more inodes need more space");
+    store.destroy(large).unwrap();
+    store.sync().unwrap();
+    assert!(!store.usage().write_protected);
+    let again = store.create(vec![3; 90_000], Commit::Disk, None, 0);
+    assert!(matches!(again, Ok(Outcome::New(_))), "{again:?}");
+    store.close().unwrap();
+    let store = open(CrashDisk::with_image(disk.crash(&mut Random(1))), 2).unwrap();
+    assert_eq!(store.size(large), Err(StoreError::NoSuchFile));
+    assert_eq!(store.usage().files, 16_383);
+}
+
+/// Space is made ready where no file lies, and no file is refused for it.
+#[test]
+fn space_is_made_ready_ahead_of_files() {
+    let disk = CrashDisk::new(96 << 20);
+    format_small(&*disk, 64);
+    let store = Arc::new(open(disk.clone(), 1).unwrap());
+    let ahead = {
+        let store = store.clone();
+        threads().spawn("ahead", move || store.run_ahead()).unwrap()
+    };
+    let mut random = Random(2);
+    let mut files = Vec::new();
+    for size in [1000, 30_000_000, 5000, 40_000_000, 70_000] {
+        let bytes = random.bytes(size);
+        match store.create(bytes.clone(), Commit::Disk, None, 0) {
+            Ok(Outcome::New(file)) => files.push((file, bytes)),
+            other => panic!("{size} bytes: {other:?}"),
+        }
+    }
+    store.stop_ahead();
+    ahead.join().expect("it does not panic");
+    let mut prepared = disk.prepared();
+    prepared.sort_unstable();
+    assert!(prepared.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "twice: {prepared:?}");
+    for (file, bytes) in &files {
+        assert!(store.read(*file, 0, usize::MAX) == Ok(bytes.clone()));
+    }
+    assert_eq!(store.check(false).unwrap().problems, Vec::<String>::new());
+    let (free, all) = store.space();
+    files.iter().for_each(|(file, _)| store.destroy(*file).unwrap());
+    assert!(free < all && store.space().0 == all);
+    assert_eq!(store.usage().hole_count, 1);
 }
 
 #[test]
