@@ -158,7 +158,7 @@ pub(crate) fn measure(system: &System, load: &Load) -> Result<Figures> {
     let used = Use::of(&processes).since(&before);
     Placement::Free.pin_daemons(&daemons)?;
     ensure!(all.count > 0, "no transaction was made");
-    Ok(all.figures(load, &used))
+    Ok(all.figures(load.clients, load.size, &used))
 }
 
 /// Processor time that a server, a client that has made transactions, and the daemons use while nothing is asked, in
@@ -262,7 +262,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    fn add(&mut self, time: Duration) {
+    pub(crate) fn add(&mut self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let bucket = bucket(nanos);
         if self.buckets.len() <= bucket {
@@ -302,20 +302,21 @@ impl Histogram {
         self.count as f64 / self.sum.as_secs_f64()
     }
 
-    fn figures(&self, load: &Load, used: &Use) -> Figures {
-        let rate = self.rate() * load.clients as f64;
+    /// What `clients` that together saw these times, each for `size` bytes, have done.
+    pub(crate) fn figures(&self, clients: usize, size: usize, used: &Use) -> Figures {
+        let rate = self.rate() * clients as f64;
         let each = |value: f64| value / self.count as f64;
         Figures {
             p50: self.quantile(0.5),
             p99: self.quantile(0.99),
-            megabytes: rate * load.size as f64 / 1e6,
+            megabytes: rate * size as f64 / 1e6,
             rate,
             cpu: each(used.cpu.as_secs_f64() * 1e6),
             switches: each(used.switches as f64),
         }
     }
 
-    fn emit(&self) -> String {
+    pub(crate) fn emit(&self) -> String {
         let mut text = format!("{}", self.sum.as_nanos());
         for (index, count) in self.buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
             write!(text, " {index}:{count}").expect("writing to a string cannot fail");
@@ -323,7 +324,7 @@ impl Histogram {
         text
     }
 
-    fn parse(text: &str) -> Result<Histogram> {
+    pub(crate) fn parse(text: &str) -> Result<Histogram> {
         let mut words = text.split(' ');
         let sum: u64 = words.next().unwrap_or_default().parse().context("a client failed")?;
         let mut histogram = Histogram { sum: Duration::from_nanos(sum), ..Histogram::default() };

@@ -8,7 +8,8 @@
 //!   limits where those are not there.
 //! - [`ours`]: two throw-away hosts for the length of the run; [`load`]: a server and clients on them; [`place`]: on which
 //!   cores.
-//! - [`transaction`], [`dispatch`]: the benchmarks `transaction` and `run`.
+//! - [`rounds`]: contenders that take turns.
+//! - [`transaction`], [`storage`], [`dispatch`]: the benchmarks `transaction`, `storage` and `run`.
 //!
 //! The far ends of the measurements are this same program, started again with the name of their part.
 #![forbid(unsafe_code)]
@@ -21,6 +22,8 @@ mod network;
 mod ours;
 mod place;
 mod report;
+mod rounds;
+mod storage;
 mod transaction;
 
 use std::process::ExitCode;
@@ -29,8 +32,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use report::Report;
+use rounds::Scope;
 
-const HELP: &str = "usage: amoeba-bench transaction|run [--json] [--quick] [--rows PART-OF-A-NAME]";
+const HELP: &str = "usage: amoeba-bench transaction|storage|run [--json] [--quick] [--rows PART-OF-A-NAME]";
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +44,9 @@ fn main() -> Result<ExitCode> {
         [network::FAR_HOST, kind, address, directory] => network::far_host(kind, address, directory)?,
         [load::SERVE, socket, host, cpu] => load::serve(socket.as_ref(), host.as_ref(), cpu)?,
         [load::CLIENT, socket, host, ref words @ ..] => load::client(socket.as_ref(), host.as_ref(), words)?,
+        [storage::client::CLIENT, socket, host, state, ref words @ ..] => {
+            storage::client::client(socket.as_ref(), host.as_ref(), state.as_ref(), words)?;
+        }
         _ => return bench(&words, &arguments),
     }
     Ok(ExitCode::SUCCESS)
@@ -58,12 +65,10 @@ fn bench(words: &[&str], arguments: &[String]) -> Result<ExitCode> {
             _ => bail!(HELP),
         }
     }
+    let scope = Scope { rounds: if quick { 1 } else { 5 }, time: Duration::from_millis(400), pattern };
     let measure: Box<dyn Fn() -> Result<Report>> = match name {
-        Some("transaction") => {
-            let rounds = if quick { 1 } else { 5 };
-            let scope = transaction::Scope { rounds, time: Duration::from_millis(400), pattern };
-            Box::new(move || transaction::run(&scope))
-        }
+        Some("transaction") => Box::new(move || transaction::run(&scope)),
+        Some("storage") => Box::new(move || storage::run(&scope)),
         Some("run") => Box::new(dispatch::run),
         _ => bail!(HELP),
     };

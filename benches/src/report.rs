@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 pub(crate) enum Unit {
     /// Microseconds: less is better.
     Micros,
+    /// Milliseconds: less is better.
+    Millis,
+    /// Bytes: fewer are better.
+    Bytes,
     /// Millions of bytes a second: more is better.
     MegabytesPerSecond,
     /// Requests a second: more is better.
@@ -25,6 +29,8 @@ impl Unit {
     fn name(self) -> &'static str {
         match self {
             Unit::Micros => "us",
+            Unit::Millis => "ms",
+            Unit::Bytes => "B",
             Unit::MegabytesPerSecond => "MB/s",
             Unit::PerSecond => "1/s",
             Unit::Millicores => "mcore",
@@ -35,7 +41,7 @@ impl Unit {
     /// How many times better `beside` is than `ours`.
     pub(crate) fn ratio(self, ours: f64, beside: f64) -> f64 {
         match self {
-            Unit::Micros | Unit::Millicores => ours / beside,
+            Unit::Micros | Unit::Millis | Unit::Bytes | Unit::Millicores => ours / beside,
             Unit::MegabytesPerSecond | Unit::PerSecond | Unit::Share => beside / ours,
         }
     }
