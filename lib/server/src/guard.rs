@@ -12,7 +12,7 @@
 //! sends no bad capability never notices: neither rule looks at anybody without failures.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub(crate) struct Guard {
     threads: Threads,
     waiting_max: usize,
     state: Mutex<State>,
+    /// Whether there are failures that are not forgiven; else nobody need be looked up. Changed with `state` held.
+    troubled: AtomicBool,
     bad_capabilities: AtomicU64,
     turned_away: AtomicU64,
 }
@@ -98,6 +100,7 @@ impl Guard {
             threads,
             waiting_max: (server_threads / 2).max(1),
             state: Mutex::default(),
+            troubled: AtomicBool::new(false),
             bad_capabilities: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
         }
@@ -105,8 +108,14 @@ impl Guard {
 
     /// Lets a caller's capability be looked at.
     pub(crate) fn admit(&self, caller: &Caller) -> Result<Pass<'_>, Status> {
+        if !self.troubled.load(Ordering::Acquire) {
+            return Ok(Pass { guard: self, caller: caller.process, place: false });
+        }
         let mut state = self.state();
         let now = self.threads.now();
+        if state.forget_forgiven(now) {
+            self.troubled.store(false, Ordering::Release);
+        }
         let slowed =
             state.failures(caller.process, now) >= if state.is_alarmed(now) { 1 } else { FAILURES_FREE };
         if slowed && state.waiting >= self.waiting_max {
@@ -142,6 +151,7 @@ impl Guard {
         self.bad_capabilities.fetch_add(failures.into(), Ordering::Relaxed);
         let now = self.threads.now();
         let mut state = self.state();
+        self.troubled.store(true, Ordering::Release);
         let alarmed = state.is_alarmed(now);
         state.all.add(failures, now, FORGIVE_INTERVAL_ALL);
         state.all.count = state.all.count.min(2 * FAILURES_FREE_ALL); // so that the alarm ends soon after its cause
@@ -154,6 +164,17 @@ impl State {
     /// Whether failures of all callers are so many that somebody guesses under many names.
     fn is_alarmed(&self, now: Instant) -> bool {
         self.all.left(now, FORGIVE_INTERVAL_ALL) >= FAILURES_FREE_ALL
+    }
+
+    /// Forgets the caller that failed longest ago if it is forgiven; whether nothing is left.
+    fn forget_forgiven(&mut self, now: Instant) -> bool {
+        if let Some(&(_, oldest)) = self.by_time.first()
+            && self.failures(oldest, now) == 0
+        {
+            self.by_time.pop_first();
+            self.callers.remove(&oldest);
+        }
+        self.callers.is_empty() && self.all.left(now, FORGIVE_INTERVAL_ALL) == 0 && self.waiting == 0
     }
 
     fn failures(&self, caller: Address, now: Instant) -> u32 {
@@ -331,5 +352,21 @@ mod tests {
         guard.threads.sleep(FORGIVE_INTERVAL_ALL * 2 * FAILURES_FREE_ALL);
         assert_eq!(fail(&guard, 2), Duration::ZERO);
         assert_eq!(fail(&guard, 2), Duration::ZERO, "the alarm is over");
+    }
+
+    #[test]
+    fn when_all_is_forgiven_nobody_is_looked_up_until_somebody_fails_again() {
+        let guard = guard(2);
+        assert!(!guard.troubled.load(Ordering::Acquire));
+        (0..3).for_each(|number| drop(fail(&guard, number)));
+        assert!(guard.troubled.load(Ordering::Acquire));
+        guard.threads.sleep(FORGIVE_INTERVAL * 2);
+        for _ in 0..3 {
+            assert!(guard.admit(&caller(9)).is_ok()); // each forgets one
+        }
+        assert!(!guard.troubled.load(Ordering::Acquire));
+        assert_eq!(guard.report().callers, 0);
+        fail(&guard, 1);
+        assert!(guard.troubled.load(Ordering::Acquire));
     }
 }

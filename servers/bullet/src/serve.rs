@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use amoeba_cap::{Capability, CheckField, ObjectNumber, PutPort, Rights, ServerSecret};
+use amoeba_cap::{Capability, CheckField, ObjectNumber, Private, PutPort, Rights, ServerSecret};
 use amoeba_server::{AnyObject, Call, Object, Objects};
 use amoeba_stubs::Client;
 use amoeba_stubs::bullet::{
@@ -48,9 +48,7 @@ impl BulletServer {
 
     /// The file that the request names. Its number may have come to mean another file since the skeleton's check.
     pub(crate) fn file(&self, call: &Call) -> Result<FileId, Status> {
-        let private = call.capability().private;
-        let file = self.store.file(private.object).ok_or(Status::STD_CAPBAD)?;
-        if self.store.secret().verifies(&private, file.random) { Ok(file) } else { Err(Status::STD_CAPBAD) }
+        self.store.verified(&call.capability().private).ok_or(Status::STD_CAPBAD)
     }
 
     pub(crate) fn make(&self, call: &Call, flags: u16, data: Vec<u8>) -> Result<Capability, Status> {
@@ -190,6 +188,13 @@ impl Objects for BulletServer {
         self.store.file(object).map(|file| file.random)
     }
 
+    fn verifies(&self, private: &Private) -> bool {
+        match private.object {
+            ObjectNumber::SUPER => self.store.secret().verifies(private, self.store.super_random()),
+            _ => self.store.verified(private).is_some(),
+        }
+    }
+
     fn touch(&self, object: ObjectNumber) {
         self.store.touch(object);
     }
@@ -230,11 +235,9 @@ impl Objects for BulletServer {
 
     fn copy(&self, call: &Call, _: AnyObject, original: &Capability) -> Result<Capability, Status> {
         let copy = if original.port == call.port() {
-            let object = call.admit::<{ READ.bits() }>(self, &original.private)?;
-            let file = self.store.file(object.number()).ok_or(Status::STD_CAPBAD)?;
-            if !self.store.secret().verifies(&original.private, file.random) {
-                return Err(Status::STD_CAPBAD);
-            }
+            call.admit::<{ READ.bits() }>(self, &original.private)?;
+            // The number may have come to mean another file since.
+            let file = self.store.verified(&original.private).ok_or(Status::STD_CAPBAD)?;
             self.store.copy(file, owner_of(call)).map_err(StoreError::status)?
         } else {
             self.store.count_operation(Counter::CopyRemote);

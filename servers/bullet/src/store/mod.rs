@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{self, Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use amoeba_cap::{CheckField, GetPort, ObjectNumber, Rights, ServerSecret};
+use amoeba_cap::{CheckField, GetPort, ObjectNumber, Private, Rights, ServerSecret};
 use amoeba_threads::{Instant, Mutex, Threads};
 use amoeba_world::Entropy;
 
@@ -224,6 +224,29 @@ impl Store {
         let state = held(&self.state);
         let entry = state.table.get(object.get())?;
         entry.has_capabilities().then_some(FileId { object, random: entry.random })
+    }
+
+    /// The file that the private part of a capability names, if this server made it and its file is still there.
+    pub fn verified(&self, private: &Private) -> Option<FileId> {
+        let number = private.object.get();
+        let (file, is_known) = {
+            let state = held(&self.state);
+            let entry = state.table.get(number).filter(|entry| entry.has_capabilities())?;
+            let (rights, check) = entry.verified;
+            let is_known = check != CheckField::NULL && rights == private.rights && check == private.check;
+            (FileId { object: private.object, random: entry.random }, is_known)
+        };
+        if is_known {
+            return Some(file);
+        }
+        if !self.secret.verifies(private, file.random) {
+            return None;
+        }
+        let mut state = held(&self.state);
+        if let Ok(entry) = state.find(file) {
+            entry.verified = (private.rights, private.check);
+        }
+        Some(file)
     }
 
     /// Bytes of a committed file.

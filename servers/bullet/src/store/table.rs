@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use amoeba_cap::CheckField;
+use amoeba_cap::{CheckField, Rights};
 
 use super::layout::{self, Hash, Record};
 use super::space::Extent;
@@ -44,6 +44,9 @@ pub(crate) struct Entry {
     pub(crate) random: CheckField,
     pub(crate) state: FileState,
     pub(crate) lifetime: u8,
+    /// The rights and the check field that were verified last, so that the next time they are only compared. The null
+    /// check field: none yet.
+    pub(crate) verified: (Rights, CheckField),
 }
 /// What a file costs in memory, with its place in the free list.
 const _: () = assert!(size_of::<Entry>() + size_of::<u32>() <= 96);
@@ -58,6 +61,7 @@ impl Entry {
         random: CheckField::NULL,
         state: FileState::Free,
         lifetime: 0,
+        verified: (Rights::NONE, CheckField::NULL),
     };
 
     pub(crate) fn from_record(record: &Record) -> Entry {
@@ -70,6 +74,7 @@ impl Entry {
             random: record.random,
             state: FileState::Stored,
             lifetime: LIFETIME_MAX,
+            ..Entry::FREE
         }
     }
 
