@@ -197,7 +197,8 @@ fn interface_check(listen: SocketAddr, interfaces: &[Interface]) -> Check {
                 "no interface but the loopback one is up",
                 "connect this host to a network",
             ),
-            names => Check::ok(subject, format!("{} are up", names.join(", "))),
+            [name] => Check::ok(subject, format!("{name} is up")),
+            [names @ .., last] => Check::ok(subject, format!("{} and {last} are up", names.join(", "))),
         };
     }
     match interfaces.iter().find(|interface| same(interface.address, listen.ip())) {
@@ -258,7 +259,11 @@ mod tests {
         assert_eq!(health("127.0.0.9:5321"), Health::Ok);
         assert_eq!(health("10.1.0.1:5321"), Health::Wrong);
         assert_eq!(health("10.9.0.1:5321"), Health::Wrong);
-        assert_eq!(interface_check("[::]:5321".parse().unwrap(), &interfaces[..1]).health, Health::Wrong);
+        let everywhere = |interfaces: &[Interface]| interface_check("[::]:5321".parse().unwrap(), interfaces);
+        assert_eq!(everywhere(&interfaces[..1]).health, Health::Wrong);
+        assert_eq!(everywhere(&interfaces).finding, "eth0 is up");
+        let more = ["eth0", "eth2", "wlan0"].map(|name| interface(name, "10.2.0.1", true));
+        assert_eq!(everywhere(&more).finding, "eth0, eth2 and wlan0 are up");
     }
 
     #[test]

@@ -140,9 +140,8 @@ fn links(network: &Network) -> Vec<Check> {
             sealing => format!("sealed with {}", printable(sealing)),
         };
         let finding = format!(
-            "on {}, packets up to {} bytes, {sealing}, {}",
+            "on {}, {sealing}, {}",
             printable(&link.address),
-            link.packet_size,
             if link.trusted { "trusted" } else { "untrusted" }
         );
         checks.push(match link.trusted {
@@ -189,7 +188,8 @@ fn peer_check(peer: &PeerState, our_address: &str) -> Check {
         let fix = "it will be up in a second or two; if not, it does not hear us: look at the firewall here and there";
         return Check::warning(subject, format!("{name} is heard, and not up yet"), fix);
     }
-    Check::ok(subject, format!("{name} is up, heard {} ms ago", heard.as_millis()))
+    let (heard, size) = (heard.as_millis(), peer.packet_size);
+    Check::ok(subject, format!("{name} is up, heard {heard} ms ago, takes packets up to {size} bytes"))
 }
 
 /// What another host says of itself.
@@ -307,7 +307,10 @@ mod tests {
     #[test]
     fn a_peer_is_well_heard_or_gone() {
         let check = |heard, up| peer_check(&peer(heard, up), "10.0.0.1:5321");
-        assert_eq!(check(1_000_000, true), Check::ok("peer", "bolt at 10.0.0.2:5321 is up, heard 1 ms ago"));
+        assert_eq!(
+            check(1_000_000, true),
+            Check::ok("peer", "bolt at 10.0.0.2:5321 is up, heard 1 ms ago, takes packets up to 1400 bytes")
+        );
         assert_eq!(check(1_000_000, false).health, Health::Warning);
         assert_eq!(check(9_000_000_000, false).health, Health::Wrong);
         let never = check(NEVER, false);

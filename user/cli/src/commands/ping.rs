@@ -123,7 +123,7 @@ impl Arguments {
         if self.json {
             context.out.json(&summary)?;
         } else {
-            print(&mut context.out, &summary)?;
+            print(&mut context.out, &summary, self.quiet)?;
         }
         Ok(if summary.received > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -159,7 +159,7 @@ impl Arguments {
                     let path = way(graph, target);
                     if path != summary.path {
                         if let Some(path) = path.as_ref().filter(|_| verbose) {
-                            context.out.line(format!("{}: {}", target.name, described(path)))?;
+                            context.out.line(told(path, summary.path.as_ref()))?;
                         }
                         summary.path = path;
                     }
@@ -271,13 +271,25 @@ fn path_of(way: Way, by: Option<&'static str>) -> Path {
     }
 }
 
+/// The way, for people who know the one before it.
+fn told(path: &Path, before: Option<&Path>) -> String {
+    let unchanged = before.is_some_and(|before| Path { by: path.by, ..before.clone() } == *path);
+    if unchanged { format!("path: now {}", passage(path)) } else { format!("path: {}", described(path)) }
+}
+
+/// How transactions go.
+fn passage(path: &Path) -> &'static str {
+    match (path.by, path.reach) {
+        ("channel", _) => "directly, over a channel",
+        ("flow", _) => "directly, over a flow of its own",
+        (_, "elsewhere") => "through the kernels",
+        _ => "through the kernel",
+    }
+}
+
 /// The way, for people.
 fn described(path: &Path) -> String {
-    let by = match path.by {
-        "channel" => "directly, over a channel",
-        "flow" => "directly, over a flow of its own",
-        _ => "through the kernel",
-    };
+    let by = passage(path);
     match (path.reach, &path.link) {
         ("here", _) => format!("on this host, {by}"),
         ("elsewhere", Some(link)) => {
@@ -296,7 +308,7 @@ fn described(path: &Path) -> String {
                 None => ", not sealed".to_owned(),
             };
             text += if path.trusted { ", trusted" } else { ", untrusted" };
-            format!("{text}, {}", if path.by == "kernel" { "through the kernels" } else { by })
+            format!("{text}, {by}")
         }
         ("elsewhere", None) => format!("on another host, {by}"),
         _ => format!("the way is not known any more, {by}"),
@@ -310,7 +322,8 @@ fn times_of(times: &mut [Duration]) -> Option<Times> {
     Some(Times { min: at(0)?, median: at(50)?, p99: at(99)?, max: at(100)? })
 }
 
-fn print(out: &mut Out<'_>, summary: &Summary) -> anyhow::Result<()> {
+/// The summary, with the way where it was not told before.
+fn print(out: &mut Out<'_>, summary: &Summary, with_path: bool) -> anyhow::Result<()> {
     out.line(format!("--- {} ---", summary.target))?;
     let Summary { sent, received, lost, .. } = summary;
     out.line(format!("{sent} sent, {received} came back, {lost} lost"))?;
@@ -319,7 +332,7 @@ fn print(out: &mut Out<'_>, summary: &Summary) -> anyhow::Result<()> {
             [min, median, p99, max].map(|time| shown(Duration::from_nanos((time * 1000.0) as u64)));
         out.line(format!("round trip: min {min}, median {median}, p99 {p99}, max {max}"))?;
     }
-    if let Some(path) = &summary.path {
+    if let Some(path) = summary.path.as_ref().filter(|_| with_path) {
         out.line(format!("path: {}", described(path)))?;
     }
     Ok(())
@@ -407,7 +420,23 @@ mod tests {
         };
         let expected = "--- bolt ---\n3 sent, 2 came back, 1 lost\n\
                         round trip: min 1.5 µs, median 100 µs, p99 12.0 ms, max 12.0 ms\n";
-        assert_eq!(printed(|out| print(out, &summary)), expected);
+        assert_eq!(printed(|out| print(out, &summary, true)), expected);
+    }
+
+    #[test]
+    fn what_of_the_way_is_known_is_not_told_again() {
+        let way =
+            Way { reach: system::HERE, processes: 1, hops: 0, trusted: true, link: vec![], peer: vec![] };
+        let (before, after) = (path_of(way.clone(), None), path_of(way.clone(), Some("channel")));
+        assert_eq!(told(&before, None), "path: on this host, through the kernel");
+        assert_eq!(told(&after, Some(&before)), "path: now directly, over a channel");
+        let moved = path_of(Way { reach: system::ELSEWHERE, ..way }, Some("flow"));
+        assert_eq!(told(&moved, Some(&after)), "path: on another host, directly, over a flow of its own");
+        let summary = Summary { path: Some(before), ..Summary::default() };
+        assert!(
+            printed(|out| print(out, &summary, true)).ends_with("path: on this host, through the kernel\n")
+        );
+        assert!(!printed(|out| print(out, &summary, false)).contains("path"));
     }
 
     #[test]
