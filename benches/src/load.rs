@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amoeba_cap::{GetPort, PutPort};
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::harness::Figures;
 use crate::ours::System;
 use crate::place::{Placement, Use};
+use crate::transfer::{COMMAND_PART, File, Transfer};
 
 /// First argument of the program when it is the server.
 pub(crate) const SERVE: &str = "serve";
@@ -41,8 +43,10 @@ pub(crate) struct Load {
     pub(crate) server: usize,
     /// Client processes.
     pub(crate) clients: usize,
-    /// Bytes of each reply.
+    /// Bytes of each reply, or of what is fetched in parts.
     pub(crate) size: usize,
+    /// Bytes of each part, into a buffer that is posted; 0: each reply is a message of its own.
+    pub(crate) part: usize,
     /// How long.
     pub(crate) time: Duration,
     /// Where the processes and daemons run.
@@ -94,7 +98,8 @@ impl Client {
             .arg(system.socket(0)?)
             .arg(system.directory(0))
             .arg(load.placement.client())
-            .args([&server.port, &load.size.to_string(), &load.time.as_micros().to_string()])
+            .args([&server.port, &load.size.to_string(), &load.part.to_string()])
+            .arg(load.time.as_micros().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -164,7 +169,7 @@ pub(crate) fn measure(system: &System, load: &Load) -> Result<Figures> {
 /// Processor time that a server, a client that has made transactions, and the daemons use while nothing is asked, in
 /// thousandths of a core.
 pub(crate) fn idle(system: &System, time: Duration) -> Result<f64> {
-    let load = Load { server: 0, clients: 1, size: 0, time: WARM, placement: Placement::Free };
+    let load = Load { server: 0, clients: 1, size: 0, part: 0, time: WARM, placement: Placement::Free };
     let server = Server::start(system, 0, Placement::Free)?;
     let mut client = Client::start(system, &server, &load)?;
     client.go()?;
@@ -186,21 +191,29 @@ pub(crate) fn serve(socket: &Path, host: &Path, cpu: &str) -> Result<()> {
     let port = GetPort::from_bytes(amoeba_world::random(world.entropy.as_ref()));
     let listener = world.transactions.listen(&port, DATA_SIZE_MAX)?;
     println!("{}", listener.put_port());
+    let file = Arc::new(File::default());
     for _ in 1..SERVER_THREADS {
-        let listener = listener.clone();
-        std::thread::spawn(move || answer(&*listener));
+        let (listener, file) = (listener.clone(), file.clone());
+        std::thread::spawn(move || answer(&*listener, &file));
     }
-    answer(&*listener);
+    answer(&*listener, &file);
     Ok(())
 }
 
-fn answer(listener: &dyn amoeba_world::Listen) {
+fn answer(listener: &dyn amoeba_world::Listen, file: &File) {
     while let Ok(incoming) = listener.getreq() {
         let header = &incoming.request.header;
         let reply = match (header.command(), usize::try_from(header.offset)) {
             (COMMAND_READ, Ok(size)) => {
                 Message { data: vec![BLOCK[0]; size], ..Message::status(Status::STD_OK) }
             }
+            (COMMAND_PART, _) => match file.part(&incoming.request.data) {
+                Some(part) => {
+                    incoming.reply.send_shared(Header::reply(Status::STD_OK), part);
+                    continue;
+                }
+                None => Message::status(Status::STD_ARGBAD),
+            },
             _ => Message::status(Status::STD_COMBAD),
         };
         incoming.reply.send(reply);
@@ -209,15 +222,24 @@ fn answer(listener: &dyn amoeba_world::Listen) {
 
 /// What the program does when it was started as a client.
 pub(crate) fn client(socket: &Path, host: &Path, words: &[&str]) -> Result<()> {
-    let [cpu, port, size, time] = words else { bail!("a client needs four words") };
+    let [cpu, port, size, part, time] = words else { bail!("a client needs five words") };
     crate::ours::enter(host)?;
     crate::place::pin_self(cpu)?;
     amoeba_linux::memory::keep_for_messages(); // as every server of ours does
     let world = amoeba_linux::connect(socket);
     let port: PutPort = port.parse().map_err(|error| anyhow!("{port}: {error}"))?;
-    let (size, time): (usize, _) = (size.parse()?, Duration::from_micros(time.parse()?));
+    let (size, part, time): (usize, usize, _) =
+        (size.parse()?, part.parse()?, Duration::from_micros(time.parse()?));
     for _ in 0..3 {
         transaction(&world, port, size.min(LARGE))?; // until it takes the way that it will take
+    }
+    let mut transfer = (part > 0).then(|| Transfer::new(size, part));
+    let mut once = || match &mut transfer {
+        Some(transfer) => transfer.run(&world, port),
+        None => transaction(&world, port, size),
+    };
+    if part > 0 {
+        once()?; // until the server has the file, and all flows are there
     }
     println!("ready");
     std::io::stdin().read_line(&mut String::new())?;
@@ -228,7 +250,7 @@ pub(crate) fn client(socket: &Path, host: &Path, words: &[&str]) -> Result<()> {
         if before >= start + time && (histogram.count > 0 || size <= LARGE) {
             break;
         }
-        transaction(&world, port, size)?;
+        once()?;
         if before >= start {
             histogram.add(before.elapsed());
         }

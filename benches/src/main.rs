@@ -25,6 +25,7 @@ mod report;
 mod rounds;
 mod storage;
 mod transaction;
+mod transfer;
 
 use std::process::ExitCode;
 use std::time::Duration;

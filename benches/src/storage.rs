@@ -181,7 +181,8 @@ impl<'a> Bench<'a> {
     }
 
     fn far_read(&self, size: usize) -> Group<'_> {
-        let null = NullLoad { server: 1, clients: 1, size, time: self.time, placement: Placement::Free };
+        let null =
+            NullLoad { server: 1, clients: 1, size, part: 0, time: self.time, placement: Placement::Free };
         let besides = vec![Beside {
             name: "a reply of this size, two hosts, sealed",
             target: Some(1.0 / 0.9),
@@ -192,7 +193,8 @@ impl<'a> Bench<'a> {
     }
 
     fn lookup(&self) -> Group<'_> {
-        let null = NullLoad { server: 0, clients: 1, size: 0, time: self.time, placement: Placement::Free };
+        let null =
+            NullLoad { server: 0, clients: 1, size: 0, part: 0, time: self.time, placement: Placement::Free };
         let besides = vec![
             Beside {
                 name: "null transaction",

@@ -82,8 +82,8 @@ impl<'a> Bench<'a> {
             groups.push(self.null_there(placement));
         }
         groups.push(self.bulk_there());
-        groups.push(self.transfer("1 GiB in replies of 4 MiB, two hosts, sealed", 4 * MIB));
-        groups.push(self.transfer("1 GiB in one reply, two hosts, sealed", GIB - MIB));
+        groups.push(self.transfer("1 GiB in parts of 4 MiB, two hosts, sealed", 4 * MIB));
+        groups.push(self.transfer("1 GiB in one reply, two hosts, sealed", GIB));
         groups.push(self.null_beside_transfer());
         groups.push(self.two_transfers());
         groups
@@ -230,6 +230,7 @@ impl<'a> Bench<'a> {
                 server: 0,
                 clients: 16,
                 size: 0,
+                part: 0,
                 time: self.time,
                 placement: Placement::Free,
             }),
@@ -303,7 +304,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn transfer(&self, name: &str, size: usize) -> Group<'a> {
+    fn transfer(&self, name: &str, part: usize) -> Group<'a> {
         let wire = self.wire(&[]);
         let besides = vec![
             self.limit("TCP, a steady stream", Some(1.0 / 0.6), &wire, "--via tcp --what bulk --opt depth=4"),
@@ -317,8 +318,9 @@ impl<'a> Bench<'a> {
             ours: self.ours(Load {
                 server: 1,
                 clients: 1,
-                size,
-                time: (self.time * GIB.div_ceil(size).min(4) as u32).max(self.time),
+                size: GIB,
+                part,
+                time: self.time * 4,
                 placement: Placement::Free,
             }),
             path: THERE,
@@ -328,8 +330,14 @@ impl<'a> Bench<'a> {
 
     /// What a transaction waits when a large one shares its link, beside what it waits alone.
     fn null_beside_transfer(&self) -> Group<'a> {
-        let load =
-            Load { server: 1, clients: 1, size: 0, time: Duration::from_secs(1), placement: Placement::Free };
+        let load = Load {
+            server: 1,
+            clients: 1,
+            size: 0,
+            part: 0,
+            time: Duration::from_secs(1),
+            placement: Placement::Free,
+        };
         let system = self.system;
         Group {
             name: "null's p99 during a transfer, two hosts".to_owned(),
@@ -347,7 +355,8 @@ impl<'a> Bench<'a> {
         let load = Load {
             server: 1,
             clients: 2,
-            size: 64 * MIB,
+            size: 8 * MIB,
+            part: MIB,
             time: Duration::from_secs(2),
             placement: Placement::Free,
         };
@@ -366,7 +375,7 @@ impl<'a> Bench<'a> {
     }
 
     fn one_client(&self, server: usize, size: usize, placement: Placement) -> Measure<'a> {
-        self.ours(Load { server, clients: 1, size, time: self.time, placement })
+        self.ours(Load { server, clients: 1, size, part: 0, time: self.time, placement })
     }
 
     fn ours(&self, load: Load) -> Measure<'a> {
@@ -441,7 +450,7 @@ fn own_bulk<'a>(name: &'static str, measure: impl Fn() -> Result<Duration> + 'a)
 
 /// Null transactions while another client of another server fetches large replies all the time.
 fn beside_transfer(system: &System, load: &Load) -> Result<Figures> {
-    let bulk = Load { size: 64 * MIB, time: load.time * 3, ..*load };
+    let bulk = Load { size: 64 * MIB, part: MIB, time: load.time * 3, ..*load };
     let server = Server::start(system, load.server, load.placement)?;
     let mut transfer = Client::start(system, &server, &bulk)?;
     transfer.go()?;
