@@ -1,6 +1,8 @@
 //! Flows between processes of two hosts: kernel daemons in one process, each on a loopback address of its own.
 
 mod common;
+#[path = "flows/posted.rs"]
+mod posted;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
