@@ -236,6 +236,36 @@ fn a_request_that_takes_long_is_executed_once_though_every_thread_is_busy() {
 }
 
 #[test]
+fn a_request_that_no_thread_takes_leaves_the_flow_for_the_kernels_and_is_executed_once() {
+    let [one, two] = Host::pair("busy");
+    let (gate, opened) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let is_open = gate.clone();
+    let server = Server::start(&one, 1, move |request| {
+        if request.data == [0] {
+            await_that(|| is_open.load(Ordering::SeqCst) > 0);
+        }
+        request
+    });
+    let (client, port) = (two.client(), server.port);
+    use_flow(&two, &client, port);
+    let executed = server.executed();
+    let (other, done) = (two.client(), opened.clone());
+    let holding = std::thread::spawn(move || ask(&other, port, vec![0]));
+    await_that(|| server.executed() > executed);
+    let through_kernels = two.count("transactions elsewhere");
+    let asking = std::thread::spawn(move || {
+        let reply = ask(&client, port, vec![3]);
+        (reply, done.load(Ordering::SeqCst))
+    });
+    await_that(|| two.count("transactions elsewhere") > through_kernels);
+    opened.store(1, Ordering::SeqCst);
+    gate.store(1, Ordering::SeqCst);
+    assert_eq!(holding.join().unwrap(), Ok(vec![0]));
+    assert_eq!(asking.join().unwrap(), (Ok(vec![3]), 1), "it was answered only when the server had time");
+    assert_eq!(server.executed() - executed, 2, "each once");
+}
+
+#[test]
 fn the_end_of_a_server_is_heard_at_once_and_maybe_executed() {
     let [one, two] = Host::pair("server-ends");
     let (begun, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

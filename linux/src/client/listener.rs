@@ -325,6 +325,9 @@ impl PortListener {
             self.ask_for_others();
             return Ok(Some(incoming));
         }
+        if !self.is_asked.load(Ordering::Acquire) {
+            return Ok(None); // what the kernel had was no request: it must be asked again before anybody sleeps
+        }
         match self.desk.wait() {
             Wait::Request(served, request) => {
                 let caller = served.caller;

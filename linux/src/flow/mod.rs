@@ -4,6 +4,7 @@
 //! hands to a process ([`handed`]), the client's end ([`client`]) and those of a listener ([`served`]). How the kernels
 //! introduce the two is `kernel/switch/flows`; the chapter is `docs/flows.md`.
 
+pub(crate) mod care;
 pub(crate) mod client;
 pub(crate) mod handed;
 pub(crate) mod served;

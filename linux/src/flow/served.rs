@@ -1,14 +1,12 @@
 //! The servers' ends of the flows of one listener.
 //!
 //! The threads in getreq wait for all of them on one descriptor ([`Flows`] has an epoll of its own, which the listener's
-//! watches). Where every thread of the server is busy, nobody would tell clients that their requests are being executed:
-//! then a thread of this module does, a few times a second, for as long as there are flows.
+//! watches). Where every thread of the server is busy, [`super::care`] attends in their place.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amoeba_cap::PutPort;
 use amoeba_flow::FlowServer;
@@ -19,6 +17,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
+use super::care::{self, Presence};
 use super::handed::Handed;
 use super::socket::FlowSocket;
 use super::{receive, transmit, transmit_all};
@@ -34,8 +33,6 @@ pub(crate) const FLOWS_PER_LISTENER_MAX: usize = 256;
 const RECEIVES_PER_TURN: usize = 16;
 /// Flows with something to read that are looked at in one turn.
 const EVENTS_PER_TURN: usize = 64;
-/// How often it is seen to that somebody attends to the flows.
-const ATTEND_INTERVAL: Duration = Duration::from_millis(200);
 
 const NUDGE: u64 = u64::MAX;
 /// The bit of an event that tells ears from sockets; identifiers have it clear.
@@ -70,6 +67,7 @@ pub(crate) struct Flows {
     port: PutPort,
     request_size_max: usize,
     tell: Tell,
+    presence: Arc<Presence>,
     epoll: OwnedFd,
     /// Readable when a request waits that no socket tells of.
     nudge: OwnedFd,
@@ -86,7 +84,6 @@ struct State {
     hot: Option<Arc<Served>>,
     uses: u64,
     nudged: bool,
-    attended: Instant,
     is_cared_for: bool,
     closed: bool,
 }
@@ -101,6 +98,8 @@ struct Request {
     served: Arc<Served>,
     tid: u32,
     message: Message,
+    /// When it came.
+    since: Instant,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,8 +107,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Flows {
-    /// The flows of a listener on `port`, which has none yet.
-    pub(crate) fn new(port: PutPort, request_size_max: usize, tell: Tell) -> Result<Flows, Errno> {
+    /// The flows of a listener on `port`, which has none yet, and whose threads show their `presence`.
+    pub(crate) fn new(
+        port: PutPort,
+        request_size_max: usize,
+        presence: Arc<Presence>,
+        tell: Tell,
+    ) -> Result<Flows, Errno> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let nudge = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &nudge, EventData::new_u64(NUDGE), EventFlags::IN)?;
@@ -117,6 +121,7 @@ impl Flows {
             port,
             request_size_max,
             tell,
+            presence,
             epoll,
             nudge,
             state: Mutex::default(),
@@ -167,27 +172,55 @@ impl Flows {
     pub(crate) fn poll(self: &Arc<Flows>) -> Option<Incoming> {
         let mut state = lock(&self.state);
         self.attend(&mut state);
-        let request = state.ready.pop_front()?;
-        if state.ready.is_empty() && std::mem::take(&mut state.nudged) {
-            let _ = rustix::io::read(&self.nudge, &mut [0; 8]); // it was nudged, so there is something to read
+        let request = state.ready.pop_front();
+        self.calm(&mut state);
+        drop(state);
+        Some(self.incoming(request?))
+    }
+
+    /// Waits until there is something to attend to.
+    pub(super) fn wait(&self) {
+        if lock(&self.state).ready.is_empty() {
+            // A wait that a signal ends is one that ends early.
+            let _ = poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], None);
+        }
+    }
+
+    /// Attends in place of the server's threads, which are all busy: answers what needs none of them, keeps new
+    /// requests for them, and refuses those that have waited for too long.
+    pub(super) fn attend_for_others(&self) {
+        let mut state = lock(&self.state);
+        self.attend(&mut state);
+        let at = now();
+        let fresh = state.ready.partition_point(|request| at.since(request.since) >= care::PATIENCE);
+        let late: Vec<Request> = state.ready.drain(..fresh).collect();
+        self.calm(&mut state);
+        if !state.ready.is_empty() {
+            self.nudge(&mut state);
         }
         drop(state);
-        Some(self.incoming(request))
+        self.refuse(late);
+    }
+
+    fn refuse(&self, requests: impl IntoIterator<Item = Request>) {
+        for Request { served, tid, .. } in requests {
+            let mut end = lock(&served.end);
+            end.refuse(tid);
+            transmit_all(&served.socket, &mut *end, now(), false);
+        }
     }
 
     /// No more requests are taken; those that wait are refused, those that are executed are still answered.
     pub(crate) fn close(&self) {
         let mut state = lock(&self.state);
         state.closed = true;
+        self.nudge(&mut state);
         let (flows, ready) = (std::mem::take(&mut state.flows), std::mem::take(&mut state.ready));
         state.hot = None;
         self.count.store(0, Ordering::Relaxed);
         drop(state);
-        for Request { served, tid, .. } in ready {
-            let mut end = lock(&served.end);
-            end.refuse(tid);
-            transmit_all(&served.socket, &mut *end, now(), false);
-        }
+        self.presence.end();
+        self.refuse(ready);
         for Entry { served, .. } in flows.into_values() {
             self.unwatch(&served);
             // One that is executing closes its flow itself.
@@ -198,7 +231,7 @@ impl Flows {
     }
 
     fn incoming(self: &Arc<Flows>, request: Request) -> Incoming {
-        let Request { served, tid, mut message } = request;
+        let Request { served, tid, mut message, .. } = request;
         message.header.port = self.port;
         message.header.signature = served.caller.signature.unwrap_or(PutPort::NULL);
         let caller = served.caller;
@@ -211,7 +244,6 @@ impl Flows {
 
     /// Reads what has come, answers what needs no server, and keeps the requests.
     fn attend(&self, state: &mut State) {
-        state.attended = now();
         if let Some(hot) = state.hot.clone() {
             state.ready.extend(hot.attend());
             if !state.ready.is_empty() {
@@ -264,8 +296,10 @@ impl Flows {
 
     fn be_cared_for(self: &Arc<Flows>, state: &mut State) {
         if !state.is_cared_for {
-            let flows = Arc::downgrade(self);
-            let thread = std::thread::Builder::new().name("flows".to_owned()).spawn(move || care(&flows));
+            // It ends when the listener is closed, which it is at the latest when it is dropped.
+            let flows = self.clone();
+            let care = move || care::care(&flows, &flows.presence);
+            let thread = std::thread::Builder::new().name("flows".to_owned()).spawn(care);
             match thread {
                 Ok(_) => state.is_cared_for = true,
                 Err(error) => tracing::warn!("nobody answers for a server that is busy: {error}"),
@@ -277,6 +311,13 @@ impl Flows {
         state.nudged = true;
         // It fails only when it has been nudged 2^64 times.
         let _ = rustix::io::write(&self.nudge, &1u64.to_ne_bytes());
+    }
+
+    /// The nudge has been heard, if no request waits any more.
+    fn calm(&self, state: &mut State) {
+        if state.ready.is_empty() && std::mem::take(&mut state.nudged) {
+            let _ = rustix::io::read(&self.nudge, &mut [0; 8]); // it was nudged, so there is something to read
+        }
     }
 }
 
@@ -311,7 +352,7 @@ impl Served {
             }
             transmit_all(&self.socket, &mut *end, now(), false);
             if let Some((tid, message)) = end.poll_request() {
-                return Some(Request { served: self.clone(), tid, message });
+                return Some(Request { served: self.clone(), tid, message, since: now() });
             }
         }
         None
@@ -341,7 +382,7 @@ impl Served {
             }
         }
         let (tid, message) = end.poll_request()?;
-        Some(Request { served: self.clone(), tid, message })
+        Some(Request { served: self.clone(), tid, message, since: now() })
     }
 }
 
@@ -393,29 +434,5 @@ impl PutReply for Duty {
 
     fn fail(self: Box<Self>) {
         self.end(|end, tid| end.fail(tid));
-    }
-}
-
-/// Attends to flows that nobody attends to, until there are none.
-fn care(flows: &Weak<Flows>) {
-    loop {
-        let Some(flows) = flows.upgrade() else { return };
-        let mut state = lock(&flows.state);
-        if state.closed || state.flows.is_empty() {
-            state.is_cared_for = false;
-            return;
-        }
-        if now().since(state.attended) >= ATTEND_INTERVAL && state.ready.is_empty() {
-            let attended = state.attended;
-            flows.attend(&mut state);
-            state.attended = attended; // by somebody who could execute
-            if !state.ready.is_empty() {
-                flows.nudge(&mut state);
-            }
-        }
-        // While it waits, the listener must be able to go away.
-        drop(state);
-        drop(flows);
-        std::thread::sleep(ATTEND_INTERVAL);
     }
 }
