@@ -141,6 +141,10 @@ impl Disk for FileDisk {
         self.file.write_all_at(bytes, offset).map_err(|error| meaning(&error))
     }
 
+    fn begin(&self, offset: u64, size: u64) {
+        prepare::begin(&self.file, offset, size);
+    }
+
     fn prepare(&self, offset: u64, size: u64) -> Result<bool, DiskError> {
         if self.fixed {
             return Ok(false);

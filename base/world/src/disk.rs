@@ -29,6 +29,11 @@ pub trait Disk: Send + Sync {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
     /// Makes every write that has returned durable.
     fn flush(&self) -> Result<(), DiskError>;
+    /// Begins to carry what was written to this range to the medium, so that a flush finds less to do; says nothing
+    /// about whether it arrives.
+    fn begin(&self, offset: u64, size: u64) {
+        let _ = (offset, size);
+    }
     /// Makes later writes to this range cheap, where a disk can: space that was never written costs a file system a
     /// commit of its own at the first write. What lies there, if it was written, stays; nobody may write there
     /// meanwhile. False: this disk gains nothing by it.

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
+use nix::libc;
 use rustix::fs::{OFlags, SeekFrom, fstatvfs, seek};
 
 /// Bytes written at once.
@@ -17,6 +18,13 @@ const PIECE: usize = 1 << 20;
 const ALIGNMENT: usize = 4096;
 /// Bytes of the host's file system that are left to others.
 const SPARE_MIN: u64 = 1 << 30;
+
+/// Begins to write what is dirty of a range. A failure is the flush's to tell.
+pub(super) fn begin(file: &File, offset: u64, size: u64) {
+    let (Ok(offset), Ok(size)) = (offset.try_into(), size.try_into()) else { return };
+    // SAFETY: the call takes numbers only, and the descriptor is open as long as `file` is borrowed.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, size, libc::SYNC_FILE_RANGE_WRITE) };
+}
 
 /// Writes zeros where `file` was never written, from `start` to `end`; false when its file system does not tell.
 pub(super) fn write_holes(file: &File, start: u64, end: u64) -> io::Result<bool> {

@@ -258,11 +258,7 @@ impl Spill {
             end.extend_from_slice(&self.tail);
             pad(&mut end);
         }
-        let hash = match hashes[..] {
-            [] => layout::hash(&[]),
-            [only] => only,
-            _ => layout::hash(hashes.as_flattened()),
-        };
+        let hash = layout::hash_of_hashes(&hashes);
         if hashes.len() > 1 {
             end.extend_from_slice(hashes.as_flattened());
             pad(&mut end);
@@ -281,7 +277,7 @@ impl Spill {
     }
 
     fn write_chunk(&mut self, volume: &Volume, index: usize, chunk: &[u8]) -> Result<(), StoreError> {
-        volume.write_blocks(self.extent.first + index as u64 * CHUNK_BLOCKS, chunk)?;
+        volume.write_chunk(self.extent.first + index as u64 * CHUNK_BLOCKS, chunk)?;
         let hash = layout::hash(chunk);
         if index == self.hashes.len() {
             self.hashes.push(hash);

@@ -10,7 +10,6 @@ use super::contents::{Contents, Edit};
 use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, FILE_SIZE_MAX, Hash, Record};
 use super::space::Extent;
 use super::table::{Entry, FileState, LIFETIME_MAX};
-use super::volume::pad;
 use super::{Commit, Compare, Counter, Draft, FileId, State, Store, StoreError};
 
 /// Which capability names the result of a create or an edit.
@@ -25,7 +24,7 @@ pub enum Outcome {
 }
 
 /// Bytes of commits after which the checkpoint is advanced at once, so that a restart has little to verify.
-const UNCHECKED_SIZE_MAX: u64 = 64 << 20;
+const UNCHECKED_SIZE_MAX: u64 = 32 << 20;
 /// Counted for an uncommitted file that lives on disk: its last chunk.
 const SPILLED_MEMORY: u64 = CHUNK_SIZE + 256;
 
@@ -265,11 +264,13 @@ impl Store {
         }
         match contents {
             Contents::Memory(data) => {
-                let (hash, table) = layout::hash_contents(data);
-                if let Some(equal) = self.find_equal(compare, data.len() as u64, hash, commit)? {
-                    return Ok(Some(equal));
+                if compare.is_some() {
+                    let (hash, _) = layout::hash_contents(data);
+                    if let Some(equal) = self.find_equal(compare, data.len() as u64, hash, commit)? {
+                        return Ok(Some(equal));
+                    }
                 }
-                self.commit_memory(file, data, hash, &table, commit)?;
+                self.commit_memory(file, data, commit)?;
             }
             Contents::Spilled(spill) => {
                 let sealed = spill.seal(&self.volume)?;
@@ -305,32 +306,17 @@ impl Store {
         Ok(Some(Outcome::Equal(file, rights)))
     }
 
-    fn commit_memory(
-        &self,
-        file: FileId,
-        data: &mut Vec<u8>,
-        hash: Hash,
-        table: &[u8],
-        commit: Commit,
-    ) -> Result<(), StoreError> {
+    fn commit_memory(&self, file: FileId, data: &mut Vec<u8>, commit: Commit) -> Result<(), StoreError> {
         let size = data.len() as u64;
         let extent = self.volume.allocate(layout::file_blocks(size))?;
-        if commit == Commit::Memory && self.keep_dirty(file, extent, data, hash) {
+        if commit == Commit::Memory && self.keep_dirty(file, extent, data) {
             return Ok(());
         }
-        if size > 0 {
-            pad(data);
-            data.extend_from_slice(table);
-            pad(data);
-            let written = self.volume.write_blocks(extent.first, data);
-            data.truncate(size as usize);
-            if let Err(error) = written {
-                if error == StoreError::NoSpace {
-                    self.volume.release(extent);
-                }
-                return Err(error);
+        let hash = self.volume.write_file(extent.first, data).inspect_err(|&error| {
+            if error == StoreError::NoSpace {
+                self.volume.release(extent);
             }
-        }
+        })?;
         self.record(file, extent, size, hash)?;
         let mut data = std::mem::take(data);
         if data.capacity() > data.len() + data.len() / 8 {
@@ -347,7 +333,11 @@ impl Store {
     }
 
     /// Commits in memory, if there is room; takes the data if it did.
-    fn keep_dirty(&self, file: FileId, extent: Extent, data: &mut Vec<u8>, hash: Hash) -> bool {
+    fn keep_dirty(&self, file: FileId, extent: Extent, data: &mut Vec<u8>) -> bool {
+        if self.with(|state| state.dirty_size + cost(data) > self.settings.dirty_max()) {
+            return false;
+        }
+        let (hash, _) = layout::hash_contents(data);
         self.with(|state| {
             let memory = cost(data);
             if state.dirty_size + memory > self.settings.dirty_max() {

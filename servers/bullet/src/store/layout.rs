@@ -67,11 +67,18 @@ pub(super) fn file_blocks(size: u64) -> u64 {
 
 /// The hash that goes into the inode, and the table of chunk hashes if the file needs one.
 pub(super) fn hash_contents(data: &[u8]) -> (Hash, Vec<u8>) {
-    if data.len() as u64 <= CHUNK_SIZE {
-        return (hash(data), Vec::new());
+    let hashes: Vec<Hash> = data.chunks(CHUNK_SIZE as usize).map(hash).collect();
+    let table = if hashes.len() > 1 { hashes.as_flattened().to_vec() } else { Vec::new() };
+    (hash_of_hashes(&hashes), table)
+}
+
+/// The hash that goes into the inode of a file whose chunks have these.
+pub(super) fn hash_of_hashes(hashes: &[Hash]) -> Hash {
+    match hashes {
+        [] => hash(&[]),
+        [only] => *only,
+        _ => hash(hashes.as_flattened()),
     }
-    let table: Vec<u8> = data.chunks(CHUNK_SIZE as usize).flat_map(hash).collect();
-    (hash(&table), table)
 }
 
 /// First block and inode number in one word, so that files sort by place.

@@ -27,9 +27,6 @@ const SPAN_SIZE_MAX: u64 = 4 << 20;
 /// Blocks of no interest that a read of data passes over rather than ending.
 const GAP_BLOCKS_MAX: u64 = 16;
 
-/// The number of its first record, and its entries.
-type Piece = (u32, Result<Vec<Entry>, DiskError>);
-
 /// A table that is being read, by whoever takes the next piece.
 struct Scan {
     disk: Arc<dyn Disk>,
@@ -39,7 +36,12 @@ struct Scan {
     limit: u32,
     next: AtomicU32,
     failed: AtomicBool,
-    pieces: sync::Mutex<Vec<Piece>>,
+    found: sync::Mutex<Found>,
+}
+
+struct Found {
+    entries: Vec<Entry>,
+    error: Option<DiskError>,
 }
 
 /// The entries of the initialised part of the table.
@@ -60,7 +62,7 @@ pub(super) fn read_table(
         limit,
         next: AtomicU32::new(0),
         failed: AtomicBool::new(false),
-        pieces: Default::default(),
+        found: sync::Mutex::new(Found { entries: Vec::new(), error: None }),
     });
     let helpers: Vec<_> = (1..limit.div_ceil(PIECE_RECORDS).min(SCANNERS))
         .filter_map(|_| {
@@ -68,22 +70,22 @@ pub(super) fn read_table(
             threads.spawn("scan", move || scan.run()).ok() // with fewer threads it takes longer
         })
         .collect();
+    held(&scan.found).entries.resize(limit as usize, Entry::FREE); // while the others read
     scan.run();
     for helper in helpers {
         helper.join().expect("no scanner panics");
     }
-    let mut pieces = std::mem::take(&mut *held(&scan.pieces));
-    pieces.sort_unstable_by_key(|&(start, _)| start);
-    let mut entries = Vec::with_capacity(limit as usize);
-    for (_, piece) in pieces {
-        entries.append(&mut piece?);
+    let mut found = held(&scan.found);
+    match found.error {
+        Some(error) => Err(error.into()),
+        None => Ok(std::mem::take(&mut found.entries)),
     }
-    Ok(entries)
 }
 
 impl Scan {
+    /// Reads pieces until there are no more. A thread's memory is the same for all of its pieces.
     fn run(&self) {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut entries) = (Vec::new(), Vec::new());
         while !self.failed.load(Ordering::Relaxed) {
             let start = self.next.fetch_add(PIECE_RECORDS, Ordering::Relaxed);
             if start >= self.limit {
@@ -91,16 +93,22 @@ impl Scan {
             }
             let count = (self.limit - start).min(PIECE_RECORDS);
             bytes.resize(count as usize * RECORD_SIZE, 0);
-            let read = self.disk.read(layout::record_offset(start), &mut bytes);
-            self.failed.fetch_or(read.is_err(), Ordering::Relaxed);
-            let entries = read.map(|()| self.entries(start, &bytes));
-            held(&self.pieces).push((start, entries));
+            if let Err(error) = self.disk.read(layout::record_offset(start), &mut bytes) {
+                self.failed.store(true, Ordering::Relaxed);
+                held(&self.found).error = Some(error);
+                return;
+            }
+            let (records, _) = bytes.as_chunks::<RECORD_SIZE>();
+            entries.clear();
+            entries.extend((start..).zip(records).map(|(number, record)| self.entry(number, record)));
+            let mut found = held(&self.found);
+            found.entries.resize(self.limit as usize, Entry::FREE); // whoever comes first
+            found.entries[start as usize..][..count as usize].copy_from_slice(&entries);
         }
     }
 
-    fn entries(&self, start: u32, bytes: &[u8]) -> Vec<Entry> {
-        let (records, _) = bytes.as_chunks::<RECORD_SIZE>();
-        let entry = |(number, bytes)| match self.key.slot(number, bytes) {
+    fn entry(&self, number: u32, bytes: &[u8; RECORD_SIZE]) -> Entry {
+        match self.key.slot(number, bytes) {
             Slot::File(record) if record.sequence < u64::MAX / 2 => {
                 let mut entry = Entry::from_record(&record);
                 if !lies_inside(self.data_start..self.block_count, &entry) {
@@ -110,8 +118,7 @@ impl Scan {
             }
             Slot::Free => Entry::FREE,
             _ => Entry { state: FileState::Lost, ..Entry::FREE },
-        };
-        (start..).zip(records).map(entry).collect()
+        }
     }
 }
 
@@ -190,7 +197,7 @@ pub(super) fn map_space(superblock: &Superblock, entries: &mut [Entry]) -> Space
     let word = |number: u32| layout::place_word(entries[number as usize].first, number);
     let mut order: Vec<u64> =
         (0..entries.len() as u32).filter(|&number| placed(&entries[number as usize])).map(word).collect();
-    order.sort_unstable();
+    order.sort(); // mostly in order already: files that are made one after the other lie so
     let mut holes = Vec::new();
     let mut end = superblock.data_start;
     let mut last: Option<u32> = None;

@@ -1,8 +1,8 @@
 //! What a store does now and then: the sweeper's round, sync, the checkpoint, more inodes, and the check of a volume.
 
-use super::cache::{Bytes, Key, cost};
+use super::cache::{Key, cost};
 use super::layout::{self, BLOCK_SIZE, Slot, Superblock};
-use super::table::{Entry, FileState};
+use super::table::FileState;
 use super::{Counter, State, Store, StoreError};
 
 /// Inodes that are initialised at once: a megabyte of records.
@@ -54,7 +54,9 @@ impl Store {
     /// NoSpace, DiskFailed, WriteProtected.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.count(Counter::Sync);
-        self.write_all_dirty()
+        self.write_all_dirty()?;
+        self.checkpoint_if_due();
+        Ok(())
     }
 
     /// What a clean stop does last: nothing is left in memory only, and a restart has nothing to verify.
@@ -128,7 +130,7 @@ impl Store {
         }) else {
             return Ok(None);
         };
-        self.write_extent(&entry, &bytes)?;
+        self.volume.write_file(entry.first, &bytes)?;
         let record = self.with(|state| {
             let sequence = state.next_sequence(entry.size);
             let entry = state.table.get_mut(number);
@@ -138,22 +140,6 @@ impl Store {
         });
         self.volume.write_record(number, &record)?;
         Ok(Some(record.sequence))
-    }
-
-    fn write_extent(&self, entry: &Entry, bytes: &Bytes) -> Result<(), StoreError> {
-        let whole = bytes.len() / BLOCK_SIZE as usize * BLOCK_SIZE as usize;
-        let (blocks, rest) = bytes.split_at(whole);
-        if !blocks.is_empty() {
-            self.volume.write_blocks(entry.first, blocks)?;
-        }
-        let mut end = rest.to_vec();
-        super::volume::pad(&mut end);
-        end.extend(layout::hash_contents(bytes).1);
-        super::volume::pad(&mut end);
-        if !end.is_empty() {
-            self.volume.write_blocks(entry.first + (whole as u64 / BLOCK_SIZE), &end)?;
-        }
-        Ok(())
     }
 
     pub(super) fn checkpoint_if_due(&self) {

@@ -13,8 +13,14 @@ use super::ahead::Ahead;
 use super::error::StoreError;
 use super::flush::Flush;
 use super::held;
-use super::layout::{self, BLOCK_SIZE, RECORD_SIZE, Record, RecordKey};
+use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, Hash, RECORD_SIZE, Record, RecordKey};
 use super::space::{Extent, Space};
+
+const BLOCK: usize = BLOCK_SIZE as usize;
+/// Data from this size on is begun to be carried to the medium before the flush; below, the call costs more.
+const BEGIN_SIZE_MIN: usize = 256 << 10;
+/// Data up to this size is copied to fill its last block.
+const COPIED_SIZE_MAX: usize = 64 << 10;
 
 /// See the module.
 pub(crate) struct Volume {
@@ -87,6 +93,42 @@ impl Volume {
             DiskError::Full => StoreError::NoSpace,
             _ => self.broken(),
         })
+    }
+
+    /// Writes much data at a block, and has the disk begin with it at once: the processor is needed for its hash
+    /// meanwhile, and the flush that follows finds less to do.
+    pub(crate) fn write_chunk(&self, block: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write_blocks(block, bytes)?;
+        if bytes.len() >= BEGIN_SIZE_MIN {
+            self.disk.begin(block * BLOCK_SIZE, bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Writes a file's data and what goes behind it, chunk by chunk, each hashed while the disk is busy with it.
+    pub(crate) fn write_file(&self, first: u64, data: &[u8]) -> Result<Hash, StoreError> {
+        let mut hashes = Vec::new();
+        let mut end = Vec::new();
+        for (index, chunk) in data.chunks(CHUNK_SIZE as usize).enumerate() {
+            let block = first + index as u64 * (CHUNK_SIZE / BLOCK_SIZE);
+            // What is small is copied, so that it is one write.
+            let whole = if chunk.len() < COPIED_SIZE_MAX { 0 } else { chunk.len() / BLOCK * BLOCK };
+            if whole > 0 {
+                self.write_chunk(block, &chunk[..whole])?;
+            }
+            end.extend_from_slice(&chunk[whole..]);
+            hashes.push(layout::hash(chunk));
+        }
+        pad(&mut end);
+        if hashes.len() > 1 {
+            end.extend_from_slice(hashes.as_flattened());
+            pad(&mut end);
+        }
+        if !end.is_empty() {
+            let blocks = layout::file_blocks(data.len() as u64) - end.len() as u64 / BLOCK_SIZE;
+            self.write_blocks(first + blocks, &end)?;
+        }
+        Ok(layout::hash_of_hashes(&hashes))
     }
 
     /// Writes what must not fail halfway: a record, a superblock, zeros into the table.
