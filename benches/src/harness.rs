@@ -27,6 +27,8 @@ pub(crate) struct Figures {
     pub(crate) cpu: f64,
     /// Context switches a request.
     pub(crate) switches: f64,
+    /// Requests of the slowest client for one of the fastest; 0 where nobody counted them.
+    pub(crate) evenness: f64,
 }
 
 impl Figures {
@@ -36,7 +38,7 @@ impl Figures {
         let figures: Vec<f64> = words.collect::<Result<_, _>>().with_context(|| format!("`{line}`"))?;
         match figures[..] {
             [p50, p99, megabytes, rate, cpu, switches] => {
-                Ok(Figures { p50, p99, megabytes, rate, cpu, switches })
+                Ok(Figures { p50, p99, megabytes, rate, cpu, switches, evenness: 0.0 })
             }
             _ => bail!("`{line}` has not six figures"),
         }

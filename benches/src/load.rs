@@ -155,15 +155,15 @@ pub(crate) fn measure(system: &System, load: &Load) -> Result<Figures> {
         counts.push(histogram.count);
         all.add_all(&histogram);
     }
-    if let (Some(least), Some(most)) = (counts.iter().min(), counts.iter().max())
-        && counts.len() > 1
-    {
+    let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
+    if counts.len() > 1 {
         eprintln!("  the clients made {least} to {most} transactions each");
     }
+    let evenness = *least as f64 / *most as f64;
     let used = Use::of(&processes).since(&before);
     Placement::Free.pin_daemons(&daemons)?;
     ensure!(all.count > 0, "no transaction was made");
-    Ok(all.figures(load.clients, load.size, &used))
+    Ok(Figures { evenness, ..all.figures(load.clients, load.size, &used) })
 }
 
 /// Processor time that a server, a client that has made transactions, and the daemons use while nothing is asked, in
@@ -335,6 +335,7 @@ impl Histogram {
             rate,
             cpu: each(used.cpu.as_secs_f64() * 1e6),
             switches: each(used.switches as f64),
+            evenness: 0.0,
         }
     }
 

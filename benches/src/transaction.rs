@@ -78,6 +78,7 @@ impl<'a> Bench<'a> {
         groups.push(self.idle());
         groups.push(self.bulk_here());
         groups.push(self.many_clients());
+        groups.push(self.turns());
         for placement in [Placement::Free, Placement::OneCore, Placement::TwoCores] {
             groups.push(self.null_there(placement));
         }
@@ -198,6 +199,24 @@ impl<'a> Bench<'a> {
                     own_bulk("memcpy", || limits::copy(BULK_COUNT)),
                 ]
             }),
+        }
+    }
+
+    /// How evenly one server serves many clients.
+    fn turns(&self) -> Group<'a> {
+        let time = Duration::from_secs(1);
+        let load = Load { server: 0, clients: 16, size: 0, part: 0, time, placement: Placement::Free };
+        Group {
+            name: "16 clients: slowest for fastest".to_owned(),
+            unit: Unit::Share,
+            value: |figures| figures.evenness,
+            ours: self.ours(load),
+            path: HERE,
+            besides: vec![Beside {
+                name: "the same for all",
+                target: Some(4.0),
+                measure: Box::new(|| Ok(Figures { evenness: 1.0, ..Figures::default() })),
+            }],
         }
     }
 
