@@ -162,6 +162,12 @@ impl amoeba_cli::System for Local {
 }
 
 fn session(state: &State) -> Result<Session> {
+    if state.has(REMOVED) {
+        let next =
+            "to join a system, move the state directory away first, and use a new token of `amoeba invite`";
+        let error = anyhow::anyhow!("this host was removed from its system: the others refuse it");
+        return Err(error.context(Hint(next.to_owned())));
+    }
     Ok(Session {
         world: amoeba_linux::connect(&state.socket()),
         root: state.capability("root.cap")?,
