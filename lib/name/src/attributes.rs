@@ -29,6 +29,7 @@ const LINK: u8 = 7;
 const LINKS: u8 = 8;
 const CONTENT: u8 = 9;
 const EXTENDED: u8 = 10;
+const LAST_KNOWN: u8 = EXTENDED;
 
 const NANOSECONDS: u32 = 1_000_000_000;
 
@@ -115,8 +116,8 @@ pub struct Attributes {
     pub content: Option<Content>,
     /// Extended attributes by name; names are 1 to 255 bytes.
     pub extended: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Fields that this program does not know, by their tags.
-    other: BTreeMap<u8, Vec<u8>>,
+    /// Fields that this program does not know, by their tags; tags that it knows are ignored here.
+    pub other: BTreeMap<u8, Vec<u8>>,
 }
 
 impl Attributes {
@@ -126,6 +127,7 @@ impl Attributes {
     /// [`AttributesError::TooLarge`]: more than a row may have, or a name is longer than [`ATTRIBUTE_NAME_MAX`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, AttributesError> {
         let mut fields = self.other.clone();
+        fields.retain(|tag, _| *tag > LAST_KNOWN);
         let mut put = |tag, value: Option<Vec<u8>>| value.and_then(|value| fields.insert(tag, value));
         put(MODE, self.mode.map(|mode| mode.to_le_bytes().into()));
         put(OWNER, self.owner.as_ref().map(account_bytes));

@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod extended;
-mod facts;
+mod stat;
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,7 @@ use rustix::fs::{self, AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 pub use extended::{EXTENDED_SIZE_MAX, extended, set_extended};
-pub use facts::{Facts, Kind, Time};
+pub use stat::{Facts, Kind, Time};
 
 /// Bytes of one name.
 pub const NAME_MAX: usize = 255;
@@ -64,6 +64,14 @@ impl Folder {
         Ok(Folder(fs::openat(&self.0, component(name)?, flags, Mode::empty())?))
     }
 
+    /// The same directory once more.
+    ///
+    /// # Errors
+    /// Too many files are open.
+    pub fn enter_again(&self) -> io::Result<Folder> {
+        Ok(Folder(rustix::io::fcntl_dupfd_cloexec(&self.0, 0)?))
+    }
+
     /// Makes a directory that only its owner may use, and enters it. One that is there is an error.
     ///
     /// # Errors
@@ -98,14 +106,6 @@ impl Folder {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// What this directory itself is.
-    ///
-    /// # Errors
-    /// It cannot be looked at.
-    pub fn own_facts(&self) -> io::Result<Facts> {
-        Ok(Facts::of(&fs::fstat(&self.0)?))
     }
 
     /// Opens a regular file to read it, and says what it is. Neither a link nor a pipe is waited for or followed.
@@ -200,7 +200,7 @@ impl Folder {
     /// # Errors
     /// The file system keeps no such times.
     pub fn set_link_times(&self, name: &[u8], accessed: Time, modified: Time) -> io::Result<()> {
-        let times = facts::timestamps(accessed, modified);
+        let times = stat::timestamps(accessed, modified);
         Ok(fs::utimensat(&self.0, component(name)?, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
@@ -209,7 +209,7 @@ impl Folder {
     /// # Errors
     /// Only root may give away.
     pub fn set_link_owner(&self, name: &[u8], user: Option<u32>, group: Option<u32>) -> io::Result<()> {
-        let (user, group) = facts::accounts(user, group);
+        let (user, group) = stat::accounts(user, group);
         Ok(fs::chownat(&self.0, component(name)?, user, group, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
@@ -228,6 +228,14 @@ impl AsFd for Folder {
     }
 }
 
+/// What an open file or directory is.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn facts(file: impl AsFd) -> io::Result<Facts> {
+    Ok(Facts::of(&fs::fstat(file)?))
+}
+
 /// Who may do what with a file or directory: the lower twelve bits of `st_mode`.
 ///
 /// # Errors
@@ -241,7 +249,7 @@ pub fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
 /// # Errors
 /// It is somebody else's, or the file system keeps no such times.
 pub fn set_times(file: impl AsFd, accessed: Time, modified: Time) -> io::Result<()> {
-    Ok(fs::futimens(file, &facts::timestamps(accessed, modified))?)
+    Ok(fs::futimens(file, &stat::timestamps(accessed, modified))?)
 }
 
 /// Whose a file or directory is.
@@ -249,7 +257,7 @@ pub fn set_times(file: impl AsFd, accessed: Time, modified: Time) -> io::Result<
 /// # Errors
 /// Only root may give away.
 pub fn set_owner(file: impl AsFd, user: Option<u32>, group: Option<u32>) -> io::Result<()> {
-    let (user, group) = facts::accounts(user, group);
+    let (user, group) = stat::accounts(user, group);
     Ok(fs::fchown(file, user, group)?)
 }
 
