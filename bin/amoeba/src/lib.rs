@@ -18,6 +18,7 @@ mod hosts;
 mod inside;
 mod invite;
 mod join;
+mod keeping;
 mod logs;
 mod publish;
 mod roles;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use amoeba_cap::ObjectNumber;
 use amoeba_cap::PutPort;
+use amoeba_directory::{DirectoryServer, Store};
 use amoeba_host::{About, HostDirectory, HostSeed, Kernel, PERMANENT, Processes, Random, System, Tod};
 use amoeba_linux::client::Client;
 use amoeba_linux::guest::{GuestConfig, LinuxGuests};
@@ -15,7 +16,7 @@ use amoeba_linux::{FileDisk, connect};
 use amoeba_name::Names;
 use amoeba_process::ProcessServer;
 use amoeba_stubs::system::{Network, Way};
-use amoeba_stubs::{hostdir, process, random, system, tod};
+use amoeba_stubs::{directory, hostdir, process, random, system, tod};
 use amoeba_wire::Status;
 use amoeba_world::{Instant, Listener, World};
 use anyhow::{Context, Result};
@@ -25,6 +26,7 @@ use crate::boot::end_with_supervisor;
 use crate::config::{Config, Ethernet};
 use crate::hosts::sync::REMOVED;
 use crate::hosts::{Invites, Members};
+use crate::keeping;
 use crate::setup;
 use crate::state::State;
 
@@ -202,9 +204,12 @@ pub(crate) fn directory(state: &State) -> Result<()> {
     let (tables, log) = (open("directory/tables")?, open("directory/log")?);
     let options = amoeba_directory::Options { cache_size: config.directory.cache, ..Default::default() };
     let world = connect(&state.socket());
-    let server =
-        amoeba_directory::start(&world, Arc::new(tables), Arc::new(log), options, DIRECTORY_THREADS)?;
-    server.join();
+    let store = Arc::new(Store::open(&world, Arc::new(tables), Arc::new(log), options)?);
+    keeping::keep_directory_capability(state, &store)?;
+    let get_port = store.identity().get_port.clone();
+    let listener = world.transactions.listen(&get_port, directory::REQUEST_SIZE_MAX)?;
+    let server = Arc::new(DirectoryServer::new(store, DIRECTORY_THREADS));
+    directory::start(&world, listener, server, DIRECTORY_THREADS)?.join();
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::config::{Config, Service};
 use crate::hosts::{Member, Members};
 use crate::join::PENDING;
+use crate::keeping;
 use crate::state::State;
 
 /// What a volume consists of, and the mark that it is being made.
@@ -45,6 +46,7 @@ const DIRECTORY: Volume = Volume {
 /// Something was lost; the hint says what to do.
 pub(crate) fn ensure(state: &State) -> Result<()> {
     let entropy = amoeba_linux::entropy();
+    keeping::refuse_half(state)?;
     if state.has(PENDING) {
         return Err(anyhow!("this host has not joined its system to the end")
             .context(Hint("`amoeba join TOKEN` again, with the same token, completes it".to_owned())));

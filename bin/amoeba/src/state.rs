@@ -9,7 +9,7 @@
 //! root.cap        the user's root directory: losing it is losing the home
 //! bullet.img      the image of the file server          bullet.cap     its super capability
 //! pool.cap        the capability of the run server, with all rights
-//! directory/      log and tables of the directory server
+//! directory/      log and tables of the directory server  directory.cap  its super capability
 //! guests/         output of detached processes
 //! log/            what the daemons have to say
 //! namespaces/     links to the namespaces of a throw-away host
@@ -18,7 +18,7 @@
 //! invites.json    the invitations of this host
 //! join.pending    this host has what it needs of a system and is not confirmed as a member yet
 //! removed         this host was removed from its system
-//! *.forming       an image is being made; if it is there at a start, the image is made anew
+//! *.forming       an image is being made; if it is there at a start, the image is made anew (restore.forming: by `restore`)
 //! ```
 
 use std::fs;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use amoeba_cli::{
     Console, DaemonStatus, DevOptions, Diagnosis, Hint, Invitation, InviteOptions, Invited, JoinOptions,
-    JoinedSystem, Session, Start, SystemKind, SystemStatus, UpOptions,
+    JoinedSystem, Restoring, Secrets, Session, Start, SystemKind, SystemStatus, UpOptions,
 };
 use amoeba_linux::host;
+use amoeba_world::Threads;
 use anyhow::{Context, Result, bail};
 
 use crate::boot::{self, Report};
@@ -21,6 +22,7 @@ use crate::hosts::sync::REMOVED;
 use crate::inside;
 use crate::invite;
 use crate::join;
+use crate::keeping;
 use crate::logs;
 use crate::state::State;
 
@@ -150,6 +152,25 @@ impl amoeba_cli::System for Local {
 
     fn dev(&self, options: &DevOptions) -> Result<ExitCode> {
         dev::main(options)
+    }
+
+    fn secrets(&self) -> Result<Secrets> {
+        keeping::secrets(&outside("backup")?)
+    }
+
+    fn restore(&self) -> Result<Box<dyn Restoring>> {
+        let state = outside("restore")?;
+        if boot::supervisor(&state)?.is_some() {
+            let dir = state.dir().display();
+            return Err(anyhow::anyhow!("a system runs in {dir}")).context(Hint(
+                "restore into another AMOEBA_STATE, or stop that system and move it away".to_owned(),
+            ));
+        }
+        keeping::restore(state)
+    }
+
+    fn threads(&self) -> Threads {
+        amoeba_linux::threads()
     }
 
     fn diagnosis(&self) -> Option<&dyn Diagnosis> {

@@ -23,6 +23,8 @@ pub(crate) const HOME: &[u8] = b"/home";
 const WORK_VARIABLE: &str = "AMOEBA_WORK";
 /// The file server that new files are made on.
 pub(crate) const FILE_SERVER: &[u8] = b"/profile/cap/bulletsvr/default";
+/// The name of the server that new files are made on.
+const DEFAULT: &str = "default";
 /// Names all file servers, each by its host, and one of them `default`.
 const FILE_SERVERS: &[u8] = b"/profile/cap/bulletsvr";
 /// How long a command that only looks waits for an object's server.
@@ -44,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) capability: Capability,
     /// When the row last changed, nanoseconds since 1970; 0 where no row was looked at.
     pub(crate) time: u64,
+    /// The attributes of the row.
+    pub(crate) attributes: Vec<u8>,
 }
 
 /// What an object is, by the first character of its information.
@@ -100,7 +104,7 @@ impl Graph {
         self.on(place, |names, path| {
             let found = names.find(path)?;
             let capability = found.set.first().copied().ok_or(NameError::Unavailable)?;
-            Ok(Found { set: found.set, capability, time: found.time })
+            Ok(Found { set: found.set, capability, time: found.time, attributes: found.attributes })
         })
     }
 
@@ -192,6 +196,23 @@ impl Graph {
             let Ok(found) = self.lookup(&directory.child(&row.name)) else { continue };
             if servers.iter().all(|server| server.port != found.capability.port) {
                 servers.push(found.capability);
+            }
+        }
+        Ok(servers)
+    }
+
+    /// All file servers that have a name, each once, by the name of its host where it has that too.
+    pub(crate) fn named_file_servers(&self) -> anyhow::Result<Vec<(String, Capability)>> {
+        let directory = Place::Path(FILE_SERVERS.to_vec());
+        let mut servers: Vec<(String, Capability)> = Vec::new();
+        for row in self.list(&directory)?.rows {
+            // A name that has vanished since, or is closed to this user.
+            let Ok(found) = self.lookup(&directory.child(&row.name)) else { continue };
+            let name = crate::out::printable(&row.name);
+            match servers.iter_mut().find(|(_, server)| same_object(server, &found.capability)) {
+                Some((known, _)) if known == DEFAULT => *known = name,
+                Some(_) => {}
+                None => servers.push((name, found.capability)),
             }
         }
         Ok(servers)

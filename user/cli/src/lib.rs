@@ -7,6 +7,7 @@
 //! - [`failure`] turns errors into one line, one hint and one exit code; [`out`] prints data.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 mod commands;
 mod diagnosis;
 mod duration;
@@ -14,6 +15,7 @@ mod everywhere;
 mod failure;
 mod files;
 mod graph;
+mod keeping;
 mod launch;
 mod masks;
 mod members;
@@ -25,6 +27,7 @@ mod shown;
 mod system;
 #[cfg(test)]
 mod testing;
+mod tree;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -34,6 +37,7 @@ use clap::Parser;
 
 pub use diagnosis::{Check, Diagnosis, Health, Trace, TraceBatch, TraceOptions};
 pub use failure::{Code, Hint};
+pub use keeping::{Restoring, Secrets};
 pub use system::{
     Console, DaemonStatus, DevOptions, Invitation, InvitationState, InviteOptions, Invited, JoinOptions,
     JoinedSystem, Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,

@@ -40,6 +40,16 @@ impl<'a> Out<'a> {
         self.line(text)
     }
 
+    /// As [`Out::json`], but what is printed is never in memory as a whole; it may be fetched meanwhile.
+    pub(crate) fn json_streamed(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        let mut to = io::BufWriter::new(&mut *self.to);
+        serde_json::to_writer_pretty(&mut to, value).map_err(|error| match error.is_io() {
+            true => anyhow::Error::from(io::Error::from(error)).context("standard output"),
+            false => anyhow::anyhow!("{error}"),
+        })?;
+        to.write_all(b"\n").and_then(|()| to.flush()).context("standard output")
+    }
+
     /// Prints a table: columns by their headings, without frames, so that tools for text can cut it.
     pub(crate) fn table(&mut self, headings: &[(&str, Align)], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
         let mut table = Table::new();

@@ -113,6 +113,24 @@ impl Place {
         cuts.map(cut).collect()
     }
 
+    /// The directory that this place is a name in; `None` where it has no name.
+    pub(crate) fn parent(&self) -> Option<Place> {
+        let (Place::Path(path) | Place::Capability(_, path, _)) = self;
+        let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+        let begin = path[..end].iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+        if matches!(&path[begin..end], b"" | b"." | b"..") {
+            return None;
+        }
+        let above = match (&path[..begin], self) {
+            (b"", Place::Path(_)) => b".".to_vec(),
+            (above, _) => above.to_vec(),
+        };
+        Some(match self {
+            Place::Path(_) => Place::Path(above),
+            Place::Capability(capability, _, named) => Place::Capability(*capability, above, named.clone()),
+        })
+    }
+
     /// The last component of the path; empty where there is none.
     pub(crate) fn last_name(&self) -> &[u8] {
         let (Place::Path(path) | Place::Capability(_, path, _)) = self;

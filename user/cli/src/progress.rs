@@ -85,6 +85,11 @@ impl<T> Metered<T> {
         Metered { inner, bar, interrupt: interrupt.clone(), started: std::time::Instant::now(), shown }
     }
 
+    /// What the data goes through.
+    pub(crate) fn inner(&self) -> &T {
+        &self.inner
+    }
+
     fn count(&mut self, size: usize) {
         self.bar.inc(size as u64);
         if !self.shown && self.started.elapsed() > QUIET {

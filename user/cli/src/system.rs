@@ -11,10 +11,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use amoeba_cap::Capability;
+use amoeba_threads::Threads;
 use amoeba_world::World;
 use serde::Serialize;
 
 use crate::diagnosis::Diagnosis;
+use crate::keeping::{Restoring, Secrets};
 
 /// What to do when no system runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +188,18 @@ pub trait System {
     /// # Errors
     /// A host does not start, or something is left.
     fn dev(&self, options: &DevOptions) -> anyhow::Result<ExitCode>;
+    /// What this host knows of its own services.
+    ///
+    /// # Errors
+    /// The state cannot be read: it is another user's, or this is a process of the system.
+    fn secrets(&self) -> anyhow::Result<Secrets>;
+    /// Begins to make a system of an archive, where there is none.
+    ///
+    /// # Errors
+    /// There is one, which is never touched.
+    fn restore(&self) -> anyhow::Result<Box<dyn Restoring>>;
+    /// Threads of this process, also where no system runs.
+    fn threads(&self) -> Threads;
     /// What looks for faults on this host, where there is any.
     fn diagnosis(&self) -> Option<&dyn Diagnosis> {
         None

@@ -14,8 +14,8 @@ use anyhow::bail;
 
 use crate::graph::Graph;
 use crate::{
-    Console, DevOptions, Invitation, InviteOptions, Invited, JoinOptions, JoinedSystem, Session, Signals, Standard, Start,
-    System, SystemStatus, UpOptions,
+    Console, DevOptions, Invitation, InviteOptions, Invited, JoinOptions, JoinedSystem, Restoring, Secrets,
+    Session, Signals, Standard, Start, System, SystemStatus, UpOptions,
 };
 
 const VOLUME_SIZE: u64 = 16 << 20;
@@ -25,6 +25,7 @@ const THREADS: usize = 4;
 pub(crate) struct TestSystem {
     world: World,
     root: Capability,
+    files: Capability,
     console: NoTerminal,
 }
 
@@ -39,7 +40,7 @@ impl TestSystem {
             names.mkdir(path.as_bytes()).expect("a new graph is empty");
         }
         names.append(b"/profile/cap/bulletsvr/default", files).expect("the directory is new");
-        TestSystem { world, root, console: NoTerminal }
+        TestSystem { world, root, files, console: NoTerminal }
     }
 
     /// Runs a command line to its end.
@@ -160,6 +161,18 @@ impl System for TestSystem {
 
     fn dev(&self, _: &DevOptions) -> anyhow::Result<ExitCode> {
         bail!("a host does not start")
+    }
+
+    fn secrets(&self) -> anyhow::Result<Secrets> {
+        Ok(Secrets { files: Some(self.files), directory: Some(self.root), state: Vec::new() })
+    }
+
+    fn restore(&self) -> anyhow::Result<Box<dyn Restoring>> {
+        bail!("there is a system already")
+    }
+
+    fn threads(&self) -> amoeba_threads::Threads {
+        self.world.threads.clone()
     }
 
     fn console(&self) -> &dyn Console {

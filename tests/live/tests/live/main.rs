@@ -4,6 +4,8 @@
 //! - [`run`]: a command runs as if there were no Amoeba between.
 //! - [`jobs`]: detached processes: `ps`, `wait`, `logs`, `kill`.
 //! - [`files`]: names and files through the command line.
+//! - [`trees`]: whole trees in and out, also when who carries them is killed.
+//! - [`backup`]: a service is saved while it is used, and is the same elsewhere; df, fsck, compact.
 //! - [`crash`]: daemons are killed, and nothing acknowledged is lost.
 //! - [`dev`]: throw-away hosts, and nothing left of them.
 //! - [`diagnosis`]: ping, doctor and trace find out what is.
@@ -17,6 +19,7 @@
 //! - [`hostile`]: bad names, forged capabilities, garbage on the socket.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod crash;
 mod dev;
 mod diagnosis;
@@ -30,5 +33,6 @@ mod placing;
 mod run;
 mod state;
 mod system;
+mod trees;
 mod unprivileged;
 mod wire;

@@ -9,16 +9,34 @@ use amoeba_cap::CapabilitySet;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
+use super::put::TreeOptions;
 use crate::failure::Advise;
-use crate::graph::Graph;
+use crate::graph::{Graph, Kind};
+use crate::place::Place;
 use crate::progress::{Interrupt, Metered};
+use crate::tree::{self, Report};
 use crate::{Context, files};
 
 /// Fetch a file
 ///
 /// The local file appears when it is whole; one that is there is replaced then.
+///
+/// With -r what is fetched may be a directory, with what is in it. Modes, times and links come back as they were stored; owners with
+/// --owner only. The local directory appears when all of it is there; the same command again goes on where an earlier one
+/// was interrupted. With -f a directory that is there is brought up to date, file by file; what only it has stays.
 #[derive(Args)]
 pub(crate) struct Arguments {
+    /// Fetch directories with what is in them
+    #[arg(short, long)]
+    recursive: bool,
+    /// With -r: bring a directory that is there up to date
+    #[arg(short = 'f', long, requires = "recursive")]
+    replace: bool,
+    /// With -r: give files to their owners, by name, with the modes that lend an owner's rights; for root
+    #[arg(long, requires = "recursive")]
+    owner: bool,
+    #[command(flatten)]
+    tree: TreeOptions,
     /// What to fetch
     path: OsString,
     /// The local file, or a directory for it; `-` is standard output. Without it the file keeps its name here
@@ -29,12 +47,59 @@ impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         let graph = context.graph()?;
         let place = graph.place(&self.path)?;
-        let found = graph.lookup(&place)?.set;
+        let row = graph.lookup(&place)?;
+        let found = row.set;
         if self.file.as_deref() == Some(OsStr::new("-")) {
             return files::read(&graph, &found, &mut context.out).map(drop).with_context(|| place.shown());
         }
+        if self.recursive && graph.answering(&found).with_context(|| place.shown())?.1 == Kind::Directory {
+            return self.fetch_tree(context, &graph, &found, &row.attributes, &place);
+        }
         let target = target(self.file, place.last_name())?;
         fetch(context, &graph, &found, &target).with_context(|| place.shown())
+    }
+}
+
+impl Arguments {
+    /// Fetches a directory with what is in it: as the local name that was given, or in it when that ends with `/`.
+    fn fetch_tree(
+        &self,
+        context: &mut Context<'_>,
+        graph: &Graph,
+        from: &CapabilitySet,
+        attributes: &[u8],
+        place: &Place,
+    ) -> anyhow::Result<()> {
+        let own = OsStr::from_bytes(place.last_name());
+        let target = match &self.file {
+            None => PathBuf::from(own),
+            Some(file) if file.as_bytes().ends_with(b"/") => Path::new(file).join(own),
+            Some(file) => PathBuf::from(file),
+        };
+        let shown = target.display().to_string();
+        let name =
+            target.file_name().with_context(|| format!("{shown:?} cannot be the name of a directory"))?;
+        let above = target.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = amoeba_tree::Folder::open(above).with_context(|| above.display().to_string())?;
+        let directory = graph.answering(from)?.0;
+        let work = tree::work_name(".amoeba-get-", &[name.as_bytes(), &tree::identity(&directory)]);
+        let interrupt = Interrupt::catch(context.system.console(), &graph.world().threads)?;
+        let report = Report::new(context, &interrupt, &place.shown());
+        let options = tree::Fetch {
+            graph,
+            report: &report,
+            replace: self.replace,
+            owner: self.owner,
+            walk: self.tree.walk(),
+        };
+        let called = place.shown();
+        let source = tree::Source { directory, attributes, shown: called.as_bytes() };
+        let whole =
+            tree::get(&options, &source, &folder, name.as_bytes(), &work).with_context(|| shown.clone())?;
+        let rest = above.join(OsStr::from_bytes(&work)).display().to_string();
+        self.tree.finish(context, report, whole, &format!("{shown} is not whole yet"), || {
+            format!("the same command goes on from there; what is fetched waits in {rest}")
+        })
     }
 }
 

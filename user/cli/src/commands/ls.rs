@@ -1,17 +1,24 @@
 //! `amoeba ls`: what is in directories.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 
-use amoeba_stubs::directory::{RowFound, RowHead};
+use amoeba_cap::Capability;
+use amoeba_stubs::directory::{self, RowFound, RowHead};
 use amoeba_wire::Status;
+use anyhow::Context as _;
 use clap::Args;
-use serde::Serialize;
+use serde::ser::{Error as _, SerializeSeq, SerializeStruct};
+use serde::{Serialize, Serializer};
 
 use crate::graph::{Graph, Kind};
 use crate::out::{Align, Out, printable};
 use crate::place::{self, Place};
 use crate::shown::{self, Name, Shown};
 use crate::{Context, Standard, masks};
+
+/// Rows that are asked for at once.
+const PAGE: u32 = 4096;
 
 /// List directories
 ///
@@ -33,14 +40,73 @@ pub(crate) struct Arguments {
 }
 
 /// A directory, or one object that is none.
-#[derive(Serialize)]
-struct Listed {
+struct Listed<'a> {
     path: String,
     /// Of a directory; none for an object by itself.
     columns: Vec<String>,
-    entries: Vec<Entry>,
-    #[serde(skip)]
     is_directory: bool,
+    entries: RefCell<Pages<'a>>,
+}
+
+/// The entries of a directory, a page at a time: there may be more than memory has room for.
+struct Pages<'a> {
+    graph: &'a Graph,
+    directory: Capability,
+    long: bool,
+    all: bool,
+    /// The names of the directory's columns.
+    columns: Vec<String>,
+    /// The page at hand.
+    page: Option<Vec<Entry>>,
+    /// The name after which to go on.
+    after: Option<Vec<u8>>,
+}
+
+impl Pages<'_> {
+    /// The next page; `None` after the last one.
+    fn next(&mut self) -> anyhow::Result<Option<Vec<Entry>>> {
+        if let Some(page) = self.page.take() {
+            return Ok(Some(page));
+        }
+        let Some(after) = self.after.take() else { return Ok(None) };
+        self.fetch(&after).map(Some)
+    }
+
+    fn fetch(&mut self, after: &[u8]) -> anyhow::Result<Vec<Entry>> {
+        let page = directory::list(self.graph.world(), &self.directory, after, PAGE)?;
+        let column = |column: &Vec<u8>| String::from_utf8_lossy(column).into_owned();
+        self.columns = page.columns.iter().map(column).collect();
+        self.after = page.rows.last().filter(|_| page.more).map(|last| last.name.clone());
+        let mut rows = page.rows;
+        rows.retain(|row| self.all || !row.name.starts_with(b"."));
+        let known = if self.long { self.graph.look_at(&self.directory, &rows)? } else { Vec::new() };
+        let entry = |(index, row)| entry(self.graph, row, known.get(index), self.columns.len());
+        Ok(rows.iter().enumerate().map(entry).collect())
+    }
+}
+
+impl Serialize for Listed<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut fields = to.serialize_struct("Listed", 3)?;
+        fields.serialize_field("path", &self.path)?;
+        fields.serialize_field("columns", &self.columns)?;
+        fields.serialize_field("entries", &Entries(&self.entries))?;
+        fields.end()
+    }
+}
+
+/// The entries, fetched while they are printed.
+struct Entries<'a, 'g>(&'a RefCell<Pages<'g>>);
+
+impl Serialize for Entries<'_, '_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut entries = to.serialize_seq(None)?;
+        loop {
+            let page = self.0.borrow_mut().next().map_err(|error| S::Error::custom(format!("{error:#}")))?;
+            let Some(page) = page else { return entries.end() };
+            page.iter().try_for_each(|entry| entries.serialize_element(entry))?;
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -67,7 +133,7 @@ impl Arguments {
             Ok(())
         });
         if self.json {
-            context.out.json(&listed)?;
+            context.out.json_streamed(&listed)?;
         } else {
             let on_terminal = context.is_terminal(Standard::Output);
             print_all(&mut context.out, &listed, paths.len() > 1, self.long, on_terminal)?;
@@ -75,44 +141,42 @@ impl Arguments {
         looked_at
     }
 
-    fn list(&self, graph: &Graph, place: &Place) -> anyhow::Result<Listed> {
+    fn list<'a>(&self, graph: &'a Graph, place: &Place) -> anyhow::Result<Listed<'a>> {
         let found = graph.lookup(place)?.capability;
+        let mut pages = Pages {
+            graph,
+            directory: found,
+            long: self.long,
+            all: self.all,
+            columns: Vec::new(),
+            page: None,
+            after: None,
+        };
         match graph.kind(&found) {
             Ok(Kind::Directory) => {}
             // Not a directory, or nobody who could say so: the name is all there is to list.
-            Ok(_) => return Ok(self.alone(graph, place, &found)),
+            Ok(_) => {
+                pages.page = Some(vec![self.alone(graph, place, &found)]);
+                let (path, entries) = (place.shown(), RefCell::new(pages));
+                return Ok(Listed { path, columns: Vec::new(), is_directory: false, entries });
+            }
             Err(error) => return Err(error.context(place.shown())),
         }
-        let listing = graph.list(place)?;
-        let mut rows = listing.rows;
-        rows.retain(|row| self.all || !row.name.starts_with(b"."));
-        let known = if self.long { graph.look_at(&found, &rows)? } else { Vec::new() };
-        let columns = listing.columns.len();
-        let entries =
-            rows.iter().enumerate().map(|(index, row)| entry(graph, row, known.get(index), columns));
-        Ok(Listed {
-            path: place.shown(),
-            columns: listing
-                .columns
-                .iter()
-                .map(|column| String::from_utf8_lossy(column).into_owned())
-                .collect(),
-            entries: entries.collect(),
-            is_directory: true,
-        })
+        pages.page = Some(pages.fetch(&[]).with_context(|| place.shown())?);
+        let columns = pages.columns.clone();
+        Ok(Listed { path: place.shown(), columns, is_directory: true, entries: RefCell::new(pages) })
     }
 
-    fn alone(&self, graph: &Graph, place: &Place, object: &amoeba_cap::Capability) -> Listed {
+    fn alone(&self, graph: &Graph, place: &Place, object: &Capability) -> Entry {
         let shown = place.shown();
-        let entry = Entry {
+        Entry {
             name: Name::from(shown.as_bytes()),
             bytes: shown.clone().into_bytes(),
             masks: graph.masks(place).ok().map(|(row, columns)| masks::shown(row, columns)),
             changed: None,
             info: self.long.then(|| info(graph, object)),
             capability: self.long.then(|| object.into()),
-        };
-        Listed { path: shown, columns: Vec::new(), entries: vec![entry], is_directory: false }
+        }
     }
 }
 
@@ -130,7 +194,7 @@ fn entry(graph: &Graph, row: &RowHead, known: Option<&RowFound>, columns: usize)
 }
 
 /// What an object says of itself, or why it says nothing.
-fn info(graph: &Graph, object: &amoeba_cap::Capability) -> String {
+fn info(graph: &Graph, object: &Capability) -> String {
     match graph.info(object) {
         Ok(info) => info.trim_end().into(),
         Err(error) => format!("? {}", error.status()),
@@ -139,7 +203,7 @@ fn info(graph: &Graph, object: &amoeba_cap::Capability) -> String {
 
 fn print_all(
     out: &mut Out<'_>,
-    listed: &[Listed],
+    listed: &[Listed<'_>],
     with_headings: bool,
     long: bool,
     on_terminal: bool,
@@ -149,17 +213,22 @@ fn print_all(
             let gap = if index > 0 { "\n" } else { "" };
             out.line(format!("{gap}{}:", one.path))?;
         }
-        if long {
-            print_long(out, &one.entries)?;
-        } else {
-            // For programs the bytes as they are; a terminal would obey some of them.
-            one.entries.iter().try_for_each(|entry| match on_terminal {
-                true => out.line(printable(&entry.bytes)),
-                false => out.line(&entry.bytes),
-            })?;
+        while let Some(page) = one.entries.borrow_mut().next()? {
+            print_page(out, &page, long, on_terminal)?;
         }
     }
     Ok(())
+}
+
+fn print_page(out: &mut Out<'_>, entries: &[Entry], long: bool, on_terminal: bool) -> anyhow::Result<()> {
+    if long {
+        return print_long(out, entries);
+    }
+    // For programs the bytes as they are; a terminal would obey some of them.
+    entries.iter().try_for_each(|entry| match on_terminal {
+        true => out.line(printable(&entry.bytes)),
+        false => out.line(&entry.bytes),
+    })
 }
 
 fn print_long(out: &mut Out<'_>, entries: &[Entry]) -> anyhow::Result<()> {
@@ -177,7 +246,7 @@ mod tests {
     use crate::out::printed;
     use crate::testing::TestSystem;
 
-    fn listed(path: &str, names: &[&str]) -> Listed {
+    fn listed<'a>(graph: &'a Graph, path: &str, names: &[&str]) -> Listed<'a> {
         let entry = |name: &&str| Entry {
             name: Name::from(name.as_bytes()),
             bytes: name.as_bytes().to_vec(),
@@ -186,12 +255,45 @@ mod tests {
             info: Some("-     5 bytes".into()),
             capability: None,
         };
-        let entries = names.iter().map(entry).collect();
-        Listed { path: path.into(), columns: vec!["owner".into()], entries, is_directory: true }
+        let page = Some(names.iter().map(entry).collect());
+        let (directory, columns) = (Capability::NULL, Vec::new());
+        let pages = Pages { graph, directory, long: false, all: false, columns, page, after: None };
+        let (columns, entries) = (vec!["owner".into()], RefCell::new(pages));
+        Listed { path: path.into(), columns, entries, is_directory: true }
+    }
+
+    #[test]
+    fn a_directory_of_several_pages_is_listed_whole() {
+        const ROWS: usize = PAGE as usize + 500;
+        let system = TestSystem::new();
+        let graph = system.graph();
+        let directory = system.names().mkdir(b"/home/many").expect("the name is free");
+        let row = |number: usize| directory::InstallRow {
+            directory: directory.private,
+            name: format!("{number:06}").into_bytes(),
+            set: directory.into(),
+            old: Capability::NULL,
+            keep: false,
+            masks: [0xFF; 4],
+            kind: Capability::NULL,
+            attributes: Vec::new(),
+        };
+        let rows: Vec<_> = (0..ROWS).map(row).collect();
+        for rows in rows.chunks(directory::INSTALL_MAX) {
+            directory::install(graph.world(), &directory, rows).expect("the names are free");
+        }
+        let names: String = (0..ROWS).map(|number| format!("{number:06}\n")).collect();
+        system.run(&["ls", "many"]).printed(&names);
+        let json: serde_json::Value =
+            serde_json::from_str(system.run(&["ls", "--json", "many"]).text()).expect("it is one document");
+        let entries = json[0]["entries"].as_array().expect("an array");
+        assert_eq!((entries.len(), &entries[ROWS - 1]["name"]), (ROWS, &format!("{:06}", ROWS - 1).into()));
     }
 
     #[test]
     fn names_stand_one_a_line() {
+        let graph = TestSystem::new().graph();
+        let listed = |path, names| listed(&graph, path, names);
         let text = printed(|out| print_all(out, &[listed("a", &["x", "y z"])], false, false, false));
         assert_eq!(text, "x\ny z\n");
         let both = [listed("a", &["x"]), listed("b", &["\u{1b}"])];
@@ -200,13 +302,14 @@ mod tests {
 
     #[test]
     fn the_long_form_has_information_masks_and_time() {
-        let text = printed(|out| print_all(out, &[listed("a", &["x"])], false, true, false));
+        let graph = TestSystem::new().graph();
+        let text = printed(|out| print_all(out, &[listed(&graph, "a", &["x"])], false, true, false));
         assert_eq!(text, "-     5 bytes  ff:f:2  2026-11-21T22:44:17Z  x\n");
     }
 
     #[test]
     fn programs_get_columns_and_entries() {
-        let value = serde_json::to_value(listed("a", &["x"])).unwrap();
+        let value = serde_json::to_value(listed(&TestSystem::new().graph(), "a", &["x"])).unwrap();
         assert_eq!(value["columns"][0], "owner");
         assert_eq!(value["entries"][0]["name"], "x");
         assert_eq!(value["entries"][0]["masks"], "ff:f:2");

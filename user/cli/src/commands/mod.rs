@@ -1,12 +1,16 @@
 //! The subcommands, one module each.
 
+mod backup;
 mod cap;
 mod cat;
+mod compact;
 mod completions;
 mod cp;
 mod dev;
+mod df;
 mod doctor;
 mod down;
+mod fsck;
 mod get;
 mod host;
 mod invite;
@@ -23,9 +27,11 @@ mod ping;
 mod processes;
 mod ps;
 mod put;
+mod restore;
 mod resume;
 mod rm;
 mod run;
+mod server;
 mod stat;
 mod status;
 mod stun;
@@ -76,6 +82,11 @@ pub(crate) enum Command {
     Invite(invite::Arguments),
     Join(join::Arguments),
     Status(status::Arguments),
+    Df(df::Arguments),
+    Fsck(fsck::Arguments),
+    Compact(compact::Arguments),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     Host(host::Arguments),
     Top(top::Arguments),
     Ping(ping::Arguments),
@@ -123,6 +134,11 @@ impl Command {
             Command::Status(arguments) => return arguments.run(context),
             Command::Ping(arguments) => return arguments.run(context),
             Command::Doctor(arguments) => return arguments.run(context),
+            Command::Fsck(arguments) => return arguments.run(context),
+            Command::Df(arguments) => arguments.run(context)?,
+            Command::Compact(arguments) => arguments.run(context)?,
+            Command::Backup(arguments) => arguments.run(context)?,
+            Command::Restore(arguments) => arguments.run(context)?,
             Command::Ps(arguments) => arguments.run(context)?,
             Command::Kill(arguments) => arguments.run(context)?,
             Command::Logs(arguments) => arguments.run(context)?,

@@ -3,16 +3,18 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use amoeba_cap::{CapabilitySet, SET_MEMBERS_MAX};
 use amoeba_world::Error as Refusal;
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, value_parser};
 
-use crate::failure::{Advise, refusal};
+use crate::failure::{Advise, Told, refusal};
 use crate::graph::{Graph, Kind};
 use crate::place::{self, Place};
 use crate::progress::{Interrupt, Metered};
+use crate::tree::{self, Report};
 use crate::{Context, files, masks};
 
 /// Store local files under names
@@ -20,6 +22,11 @@ use crate::{Context, files, masks};
 /// Every FILE becomes a file on the file server, whole and on disk before its name appears. With several FILEs, or when
 /// PATH is a directory, they keep their own names in it. A name that is there already is an error, unless it is to be
 /// replaced: then it stands for the old file until it stands for the new one.
+///
+/// With -r a FILE may be a directory: PATH is then the name of the tree itself, unless it ends with `/` or there are several
+/// FILEs. Modes, owners, times, extended attributes, symbolic and hard links are kept; pipes, sockets and devices are left
+/// out. The tree gets its name when all of it is there; the same command again goes on where an earlier one was
+/// interrupted, and carries only what is missing or has another size or time.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Replace what has the name; the old file itself is not destroyed
@@ -28,6 +35,11 @@ pub(crate) struct Arguments {
     /// Keep each FILE on so many file servers; it can be read as long as one of them is there
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u8).range(1..=SET_MEMBERS_MAX as i64))]
     copies: u8,
+    /// Store directories with what is in them
+    #[arg(short, long)]
+    recursive: bool,
+    #[command(flatten)]
+    tree: TreeOptions,
     /// Local files; `-` is standard input
     #[arg(required = true)]
     files: Vec<OsString>,
@@ -41,7 +53,16 @@ impl Arguments {
         let graph = context.graph()?;
         let target = graph.place(&self.path)?;
         let interrupt = Interrupt::catch(context.system.console(), &graph.world().threads)?;
+        let mut gravest = Ok(());
         for file in &self.files {
+            if self.recursive && file != "-" && Path::new(file).is_dir() {
+                let stored = self.store(context, &graph, &interrupt, file, &target);
+                match stored {
+                    Err(error) if error.is::<Told>() => gravest = Err(error),
+                    stored => stored?,
+                }
+                continue;
+            }
             let local = Local::open(file)?;
             let to = graph.destination(&target, local.name.as_bytes(), self.files.len() > 1)?;
             refuse_taken(&graph, &to, self.replace)?;
@@ -50,7 +71,90 @@ impl Arguments {
             let made = files::write_copies(&graph, self.copies.into(), &mut from);
             enter(&graph, &to, made.with_context(|| local.shown)?, self.replace)?;
         }
-        Ok(())
+        gravest
+    }
+
+    /// Stores a directory with what is in it.
+    fn store(
+        &self,
+        context: &mut Context<'_>,
+        graph: &Graph,
+        interrupt: &Interrupt,
+        directory: &OsStr,
+        target: &Place,
+    ) -> anyhow::Result<()> {
+        let shown = directory.display().to_string();
+        let path = std::fs::canonicalize(directory).with_context(|| shown.clone())?;
+        let to = match path.file_name() {
+            Some(name) if self.files.len() > 1 || target.is_directory() => target.child(name.as_bytes()),
+            None if self.files.len() > 1 || target.is_directory() => bail!("{shown} has no name of its own"),
+            _ => target.clone(),
+        };
+        let host = graph.session().host_name.as_bytes();
+        let work = tree::work_name(".amoeba-put-", &[host, path.as_os_str().as_bytes(), to.last_name()]);
+        let report = Report::new(context, interrupt, &shown);
+        let options = tree::Store {
+            graph,
+            report: &report,
+            replace: self.replace,
+            copies: self.copies.into(),
+            walk: self.tree.walk(),
+        };
+        let folder = amoeba_tree::Folder::open(&path).with_context(|| shown.clone())?;
+        let whole = tree::put(&options, folder, directory.as_bytes(), &to, &work)?;
+        let rest = to.parent().map(|parent| parent.child(&work).shown()).unwrap_or_default();
+        self.tree.finish(context, report, whole, &format!("{} has no such name yet", to.shown()), || {
+            format!(
+                "the same command goes on from there; `amoeba rm -r --destroy {rest}` gives the room back"
+            )
+        })
+    }
+}
+
+/// What a person may say of whole trees, stored or fetched.
+#[derive(Args)]
+pub(super) struct TreeOptions {
+    /// With -r: compare the contents of files that are there already, not their times
+    #[arg(short, long, requires = "recursive")]
+    checksum: bool,
+    /// With -r: finish the tree although some of it failed
+    #[arg(long, requires = "recursive")]
+    partial: bool,
+    /// With -r: files that travel at the same time
+    #[arg(short, long, value_name = "N", default_value_t = tree::PARALLEL, value_parser = value_parser!(u8).range(1..=64))]
+    jobs: u8,
+    /// With -r: print what was done as JSON
+    #[arg(long, requires = "recursive")]
+    json: bool,
+}
+
+impl TreeOptions {
+    pub(super) fn walk(&self) -> tree::Walk {
+        tree::Walk { checksum: self.checksum, partial: self.partial, parallel: self.jobs }
+    }
+
+    /// Tells what has become of a tree; `unfinished` where it does not stand as it should, and `hint` what then.
+    pub(super) fn finish(
+        &self,
+        context: &mut Context<'_>,
+        report: Report,
+        whole: bool,
+        unfinished: &str,
+        hint: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
+        let interrupted = report.go_on();
+        let summary = report.finish(whole);
+        if self.json {
+            context.out.json(&summary)?;
+        }
+        let told = summary.tell(context);
+        if !whole {
+            let text = format!("amoeba: {unfinished}\nhint: {}\n", hint());
+            // Standard error may be closed; the exit code still tells.
+            let _ = context.errors.write_all(text.as_bytes());
+        }
+        interrupted?;
+        told
     }
 }
 
@@ -120,7 +224,7 @@ impl Local {
         let file = std::fs::File::open(path).with_context(|| shown.clone())?;
         let metadata = file.metadata().with_context(|| shown.clone())?;
         if metadata.is_dir() {
-            bail!("{shown} is a directory");
+            return Err(anyhow!("{shown} is a directory")).hint("-r stores it with what is in it");
         }
         // Devices and what the kernel makes up say 0.
         let size = Some(metadata.len()).filter(|size| *size > 0);
@@ -133,7 +237,6 @@ impl Local {
 mod tests {
     use super::*;
     use crate::testing::TestSystem;
-    use std::path::Path;
 
     #[test]
     fn a_closed_standard_input_is_not_an_empty_file() {

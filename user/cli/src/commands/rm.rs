@@ -76,8 +76,9 @@ impl Remover<'_> {
                 .hint("relative names start there: let AMOEBA_WORK name another directory first");
         }
         if self.arguments.destroy {
-            match answer.with_context(|| place.shown())? {
-                (directory, Kind::Directory) => self.destroy_directory(place, &directory)?,
+            match answer {
+                Ok((directory, Kind::Directory)) => self.destroy_directory(place, &directory)?,
+                Err(error) if !is_gone(&error) => return Err(error.context(place.shown())),
                 // All replicas: one that was left would be an object that nobody knows.
                 _ => found.current().try_for_each(|replica| self.destroy(place, replica))?,
             }
@@ -126,6 +127,11 @@ impl Remover<'_> {
     }
 }
 
+/// Whether an object was destroyed already, under another name perhaps.
+fn is_gone(error: &anyhow::Error) -> bool {
+    failure::refusal(error).is_some_and(|refusal| refusal == Refusal::Refused(Status::STD_CAPBAD))
+}
+
 /// Port and object number.
 fn identity(capability: &Capability) -> [u8; 9] {
     let mut identity = [0; 9];
@@ -151,6 +157,11 @@ mod tests {
         // The name that is left leads nowhere and can be removed all the same.
         system.run(&["rm", "b"]).printed("");
         system.run(&["rm", "b"]).failed(1, "amoeba: b: no such name\n");
+        // With several names, each of them goes.
+        system.file("/home/c", b"gamma");
+        system.run(&["ln", "c", "d"]).printed("");
+        system.run(&["rm", "--destroy", "c", "d"]).printed("");
+        system.run(&["ls"]).printed("");
         system.run(&["rm", "-f", "b"]).printed("");
         system.run(&["rm", "-f", "no/b"]).printed("");
     }

@@ -11,6 +11,7 @@ use amoeba_world::Error as Refusal;
 use clap::Args;
 use serde::Serialize;
 
+use super::df;
 use super::host::{self, Host};
 use crate::graph::Graph;
 use crate::launch::pool::{HOST_LOCATE_TIMEOUT, Pool};
@@ -54,6 +55,8 @@ struct Everything<'a> {
     status: &'a SystemStatus,
     hosts: &'a [Host],
     services: &'a [Service],
+    /// File servers, and how much room they have.
+    files: &'a [df::Files],
     /// By layer and name.
     #[serde(skip_serializing_if = "Option::is_none")]
     counters: Option<BTreeMap<&'a str, BTreeMap<&'a str, u64>>>,
@@ -73,6 +76,7 @@ struct Service {
 struct Beyond {
     hosts: Vec<Host>,
     services: Vec<Service>,
+    files: Vec<df::Files>,
     /// What cannot be told, and why.
     attention: Vec<String>,
 }
@@ -91,14 +95,14 @@ fn show_with(
     let mut status = context.system.status()?;
     let beyond = if status.running && beyond { look_beyond(context) } else { Beyond::default() };
     status.attention.extend(beyond.attention);
-    let Beyond { hosts, services, .. } = beyond;
+    let Beyond { hosts, services, files, .. } = beyond;
     if json {
         let counters = counters.map(by_layer);
-        let all = Everything { status: &status, hosts: &hosts, services: &services, counters };
+        let all = Everything { status: &status, hosts: &hosts, services: &services, files: &files, counters };
         context.out.json(&all)?;
     } else {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        print(&mut context.out, &status, &hosts, &services, now)?;
+        print(&mut context.out, &status, &hosts, &services, &files, now)?;
         if let Some(counters) = counters {
             context.out.line("")?;
             context.out.bytes(counters.as_bytes())?;
@@ -179,8 +183,11 @@ fn ask(graph: &Graph) -> anyhow::Result<Beyond> {
     let ways = members::ways(graph);
     let troubles =
         ways.iter().filter_map(|way| Some(format!("host {}: {}", way.name, way.trouble.as_ref()?)));
-    let attention = down.chain(silent).chain(troubles).collect();
-    Ok(Beyond { hosts, services, attention })
+    // A server that does not answer is told as a service already.
+    let files = df::file_servers(graph).unwrap_or_default();
+    let lacking = files.iter().flat_map(df::Files::attention);
+    let attention = down.chain(silent).chain(troubles).chain(lacking).collect();
+    Ok(Beyond { hosts, services, files, attention })
 }
 
 /// What and why; the next step is left out.
@@ -199,6 +206,7 @@ fn print(
     status: &SystemStatus,
     hosts: &[Host],
     services: &[Service],
+    files: &[df::Files],
     now: u64,
 ) -> anyhow::Result<()> {
     let kind = match status.kind {
@@ -238,6 +246,10 @@ fn print(
         out.line("")?;
         out.line(format!("services: {}", services.join(", ")))?;
     }
+    let room: Vec<String> = files.iter().filter_map(df::Files::room).collect();
+    if !room.is_empty() {
+        out.line(format!("files: {}", room.join("; ")))?;
+    }
     for sentence in &status.attention {
         out.line(format!("! {sentence}"))?;
     }
@@ -276,14 +288,14 @@ mod tests {
                         ! bullet has been restarted 12 times\n";
         let service = |name: &str, answers| Service { name: name.into(), answers };
         let services = [service("bulletsvr", true), service("runsvr", false)];
-        assert_eq!(printed(|out| print(out, &status(), &[], &services, 1065)), expected);
+        assert_eq!(printed(|out| print(out, &status(), &[], &services, &[], 1065)), expected);
     }
 
     #[test]
     fn programs_see_the_same() {
         let services = [Service { name: "bulletsvr".into(), answers: true }];
         let counters = Some(by_layer("# flip\nroutes          7\nlink udp sealed\n# channels\nchannels 2\n"));
-        let all = Everything { status: &status(), hosts: &[], services: &services, counters };
+        let all = Everything { status: &status(), hosts: &[], services: &services, files: &[], counters };
         let value = serde_json::to_value(all).unwrap();
         assert_eq!(value["services"][0]["answers"], true);
         assert_eq!(value["counters"]["flip"], serde_json::json!({ "routes": 7 }));
