@@ -231,27 +231,26 @@ impl Names {
         self.change(&directory, |t, member| directory::put_attributes(t, member, &name, attributes))
     }
 
-    /// Makes a directory, by the service of the directory it is named in and with that one's columns, and names it.
+    /// Makes a directory, by the service of the directory it is named in and with that one's columns, and names it: both
+    /// or none.
     pub fn mkdir(&self, path: &[u8]) -> Result<Capability, NameError> {
+        self.mkdir_with(path, &[])
+    }
+
+    /// As [`Names::mkdir`], with these attributes.
+    pub fn mkdir_with(&self, path: &[u8], attributes: &[u8]) -> Result<Capability, NameError> {
         let (parent, name) = self.traverse(path)?;
-        let columns = self.ask(&parent, |t, member| directory::describe(t, member))?.columns;
-        let made = self.change(&parent, |t, member| directory::create(t, member, &columns))?;
-        let set = CapabilitySet::singleton(made);
-        let named =
-            self.change(&parent, |t, member| directory::append(t, member, &name, &set, &self.masks, &[]));
-        if let Err(error) = named {
-            if !matches!(error, NameError::Transaction(Error::MaybeExecuted(_))) {
-                // Nobody will ever find it. Should this fail too, ageing takes it.
-                let _ = directory::discard(&self.world, &made);
-            }
-            return Err(error);
-        }
-        Ok(made)
+        self.change(&parent, |t, member| directory::makedir(t, member, &name, &[], &self.masks, attributes))
     }
 
     /// Deletes an empty directory and its row. SP_NOTEMPTY when it is not empty.
     pub fn rmdir(&self, path: &[u8]) -> Result<(), NameError> {
         let (parent, name) = self.traverse(path)?;
+        match self.change(&parent, |t, member| directory::removedir(t, member, &name)) {
+            // It is none of this service.
+            Err(NameError::Transaction(Error::Refused(Status::STD_ARGBAD))) => {}
+            done => return done,
+        }
         let target = self.walk(parent.clone(), name.clone())?.set;
         self.change(&target, |t, member| directory::discard(t, member))?;
         self.change(&parent, |t, member| directory::delete(t, member, &name))
@@ -270,6 +269,17 @@ impl Names {
 
     fn rename_row(&self, from: &[u8], to: &[u8], over: bool) -> Result<(), NameError> {
         let ((from, from_name), (to, to_name)) = (self.traverse(from)?, self.traverse(to)?);
+        let members = of_one_service(&from, &to);
+        if let Some((from, to)) = members.filter(|_| !over && (from != to || from_name != to_name)) {
+            let whole = self.change(&CapabilitySet::singleton(from), |t, member| {
+                directory::rename(t, member, &from_name, &to.private, &to_name, directory::RENAME_NEW)
+            });
+            match whole {
+                // It does not see all of the row; what it sees it may move.
+                Err(NameError::Transaction(Error::Refused(Status::STD_DENIED))) => {}
+                done => return done.map(drop),
+            }
+        }
         let moved = self.walk(from.clone(), from_name.clone())?;
         if from == to && from_name == to_name {
             return Ok(());
@@ -282,7 +292,7 @@ impl Names {
         };
         let masks = self.ask(&from, |t, member| directory::getmasks(t, member, &from_name))?;
         let old = target.as_ref().and_then(|target| target.set.first()).copied().unwrap_or(Capability::NULL);
-        let Some((from_member, to_member)) = of_one_service(&from, &to) else {
+        let Some((from_member, to_member)) = members else {
             match target {
                 Some(_) => {
                     self.change(&to, |t, member| directory::replace(t, member, &to_name, &moved.set))?

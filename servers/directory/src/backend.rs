@@ -69,9 +69,7 @@ impl Pages {
             if segment.length != self.0.disk.size() {
                 self.0.disk.set_size(segment.length)?;
             }
-            for (offset, bytes) in runs(&segment) {
-                self.0.disk.write(offset, &bytes)?;
-            }
+            write_runs(&segment, |offset, bytes| self.0.disk.write(offset, bytes))?;
             self.0.disk.flush()?;
             self.state().closed.pop_front();
         }
@@ -139,23 +137,27 @@ impl Pages {
     }
 }
 
-/// The pages of a segment within its length, neighbours joined.
-fn runs(segment: &Segment) -> Vec<(u64, Vec<u8>)> {
-    let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+/// Gives the pages of a segment within its length to `write`, neighbours joined, a piece at a time: a copy of all of
+/// them would double the memory that a checkpoint takes.
+fn write_runs(
+    segment: &Segment,
+    mut write: impl FnMut(u64, &[u8]) -> Result<(), DiskError>,
+) -> Result<(), DiskError> {
+    let (mut begin, mut run) = (0, Vec::new());
     for (&number, page) in &segment.pages {
         let start = number * PAGE_SIZE;
         let length = segment.length.saturating_sub(start).min(PAGE_SIZE) as usize;
-        match runs.last_mut() {
-            Some((offset, bytes))
-                if *offset + bytes.len() as u64 == start && bytes.len() < WRITE_SIZE_MAX =>
-            {
-                bytes.extend_from_slice(&page[..length]);
-            }
-            _ if length > 0 => runs.push((start, page[..length].to_vec())),
-            _ => {}
+        let joins = begin + run.len() as u64 == start && run.len() < WRITE_SIZE_MAX;
+        if !joins && !run.is_empty() {
+            write(begin, &run)?;
+            run.clear();
         }
+        if run.is_empty() {
+            begin = start;
+        }
+        run.extend_from_slice(&page[..length]);
     }
-    runs
+    if run.is_empty() { Ok(()) } else { write(begin, &run) }
 }
 
 impl StorageBackend for Pages {

@@ -19,10 +19,11 @@ use crate::store::{Snapshot, Store, StoreError, durable};
 use crate::tables::{self, State, TableError, View, contained};
 use crate::update::Refusal;
 
-/// Bytes of changes in memory after which a checkpoint is made.
-const CHANGES_SIZE: usize = 16 << 20;
+/// Bytes of changes in memory after which a checkpoint is made: about 32,000 rows, each of which may change a page of
+/// its own, so that its pages take about 128 MiB until they are on the disk.
+const CHANGES_SIZE: usize = 8 << 20;
 /// Bytes of changes in memory beside those of a checkpoint that runs, past which updates wait for it.
-const CHANGES_SIZE_MAX: usize = 48 << 20;
+const CHANGES_SIZE_MAX: usize = 24 << 20;
 /// How long a full disk is left alone.
 const FULL_TIME: Duration = Duration::from_secs(1);
 

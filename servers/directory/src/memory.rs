@@ -32,7 +32,7 @@ const OVERLAY_COST: usize = 128;
 /// How often what a lookup lacks is brought to memory before the lookup reads the tables under the lock.
 const LOOKS_MAX: usize = 64;
 /// Of the caches' bytes, one part in so many is for directories, the rest for rows.
-const DIRECTORIES_PART: usize = 4;
+const DIRECTORIES_PART: usize = 8;
 
 /// Changes of tables: what is in here counts, not what lies below. `None`: it is no more.
 #[derive(Debug, Default)]

@@ -27,7 +27,7 @@ use crate::walk::damaged;
 pub use crate::tables::Identity;
 
 /// Of the memory setting, one part in so many is redb's cache of pages, the rest is for rows and directories.
-const PAGES_PART: usize = 4;
+const PAGES_PART: usize = 8;
 
 /// Why a store cannot be made or opened.
 #[derive(Debug, thiserror::Error)]
