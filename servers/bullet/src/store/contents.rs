@@ -80,7 +80,8 @@ impl Contents {
             + match self {
                 Contents::Memory(data) => data.capacity() as u64,
                 Contents::Spilled(spill) => {
-                    (spill.tail.capacity() + spill.hashes.capacity() * HASH_SIZE) as u64
+                    // The last chunk is counted whole: it grows without asking.
+                    (spill.tail.capacity().max(CHUNK) + spill.hashes.capacity() * HASH_SIZE) as u64
                 }
             }
     }

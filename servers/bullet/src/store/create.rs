@@ -198,13 +198,19 @@ impl Store {
         let spilled = matches!(draft.contents, Some(Contents::Spilled(_)));
         let room = self.settings.drafts_max().saturating_sub(others);
         let in_memory = draft.counted.max(after + 256);
-        if !spilled && after <= self.settings.whole_max() && in_memory <= room {
+        // What needs no more than it has already is never refused: so whoever has begun a file can commit it.
+        let fits = in_memory <= room || in_memory == draft.counted;
+        if !spilled && after <= self.settings.whole_max() && fits {
             state.recount(number, in_memory);
             return Ok(false);
         }
         // A file of less than a chunk takes as much memory on disk as in memory.
         if !spilled && (after <= CHUNK_SIZE || SPILLED_MEMORY > room) {
             return Err(StoreError::NoMemory);
+        }
+        if !spilled {
+            let memory = draft.counted.max(SPILLED_MEMORY);
+            state.recount(number, memory);
         }
         Ok(!spilled)
     }

@@ -152,6 +152,8 @@ pub struct Store {
     settings: Settings,
     volume: Volume,
     locks: Locks,
+    /// Held while a large file is brought into memory, or into other memory.
+    large: Mutex<()>,
     state: sync::Mutex<State>,
     /// The superblock as last written; held while it is written again.
     superblock: Mutex<Superblock>,
@@ -170,6 +172,8 @@ struct State {
     dirty_size: u64,
     drafts: BTreeMap<u32, Draft>,
     drafts_size: u64,
+    /// Bytes of files that are being brought into memory and are not in the cache yet.
+    making_size: u64,
     sequence_next: u64,
     /// Sequences whose records may have been written but were not flushed; the checkpoint stays below them.
     inflight: BTreeSet<u64>,
@@ -264,7 +268,8 @@ impl Store {
     fn with<T>(&self, section: impl FnOnce(&mut State) -> T) -> T {
         let mut state = held(&self.state);
         let result = section(&mut state);
-        let target = self.settings.cache_size.saturating_sub(state.drafts_size + state.dirty_size);
+        let others = state.drafts_size + state.dirty_size + state.making_size;
+        let target = self.settings.cache_size.saturating_sub(others);
         let dropped = state.cache.shrink(target);
         drop(state);
         drop(dropped); // freeing megabytes takes time, so not under the lock

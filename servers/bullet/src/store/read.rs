@@ -4,17 +4,31 @@
 
 use std::sync::Arc;
 
+use amoeba_threads::MutexGuard;
 use amoeba_world::Memory;
 
 use super::cache::{Cached, Key};
 use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, HASH_SIZE};
 use super::table::{Entry, FileState};
-use super::{Counter, FileId, State, Store, StoreError};
+use super::{Counter, FileId, State, Store, StoreError, held};
 
 /// Where the bytes of a file are to be had.
 enum Source {
     Memory(Cached),
     Disk(Entry),
+}
+
+/// Room for a file that is being brought into memory.
+struct Making<'s> {
+    store: &'s Store,
+    size: u64,
+    _turn: Option<MutexGuard<'s, ()>>,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        held(&self.store.state).making_size -= self.size;
+    }
 }
 
 /// Makes a memory file of bytes, if the world has room for one.
@@ -118,7 +132,9 @@ impl Store {
         let lendable_max = self.settings.lendable_max();
         let (fits, made_way) = self.with(|state| state.cache.make_lendable_room(size, lendable_max));
         drop(made_way); // to free megabytes takes time, so not under the lock
+        let making = self.making(size);
         let Some(memory) = fits.then(|| make(&bytes)).flatten() else { return Ok(None) };
+        drop((making, bytes));
         let (fits, made_way) = self.with(|state| {
             // Meanwhile another file may have taken the room.
             let (fits, mut made_way) = state.cache.make_lendable_room(size, lendable_max);
@@ -144,9 +160,18 @@ impl Store {
             Source::Disk(entry) => entry,
         };
         self.count(Counter::CacheMisses);
+        let making = self.making(entry.size);
         let bytes = Cached::from(Arc::new(self.load(file.number(), &entry)?));
+        drop(making);
         self.with(|state| state.cache.insert(Key::whole(file.number()), bytes.clone()));
         Ok(bytes)
+    }
+
+    /// Makes room for a file of `size` bytes that is about to be brought into memory; of large ones one at a time.
+    fn making(&self, size: u64) -> Making<'_> {
+        let turn = (size > self.settings.whole_max() / 4).then(|| self.large.lock());
+        self.with(|state| state.making_size += size);
+        Making { store: self, size, _turn: turn }
     }
 
     /// Reads data and hashes of a whole file in one go.

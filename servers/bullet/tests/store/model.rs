@@ -50,8 +50,13 @@ impl Pair {
             (0..3, _) | (_, None) => {
                 let (size, commit) = (self.size(), self.commit());
                 let bytes = self.random.bytes(size);
-                let outcome = self.store.create(bytes.clone(), commit, None, 0).unwrap();
-                self.settle(outcome, None, bytes, commit);
+                match self.store.create(bytes.clone(), commit, None, 0) {
+                    Ok(outcome) => self.settle(outcome, None, bytes, commit),
+                    Err(error) => {
+                        assert_eq!((error, commit), (StoreError::NoMemory, Commit::No));
+                        assert!(self.has_large_draft(), "the memory for uncommitted files is full");
+                    }
+                }
             }
             (3..6, Some(index)) => self.edit(index),
             (6..9, Some(index)) => self.read(index),
@@ -74,6 +79,10 @@ impl Pair {
             let (file, _) = self.files.swap_remove(0);
             self.store.destroy(file).unwrap();
         }
+    }
+
+    fn has_large_draft(&self) -> bool {
+        self.files.iter().any(|(_, model)| !model.committed && model.bytes.len() > 500_000)
     }
 
     fn edit(&mut self, index: usize) {
