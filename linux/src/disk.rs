@@ -221,6 +221,50 @@ mod tests {
         std::fs::remove_dir_all(home).unwrap();
     }
 
+    /// A block device that lasts as long as the test, if this machine lets us make one.
+    struct Loop(String);
+
+    impl Loop {
+        fn of(image: &Path) -> Option<Loop> {
+            let made =
+                std::process::Command::new("losetup").args(["--find", "--show"]).arg(image).output().ok()?;
+            let name = String::from_utf8(made.stdout).ok()?;
+            made.status.success().then(|| Loop(name.trim().to_string()))
+        }
+    }
+
+    impl Drop for Loop {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("losetup").args(["--detach", &self.0]).status();
+        }
+    }
+
+    #[test]
+    fn a_block_device_is_a_disk_of_the_size_it_has() {
+        let home = directory("loop");
+        let image = home.join("image");
+        File::create(&image).unwrap().set_len(4 << 20).unwrap();
+        let Some(device) = Loop::of(&image) else {
+            eprintln!("SKIPPED: no loop device can be set up here (that takes root and losetup)");
+            return std::fs::remove_dir_all(home).unwrap();
+        };
+        let disk = FileDisk::open(Path::new(&device.0)).unwrap();
+        assert_eq!(disk.size(), 4 << 20);
+        assert_eq!(disk.set_size(8 << 20), Err(DiskError::Full));
+        assert_eq!(disk.write((4 << 20) - 1, b"xx"), Err(DiskError::Full));
+        assert_eq!(disk.prepare(0, 1 << 20), Ok(false));
+        disk.write(123_456, b"on a device").unwrap();
+        disk.begin(0, 1 << 20);
+        disk.flush().unwrap();
+        drop(disk);
+        let disk = FileDisk::open(Path::new(&device.0)).unwrap();
+        let mut bytes = [0; 11];
+        disk.read(123_456, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"on a device");
+        drop((disk, device));
+        std::fs::remove_dir_all(home).unwrap();
+    }
+
     #[test]
     fn a_full_device_is_full() {
         let full = FileDisk::open_with(Path::new("/dev/full"), false);
