@@ -117,7 +117,7 @@ pub(crate) struct Directory {
 
 impl Default for Directory {
     fn default() -> Directory {
-        Directory { cache: 64 << 20 }
+        Directory { cache: 256 << 20 }
     }
 }
 
