@@ -24,9 +24,9 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Claims the port; `None` when somebody else has.
-    fn claim(address: SocketAddr) -> Option<Listening> {
-        let name = UnixAddress::from_abstract_name(format!("amoeba-port-{}", address.port()));
+    /// Claims an address under a name; `None` when somebody else has.
+    fn claim(address: SocketAddr, name: impl std::fmt::Display) -> Option<Listening> {
+        let name = UnixAddress::from_abstract_name(format!("amoeba-listen-{name}"));
         match name.and_then(|name| UnixDatagram::bind_addr(&name)) {
             Ok(claim) => Some(Listening { address, _claim: Some(claim) }),
             Err(error) if error.kind() == ErrorKind::AddrInUse => None,
@@ -50,7 +50,9 @@ pub(crate) fn choose_listen(loopback: bool) -> Result<Listening> {
         .flat_map(|ip| (LINK_PORT..LINK_PORT + PORTS).map(move |port| SocketAddr::new(ip, port)));
     let last = LINK_PORT + PORTS - 1;
     candidates
-        .find_map(|address| Listening::claim(address).filter(|listening| is_free(listening.address)))
+        .find_map(|address| {
+            Listening::claim(address, address.port()).filter(|listening| is_free(listening.address))
+        })
         .with_context(|| format!("no UDP port from {LINK_PORT} to {last} is free; choose one with --listen"))
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn wanted_listen(text: &str) -> Result<Listening> {
     let written =
         "--listen takes ADDRESS:PORT, such as 192.0.2.7:5321, or [::]:5321 for all addresses of this host";
     let listen = resolve(text).context(Hint(written.to_owned()))?;
-    let claimed = Listening::claim(listen).ok_or_else(|| ErrorKind::AddrInUse.into());
+    let claimed = Listening::claim(listen, listen).ok_or_else(|| ErrorKind::AddrInUse.into());
     let bound = claimed.and_then(|claimed| UdpSocket::bind(listen).map(|_| claimed));
     bound.map_err(|error| {
         let hint = match error.kind() {
@@ -146,8 +148,12 @@ mod tests {
             all.windows(2).all(|two| two[0].address != two[1].address),
             "nobody listens there yet: {all:?}"
         );
-        let claimed = wanted_listen(&all[0].address.to_string()).unwrap_err();
+        let wanted = [2, 3].map(|host| format!("127.0.0.{host}:{}", all[0].address.port()));
+        let kept = wanted.each_ref().map(|wanted| wanted_listen(wanted).unwrap());
+        let claimed = wanted_listen(&wanted[0]).unwrap_err();
         assert!(format!("{claimed:#}").contains("cannot listen on"), "{claimed:#}");
+        drop(kept);
+        wanted_listen(&wanted[0]).unwrap();
     }
 
     #[test]
