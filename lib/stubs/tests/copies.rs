@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use amoeba_cap::{Capability, CapabilitySet, GetPort, PutPort};
-use amoeba_stubs::bullet::{CMD_READ, CMD_SIZE};
+use amoeba_stubs::bullet::{CMD_READ, CMD_READ_WHOLE, CMD_SIZE, WHOLE_SIZE_MAX};
 use amoeba_stubs::bullet_stream::{PIECE_SIZE, StreamError, read_set};
 use amoeba_wire::{Header, Status};
 use amoeba_world::{Error, Listener, Message, TransOptions, Transactions};
@@ -20,11 +20,14 @@ struct Copy {
     failure: Error,
     /// Requests after which it is there again.
     back_after: usize,
+    /// Whether it does not know what the original's server did not.
+    classic: bool,
 }
 
 impl Copy {
     fn of(contents: &[u8]) -> Copy {
-        Copy { contents: contents.to_vec(), answers: usize::MAX, failure: LOST, back_after: usize::MAX }
+        let contents = contents.to_vec();
+        Copy { contents, answers: usize::MAX, failure: LOST, back_after: usize::MAX, classic: false }
     }
 
     fn answering(self, answers: usize, failure: Error) -> Copy {
@@ -62,6 +65,11 @@ impl Transactions for Servers {
         let size = copy.contents.len();
         let data = match request.header.command() {
             CMD_SIZE => (size as u64).to_le_bytes().to_vec(),
+            CMD_READ_WHOLE if copy.classic => return Ok(Message::status(Status::STD_COMBAD)),
+            CMD_READ_WHOLE => {
+                let whole = if size <= WHOLE_SIZE_MAX { &copy.contents[..] } else { &[] };
+                [&(size as u64).to_le_bytes()[..], &[0; 8], whole].concat()
+            }
             CMD_READ => {
                 let offset = u64::from_le_bytes(request.data[..8].try_into().unwrap()) as usize;
                 let wanted = u32::from_le_bytes(request.data[8..12].try_into().unwrap()) as usize;
@@ -100,6 +108,16 @@ fn reading_goes_on_where_a_server_died() {
             assert_eq!(size.expect("the second copy is whole"), file.len() as u64);
             assert!(bytes == file, "after {answers} answers, {failure}");
         }
+    }
+}
+
+#[test]
+fn a_server_that_gives_no_whole_files_is_read_in_pieces() {
+    for size in [0, 5, 2 * PIECE_SIZE + 1] {
+        let file = contents(size);
+        let (read, bytes) = read(&[Copy { classic: true, ..Copy::of(&file) }]);
+        assert_eq!(read.expect("it can be read"), size as u64);
+        assert!(bytes == file);
     }
 }
 
