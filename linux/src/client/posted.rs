@@ -15,6 +15,7 @@ use super::Client;
 use super::channel::Channel;
 use super::session::Session;
 use crate::flow::client::{Flow, Outcome, Turn};
+use crate::flow::courtesy::Courtesy;
 use crate::look::{Look, Next};
 use crate::threads::now;
 
@@ -34,6 +35,7 @@ pub(super) fn trans_posted(client: &Client, posts: &mut [Posted<'_>], options: &
         client,
         options,
         deadline: options.deadline.map(|time| now() + time),
+        courtesy: Courtesy::default(),
         under_way: Vec::with_capacity(UNDER_WAY_MAX),
         one_by_one: Vec::new(),
     };
@@ -44,6 +46,7 @@ struct Transfer<'c, 'p, 'b> {
     client: &'c Client,
     options: &'c TransOptions,
     deadline: Option<Instant>,
+    courtesy: Courtesy,
     under_way: Vec<UnderWay<'p, 'b>>,
     /// Certainly not executed, and no flow is to be tried again.
     one_by_one: Vec<&'p mut Posted<'b>>,
@@ -58,7 +61,11 @@ impl<'p, 'b> Transfer<'_, 'p, 'b> {
             if self.under_way.is_empty() {
                 break;
             }
-            while !self.attend(&mut look) {
+            let before = self.under_way.len();
+            while self.under_way.len() == before {
+                if self.attend(&mut look) {
+                    continue;
+                }
                 if let Next::Sleep(_) = look.again() {
                     self.sleep();
                     look.slept();
@@ -117,25 +124,29 @@ impl<'p, 'b> Transfer<'_, 'p, 'b> {
         post.one_by_one(self.client, &TransOptions { deadline, ..self.options.clone() });
     }
 
-    /// A turn of each; whether one has ended.
+    /// A turn of each; whether there was anything to do.
     fn attend(&mut self, look: &mut Look) -> bool {
-        let before = self.under_way.len();
+        let mut busy = false;
         let mut index = 0;
         while let Some(UnderWay { flow, post, .. }) = self.under_way.get_mut(index) {
             match flow.turn(self.deadline, Some(&mut *post.buffer)) {
                 Turn::Idle => index += 1,
                 Turn::Busy => {
-                    look.found();
+                    busy = true;
+                    self.courtesy.busy();
                     index += 1;
                 }
                 Turn::Ended(outcome) => {
-                    look.found();
+                    busy = true;
                     let ended = self.under_way.swap_remove(index);
                     self.end(ended, outcome);
                 }
             }
         }
-        self.under_way.len() < before
+        if busy {
+            look.found();
+        }
+        busy
     }
 
     fn end(&mut self, ended: UnderWay<'p, 'b>, outcome: Outcome) {

@@ -9,6 +9,7 @@ use amoeba_wire::Status;
 use amoeba_world::{Error, Message, TransOptions};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::courtesy::Courtesy;
 use super::handed::Handed;
 use super::socket::FlowSocket;
 use super::{Posting, receive, transmit, transmit_all};
@@ -144,6 +145,7 @@ impl Flow {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Outcome {
+        let mut courtesy = Courtesy::default();
         transmit(&self.socket, &mut self.end, now(), true);
         if self.end.flight().0 == 0 {
             let _ = self.look.again(); // no answer is there yet
@@ -156,6 +158,7 @@ impl Flow {
                 }
                 Turn::Busy => {
                     self.look.found();
+                    courtesy.busy();
                     continue;
                 }
                 Turn::Idle => {}

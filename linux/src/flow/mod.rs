@@ -6,6 +6,7 @@
 
 pub(crate) mod care;
 pub(crate) mod client;
+pub(crate) mod courtesy;
 pub(crate) mod handed;
 pub(crate) mod served;
 pub(crate) mod socket;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amoeba_cap::PutPort;
@@ -18,6 +18,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use super::care::{self, Presence};
+use super::courtesy::Courtesy;
 use super::handed::Handed;
 use super::socket::FlowSocket;
 use super::{receive, transmit, transmit_all};
@@ -60,6 +61,8 @@ struct Served {
     socket: FlowSocket,
     ear: Ear,
     end: Mutex<FlowServer>,
+    /// The epoll is silent about it until whoever holds its end lets go.
+    is_unheard: AtomicBool,
 }
 
 /// See the module.
@@ -142,7 +145,16 @@ impl Flows {
         let socket = FlowSocket::new(socket, handed.way.datagram_size);
         let (id, ear) = (handed.id, Ear::new(ear));
         let origin = Origin::here();
-        let served = Arc::new(Served { id, session, origin, caller, socket, ear, end: Mutex::new(end) });
+        let served = Arc::new(Served {
+            id,
+            session,
+            origin,
+            caller,
+            socket,
+            ear,
+            end: Mutex::new(end),
+            is_unheard: AtomicBool::new(false),
+        });
         let mut state = lock(&self.state);
         let evicted = if state.flows.len() < FLOWS_PER_LISTENER_MAX { None } else { state.evict() };
         let refused = state.closed
@@ -207,6 +219,8 @@ impl Flows {
             let mut end = lock(&served.end);
             end.refuse(tid);
             transmit_all(&served.socket, &mut *end, now(), false);
+            drop(end);
+            self.let_go(&served);
         }
     }
 
@@ -245,7 +259,7 @@ impl Flows {
     /// Reads what has come, answers what needs no server, and keeps the requests.
     fn attend(&self, state: &mut State) {
         if let Some(hot) = state.hot.clone() {
-            state.ready.extend(hot.attend());
+            state.ready.extend(hot.attend().ok().flatten());
             if !state.ready.is_empty() {
                 return;
             }
@@ -262,7 +276,7 @@ impl Flows {
                 state.uses += 1;
                 entry.used = state.uses;
                 let served = entry.served.clone();
-                if let Some(request) = served.attend() {
+                if let Some(request) = self.attend_to(&served) {
                     state.ready.push_back(request);
                     state.hot = Some(served);
                 }
@@ -273,6 +287,29 @@ impl Flows {
                 self.count.store(state.flows.len(), Ordering::Relaxed);
                 self.unwatch(&served);
             }
+        }
+    }
+
+    /// Attends to a flow that has something to read. Where another thread is at it, the epoll is silent about the flow until
+    /// that thread lets go of it: else those who wait would be woken again and again, and keep the processor from it.
+    fn attend_to(&self, served: &Arc<Served>) -> Option<Request> {
+        if let Ok(request) = served.attend() {
+            return request;
+        }
+        self.tell_of(served, false);
+        served.is_unheard.store(true, Ordering::SeqCst);
+        // Either it still has the flow, and sees the word when it lets go, or this sees that it has let go.
+        fence(Ordering::SeqCst);
+        let request = served.attend().ok()?;
+        self.let_go(served);
+        request
+    }
+
+    /// Nobody holds the end of a flow any more, at least not who did.
+    fn let_go(&self, served: &Served) {
+        fence(Ordering::SeqCst);
+        if served.is_unheard.swap(false, Ordering::SeqCst) {
+            self.tell_of(served, true);
         }
     }
 
@@ -342,25 +379,28 @@ impl State {
     }
 }
 
+/// Another thread is at a flow.
+struct Elsewhere;
+
 impl Served {
-    /// Reads what has come, up to the next request. Where another thread is at it, nothing.
-    fn attend(self: &Arc<Served>) -> Option<Request> {
-        let mut end = self.end.try_lock().ok()?;
+    /// Reads what has come, up to the next request, unless another thread is at it.
+    fn attend(self: &Arc<Served>) -> Result<Option<Request>, Elsewhere> {
+        let Ok(mut end) = self.end.try_lock() else { return Err(Elsewhere) };
         for _ in 0..RECEIVES_PER_TURN {
             if !receive(&self.socket, &mut *end) {
                 break;
             }
             transmit_all(&self.socket, &mut *end, now(), false);
             if let Some((tid, message)) = end.poll_request() {
-                return Some(Request { served: self.clone(), tid, message, since: now() });
+                return Ok(Some(Request { served: self.clone(), tid, message, since: now() }));
             }
         }
-        None
+        Ok(None)
     }
 
     /// Sends a large reply, for as long as the client takes it; the request that came meanwhile.
     fn pump(self: &Arc<Served>, end: &mut FlowServer) -> Option<Request> {
-        let mut look = Look::default();
+        let (mut look, mut courtesy) = (Look::default(), Courtesy::default());
         while end.is_leaving() {
             let sent = transmit(&self.socket, end, now(), true);
             let received = receive(&self.socket, end);
@@ -368,6 +408,7 @@ impl Served {
             end.handle_timeout(at);
             if sent || received {
                 look.found();
+                courtesy.busy();
             } else if let Next::Sleep(_) = look.again() {
                 let left = end.poll_timeout().map(|until| until.since(at));
                 let timeout = left.and_then(|left| Timespec::try_from(left).ok());
@@ -411,6 +452,7 @@ impl Duty {
             transmit_all(&served.socket, &mut *end, now(), true);
         }
         drop(end);
+        flows.let_go(&served);
         let mut state = lock(&flows.state);
         if state.closed {
             drop(state);
