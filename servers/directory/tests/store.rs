@@ -300,6 +300,62 @@ fn lookups_do_not_wait_for_updates() {
 }
 
 #[test]
+fn updates_go_on_during_a_checkpoint_and_a_crash_then_loses_none() {
+    for seed in 0..20 {
+        let mut random = Random(seed);
+        let mut service = Service::new();
+        service.options.checkpoint_entries = 10;
+        let root = service.root().private;
+        let store = Arc::new(service.open().unwrap());
+        (0..9).for_each(|number| drop(store.update(append(root, &format!("a{number}"), number)).unwrap()));
+        service.tables.block();
+        let stuck = {
+            let store = store.clone();
+            // It is answered, and then has a checkpoint to make, which does not end.
+            std::thread::spawn(move || store.update(append(root, "a9", 9)).unwrap())
+        };
+        while store.row(root.object, &name("a9")).unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        for number in 0..random.below(40) {
+            store.update(append(root, &format!("b{number}"), number)).unwrap();
+        }
+        for number in 0..5 {
+            store.update(Update::Delete { directory: root, name: name(&format!("a{number}")) }).unwrap();
+        }
+        let listed = |store: &Store| {
+            let mut rows = Vec::new();
+            let each = |name, _| {
+                rows.push(name);
+                true
+            };
+            store.rows_after(root.object, None, 4, each).unwrap();
+            rows
+        };
+        let before = listed(&store);
+        assert_eq!(before.len() as u64, store.directory(root.object).unwrap().unwrap().rows);
+        let mut crashed = Service {
+            tables: service.tables.crash(&mut random),
+            log: service.log.crash(&mut random),
+            world: service.world.clone(),
+            formatted: service.formatted.clone(),
+            ..service
+        };
+        service.tables.unblock();
+        stuck.join().unwrap();
+        drop(store);
+        for life in 0..3 {
+            let store = crashed.open().unwrap();
+            let expected = before.len() + life;
+            assert_eq!(listed(&store).len(), expected, "seed {seed} life {life}");
+            store.update(append(root, &format!("c{life}"), 1)).unwrap();
+            std::mem::forget(store);
+            crashed = crashed.crash(&mut random);
+        }
+    }
+}
+
+#[test]
 fn clients_that_wait_share_a_flush() {
     let mut service = Service::new();
     service.options.checkpoint_entries = 10_000;
@@ -341,6 +397,11 @@ fn a_full_disk_refuses_updates_until_there_is_room_and_loses_nothing() {
     assert_eq!(refused, Refusal::NoSpace);
     assert_eq!(store.update(append(root, "more", 1)), Err(Refusal::NoSpace));
     assert!(store.row(root.object, &name("row0")).unwrap().is_some());
+    // What makes room is done all the same.
+    for number in 0..20 {
+        store.update(Update::Delete { directory: root, name: name(&format!("row{number}")) }).unwrap();
+        done -= 1;
+    }
     drop(store);
     let store = service.open().unwrap();
     assert_eq!(store.directory(root.object).unwrap().unwrap().rows, done);
