@@ -110,3 +110,35 @@ fn an_interrupted_tree_has_no_name_and_says_what_next() {
     system.amoeba(&["put", "-r", "-f", "from", "tree"]).ok();
     system.amoeba(&["ls", "-a"]).ok().printed("tree\n");
 }
+
+#[test]
+fn who_is_not_root_carries_what_may_be_read_also_into_what_may_not_be_written() {
+    let system = System::unprivileged();
+    system.amoeba(&["up"]).ok();
+    let shell = |script: &str| {
+        let mut command = Command::new("sh");
+        let amoeba = system.command(&["x"]);
+        command.args(["-ec", script]).current_dir(system.work()).env_clear();
+        command.envs(amoeba.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if rustix::process::geteuid().is_root() {
+            let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(system.work()).unwrap());
+            std::os::unix::process::CommandExt::uid(&mut command, owner);
+        }
+        finish(command, None).ok()
+    };
+    shell("mkdir -p from/ro/deep && echo a > from/ro/deep/a && echo b > from/ro/b && echo c > from/closed");
+    shell("ln from/ro/b from/ro/deep/b2 && chmod 555 from/ro/deep from/ro from && chmod 0 from/closed");
+    system
+        .amoeba(&["put", "-r", "from", "tree"])
+        .exit(1)
+        .complained("from/closed: permission denied")
+        .complained("tree has no such name yet");
+    shell("chmod 400 from/closed");
+    system.amoeba(&["put", "-r", "from", "tree"]).ok();
+    system.amoeba(&["get", "-r", "tree", "to"]).ok();
+    assert_same(&system.work().join("from"), &system.work().join("to"));
+    shell("chmod 755 to to/ro && rm -f to/closed to/ro/b && chmod 555 to to/ro");
+    system.amoeba(&["get", "-r", "-f", "tree", "to"]).ok();
+    shell("diff -r from to && test $(stat -c %a to) = 555");
+    shell("chmod -R u+w from to");
+}

@@ -13,7 +13,7 @@ use amoeba_tree::{Facts, Folder, Kind, LINK_MAX};
 use anyhow::{Context as _, bail};
 
 use super::accounts::Accounts;
-use super::get::{Fetch, Target};
+use super::get::{Fetch, OWN, Target};
 use super::links::{Linked, Turn};
 use super::{Carried, facts, identity};
 use crate::files;
@@ -223,7 +223,6 @@ impl<'a> Fetcher<'a> {
 
     /// A directory that is here, opened so that something can be put into it.
     pub(super) fn open(&self, folder: &Folder, name: &[u8], facts: &Facts) -> anyhow::Result<Folder> {
-        const OWN: u32 = 0o700;
         let inner = folder.enter(name)?;
         if facts.mode & OWN != OWN {
             amoeba_tree::set_mode(&inner, facts.mode | OWN)?;

@@ -28,6 +28,8 @@ const PAGE: u32 = 500;
 /// In a working directory: the tree, and files that are not whole yet.
 const TREE: &[u8] = b"tree";
 const PARTS: &[u8] = b"parts";
+/// What the owner must be allowed to do with a directory, to put something into it.
+pub(super) const OWN: u32 = 0o700;
 
 /// How a tree is fetched.
 pub(crate) struct Fetch<'a> {
@@ -112,11 +114,16 @@ pub(crate) fn get(
 /// Brings a directory that is here up to date. What only it has stays.
 fn into(options: &Fetch<'_>, from: &Source<'_>, tree: Folder, work: &[u8]) -> anyhow::Result<bool> {
     let root = tree.enter_again()?;
+    let mode = amoeba_tree::facts(&root)?.mode;
+    amoeba_tree::set_mode(&root, mode | OWN)?;
     let parts = enter_or_make(&root, work)?;
     remove_all(&parts)?;
     let whole = fill(options, from, tree, &parts, Some(work));
     remove_all(&parts)?;
     root.remove_folder(work)?;
+    let attributes = read(from.attributes);
+    let attributes = Attributes { mode: attributes.mode.or(Some(mode)), ..attributes };
+    Fetcher::new(options, &root, &parts, Accounts::read()).dress(&root, &attributes, from.shown);
     whole
 }
 
