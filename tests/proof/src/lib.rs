@@ -4,7 +4,7 @@
 //! moves them, kills kernels and whole hosts, cuts the wire, and at the end compares what was executed with what clients
 //! were told. [`service`] is such a server and such a client. [`ledger`] is the files that both write and nobody loses,
 //! whoever is killed, and the checker that reads them. [`flood`] is a stranger at the link. [`hosts`] are those of
-//! `amoeba dev`, [`lot`] draws.
+//! `amoeba dev`, [`lot`] draws. [`storage`] proves the file server and the directory server.
 #![forbid(unsafe_code)]
 
 pub mod flood;
@@ -12,4 +12,5 @@ pub mod hosts;
 pub mod ledger;
 pub mod lot;
 pub mod service;
+pub mod storage;
 pub mod torment;

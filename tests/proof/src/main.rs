@@ -1,10 +1,11 @@
-//! `proof torment SEED SECONDS FOLDER`, among the hosts of `amoeba dev`; and what it starts there.
+//! `proof torment SEED SECONDS FOLDER`, `proof storage killed|full|failing|soak SEED …`, among the hosts of `amoeba dev`; and what it starts there.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use amoeba_tests_proof::storage::{disks, killed, soak};
 use amoeba_tests_proof::{flood, service, torment};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -37,6 +38,10 @@ fn run(words: &[&str]) -> Outcome {
             torment::run(seed.parse()?, Duration::from_secs(seconds.parse()?), Path::new(folder))
         }
         ["flood", count, folder] => flood::run(count.parse()?, Path::new(folder)),
-        _ => Err("serve, ask, visit, torment or flood".into()),
+        ["storage", "killed", seed, rounds] => killed::run(seed.parse()?, rounds.parse()?),
+        ["storage", "full", seed] => disks::full(seed.parse()?),
+        ["storage", "failing", seed] => disks::failing(seed.parse()?),
+        ["storage", "soak", seed, seconds] => soak::run(seed.parse()?, Duration::from_secs(seconds.parse()?)),
+        _ => Err("serve, ask, visit, torment, flood or storage".into()),
     }
 }
