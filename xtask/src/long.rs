@@ -1,4 +1,5 @@
-//! `cargo xtask long [MINUTES]`: what is too long for `ci`, within the minutes given.
+//! `cargo xtask long [MINUTES]`: what is too long for `ci`, within the minutes given; `cargo xtask long soak [MINUTES]`: the file
+//! server and the directory server at full speed for that long, memory and descriptors watched.
 //!
 //! A third of the time each: every fuzz harness and property with far more cases; the simulated systems with far more
 //! seeds; the live tests and the proof of at most once over and over, each round with another seed. Everything runs to its end or to the end of its third, whichever is first; only
@@ -14,6 +15,11 @@ use crate::{shell, suite};
 const MINUTES_DEFAULT: u64 = 60;
 const MINUTES_MAX: u64 = 24 * 60;
 
+/// How long a soak lasts when nothing is said; an hour is a good night's.
+const SOAK_MINUTES_DEFAULT: u64 = 5;
+/// Kills of the servers under load in a round of the proof.
+const KILLS: &str = "100";
+
 /// More seeds than any third of the time lets through.
 const SEEDS: &str = "5000";
 const PROPERTY_CASES: &str = "20000";
@@ -26,15 +32,23 @@ enum End {
 
 /// Runs the three parts; all of them even when one fails.
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
-    let minutes = match arguments {
+    let (is_soak, minutes) = match arguments {
+        [word, rest @ ..] if word == "soak" => (true, rest),
+        all => (false, all),
+    };
+    let minutes = match minutes {
+        [] if is_soak => SOAK_MINUTES_DEFAULT,
         [] => MINUTES_DEFAULT,
         [minutes] => minutes.parse().context("MINUTES is a number")?,
-        _ => bail!("usage: cargo xtask long [MINUTES]"),
+        _ => bail!("usage: cargo xtask long [soak] [MINUTES]"),
     };
     if !(1..=MINUTES_MAX).contains(&minutes) {
         bail!("MINUTES is 1 to {MINUTES_MAX}");
     }
     suite::build()?;
+    if is_soak {
+        return soak(minutes);
+    }
     let third = Duration::from_secs(minutes * 60) / 3;
     let outcomes = [("fuzz", fuzz(third)), ("seeds", seeds(third)), ("live", live(third))];
     let mut failed = Vec::new();
@@ -52,6 +66,15 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Everything that the two servers of storage offer, at full speed.
+fn soak(minutes: u64) -> Result<()> {
+    let mut command =
+        shell::cargo(&["test", "--locked", "--package", "amoeba-tests-proof", "--test", "storage"]);
+    command.args(["--", "--exact", "memory_and_descriptors_stay_what_they_are", "--nocapture"]);
+    command.env("AMOEBA_BIN", suite::binary_path()).env("AMOEBA_SOAK", (minutes * 60).to_string());
+    shell::run(&mut command)
 }
 
 /// Harnesses of bolero and proptest, each with its share of the time.
@@ -77,6 +100,7 @@ fn count_harnesses() -> Result<u64> {
 /// The simulated systems.
 fn seeds(time: Duration) -> Result<String> {
     let mut command = shell::cargo(&["test", "--locked", "--package", "amoeba-tests-world"]);
+    command.args(["--package", "amoeba-bullet", "--package", "amoeba-directory"]); // their crashed disks have seeds too
     command.env("AMOEBA_SEEDS", SEEDS);
     let end = run_until(&mut command, Instant::now() + time)?;
     Ok(format!("{SEEDS} seeds asked for, {end}"))
@@ -90,6 +114,7 @@ fn live(time: Duration) -> Result<String> {
         let mut command = shell::cargo(&["test", "--locked", "--package", "amoeba-tests-live"]);
         command.args(["--package", "amoeba-tests-proof"]);
         command.env("AMOEBA_BIN", suite::binary_path()).env("AMOEBA_SEED", (rounds + 1).to_string());
+        command.env("AMOEBA_ROUNDS", KILLS);
         // A round cut short would leave its daemons behind, so the last one may end late.
         shell::run(&mut command).with_context(|| format!("round {}", rounds + 1))?;
         rounds += 1;

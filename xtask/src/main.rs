@@ -20,6 +20,7 @@ cargo xtask ci                  everything that must hold before a change is acc
 cargo xtask test [ARGS]         build the programs, run every test, print the counts; ARGS go to `cargo test`
 cargo xtask tidy                floors, dependencies, licences, stray files, text rules
 cargo xtask long [MINUTES]      what is too long for ci: fuzzing, many seeds, live tests in a loop (default 60)
+cargo xtask long soak [MINUTES] storage at full speed, memory and descriptors watched (default 5)
 cargo xtask bench NAME [--json] measure ours beside limits and peers; NAME: transaction, storage, run
 ";
 
