@@ -1,15 +1,17 @@
 //! Checkpoints: how the tables follow the log, while updates go on.
 //!
 //! When the area of the log is full, or enough has gathered in memory, the leader **freezes**: the changes so far are
-//! set aside, and the log goes on in its other area with the next generation. Then some thread that has just been served
-//! brings what was frozen to the tables: one durable redb transaction, which also names the next generation, and the
-//! disk's flush. Only then the older area may be used again. A leader that needs it sooner waits.
+//! set aside, and the log goes on in its other area with the next generation. Then the **checkpointer**, a thread of its
+//! own (so that the memory this takes is taken once and not once by every thread), brings what was frozen to the tables:
+//! one durable redb transaction, which also names the next generation, and the disk's flush. Only then the older area may
+//! be used again. A leader that needs it sooner waits. A store without a checkpointer does this on the thread of whoever
+//! was just served.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use amoeba_threads::{Condition, Instant, Threads};
+use amoeba_threads::{Condition, Instant, SpawnError, Threads};
 use amoeba_world::DiskError;
 use redb::ReadableDatabase;
 
@@ -40,10 +42,15 @@ pub(crate) struct Checkpointing {
     threads: Threads,
     at: amoeba_threads::Mutex<At>,
     ended: Condition,
+    wanted: Condition,
 }
 
 struct At {
     frozen: Option<Frozen>,
+    /// There is a checkpointer: nobody else does it.
+    attended: bool,
+    /// The store is no more.
+    closed: bool,
     /// A thread is at it.
     running: bool,
     /// redb has it; the disk was too full to take it.
@@ -58,11 +65,44 @@ struct At {
 
 impl Checkpointing {
     pub(crate) fn new(threads: &Threads, frozen: Option<Frozen>) -> Checkpointing {
-        let at = At { frozen, running: false, committed: false, failed: false, again: None, last: None };
+        let at = At {
+            frozen,
+            attended: false,
+            closed: false,
+            running: false,
+            committed: false,
+            failed: false,
+            again: None,
+            last: None,
+        };
         Checkpointing {
             threads: threads.clone(),
             at: amoeba_threads::Mutex::new(threads, at),
             ended: Condition::new(threads),
+            wanted: Condition::new(threads),
+        }
+    }
+
+    /// The store is no more.
+    pub(crate) fn close(&self) {
+        self.at.lock().closed = true;
+        self.wanted.notify_all();
+    }
+
+    /// Waits for the next work of the checkpointer; `None` when the store is no more.
+    fn next(&self) -> Option<(Frozen, bool)> {
+        let mut at = self.at.lock();
+        loop {
+            if at.closed || at.failed {
+                return None;
+            }
+            let now = self.threads.now();
+            let waits = at.again.filter(|again| now < *again);
+            if let Some(frozen) = at.frozen.clone().filter(|_| waits.is_none()) {
+                at.running = true;
+                return Some((frozen, at.committed));
+            }
+            at = self.wanted.wait_until(at, waits).0;
         }
     }
 
@@ -71,7 +111,7 @@ impl Checkpointing {
     fn take(&self) -> Option<(Frozen, bool)> {
         let mut at = self.at.lock();
         let waits = at.again.is_some_and(|again| self.threads.now() < again);
-        if at.running || at.failed || waits {
+        if at.attended || at.running || at.failed || waits {
             return None;
         }
         let frozen = at.frozen.clone()?;
@@ -79,12 +119,37 @@ impl Checkpointing {
         Some((frozen, at.committed))
     }
 
-    /// Waits until the thread that is at it has ended.
+    /// Waits until whoever is at it has ended.
     fn wait(&self) {
         let mut at = self.at.lock();
-        while at.running {
+        let will_end =
+            |at: &At| at.running || (at.attended && at.frozen.is_some() && at.again.is_none() && !at.failed);
+        while will_end(&at) {
             at = self.ended.wait(at);
         }
+    }
+}
+
+/// Starts the checkpointer of a store. It ends with the store.
+///
+/// # Errors
+/// The world has no room for the thread.
+pub fn attend(store: &Arc<Store>) -> Result<(), SpawnError> {
+    let checkpointing = store.checkpointing.clone();
+    checkpointing.at.lock().attended = true;
+    let weak = Arc::downgrade(store);
+    let spawned = store.world.threads.spawn("checkpoint", move || run(&weak, &checkpointing));
+    if spawned.is_err() {
+        store.checkpointing.at.lock().attended = false;
+    }
+    spawned.map(drop)
+}
+
+fn run(store: &Weak<Store>, checkpointing: &Checkpointing) {
+    while let Some((frozen, committed)) = checkpointing.next() {
+        let Some(store) = store.upgrade() else { return };
+        // Who asks for room hears of it; see `make_room`.
+        let _ = store.run_checkpoint(&frozen, committed);
     }
 }
 
@@ -131,6 +196,8 @@ impl Store {
         writing.log.start(generation);
         writing.since_freeze = 0;
         at.frozen = Some(Frozen { changes, state: State { generation, ..state } });
+        drop(at);
+        self.checkpointing.wanted.notify_all();
         true
     }
 

@@ -17,7 +17,7 @@
 
 pub mod backend;
 mod cache;
-mod checkpoint;
+pub mod checkpoint;
 mod classic;
 pub mod commit;
 pub mod draft;

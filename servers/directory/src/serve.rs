@@ -17,6 +17,7 @@ use amoeba_threads::SpawnError;
 use amoeba_wire::Status;
 use amoeba_world::{Disk, Error, TransOptions, World};
 
+use crate::checkpoint;
 use crate::classic;
 use crate::guarded::Guarded;
 use crate::listing::{self, Exports};
@@ -61,6 +62,7 @@ pub fn start(
     threads: usize,
 ) -> Result<Running, StartError> {
     let store = Arc::new(Store::open(world, tables, log, options)?);
+    checkpoint::attend(&store)?;
     let port = store.identity().get_port.clone();
     let server = Arc::new(DirectoryServer::new(store, threads));
     let listener =

@@ -175,7 +175,7 @@ pub struct Store {
     pub(crate) taken: Taken,
     /// The log; whoever has it may wait for the disk.
     pub(crate) writing: amoeba_threads::Mutex<Writing>,
-    pub(crate) checkpointing: Checkpointing,
+    pub(crate) checkpointing: Arc<Checkpointing>,
     /// The tables' disk was full at the last try.
     pub(crate) full: AtomicBool,
     pub(crate) used: Used,
@@ -278,7 +278,7 @@ impl Store {
             planning: Mutex::new(Planning::new(&memory)),
             taken: Taken::new(&world.threads),
             writing: amoeba_threads::Mutex::new(&world.threads, Writing { log, since_freeze: entries }),
-            checkpointing: Checkpointing::new(&world.threads, frozen),
+            checkpointing: Arc::new(Checkpointing::new(&world.threads, frozen)),
             memory,
             full: AtomicBool::new(false),
             used: Used::default(),
@@ -394,6 +394,12 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.checkpointing.close();
     }
 }
 
