@@ -232,13 +232,15 @@ impl Daemon {
             Err(errno) => Err(errno),
         };
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        while worked {
-            if ready(Some(&at_once))? {
-                self.look.found();
-                return Ok(());
-            }
-            if let Next::Sleep(_) = self.look.again() {
-                break;
+        if worked {
+            loop {
+                if ready(Some(&at_once))? {
+                    self.look.found();
+                    return Ok(());
+                }
+                if let Next::Sleep(_) = self.look.again() {
+                    break;
+                }
             }
         }
         let timeout = timeout_of(&self.switch, self.accept_again);
