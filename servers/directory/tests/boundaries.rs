@@ -8,6 +8,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use amoeba_cap::{Capability, CapabilitySet, Private};
+use amoeba_directory::checkpoint;
 use amoeba_directory::update::Install;
 use amoeba_directory::{Name, Outcome, Store, Update};
 use amoeba_world::{Disk, DiskError};
@@ -143,6 +144,17 @@ fn check(store: &Store, root: Private, acknowledged: u64) -> Result<(), String> 
 
 #[test]
 fn a_crash_between_any_two_writes_loses_nothing_acknowledged_and_shows_nothing_half_done() {
+    crash_everywhere(false);
+}
+
+/// Whose writes come between whose is then a matter of luck; the story that came about is the one that is checked.
+#[test]
+fn nor_does_one_while_a_checkpoint_runs_in_the_background() {
+    crash_everywhere(true);
+}
+
+/// `attended`: checkpoints run on a thread of their own, as in a server at work.
+fn crash_everywhere(attended: bool) {
     let service = Service::new();
     let root = service.root().private;
     let story = Story::default();
@@ -152,7 +164,10 @@ fn a_crash_between_any_two_writes_loses_nothing_acknowledged_and_shows_nothing_h
         let disk = recorded[number].clone();
         Arc::new(Recorded { number, disk, story: story.clone() }) as Arc<dyn Disk>
     });
-    let store = Store::open(&service.world, tables, log, service.options).unwrap();
+    let store = Arc::new(Store::open(&service.world, tables, log, service.options).unwrap());
+    if attended {
+        checkpoint::attend(&store).unwrap();
+    }
     for number in 0..UPDATES {
         assert_eq!(store.update(update(root, number)), Ok(Outcome::Done));
         story.lock().unwrap().push(Event::Acknowledged(number));
