@@ -313,6 +313,13 @@ impl Desk {
                 drop(roles);
                 let connection = self.sleep(true);
                 roles = lock(&self.roles);
+                if roles.looker && !connection {
+                    // What woke this thread is for the one that looks, and goes on waking it until it is found. The one
+                    // that looks may need this processor to find it.
+                    drop(roles);
+                    crate::look::give_way();
+                    roles = lock(&self.roles);
+                }
                 roles.sleeper = false;
                 if connection {
                     self.promote(&roles);
