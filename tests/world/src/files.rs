@@ -50,7 +50,7 @@ impl Files {
     pub fn step(&mut self, place: &Place) {
         let world = &place.world;
         let before = world.threads.now();
-        let what = self.random.below(13);
+        let what = self.random.below(14);
         match what {
             0..4 => self.create(world),
             4 => self.create_in_pieces(world),
@@ -59,6 +59,7 @@ impl Files {
             7..10 => self.read_one(world),
             10 => self.destroy_one(world),
             11 => self.restrict_one(world),
+            12 => self.compact(world),
             _ => self.forge(world),
         }
         let took = world.threads.now() - before;
@@ -200,6 +201,16 @@ impl Files {
             Outcome::NotDone(Some(Status::STD_DENIED)) | Outcome::NotDone(None) | Outcome::Unknown => {}
             Outcome::NotDone(Some(Status::STD_CAPBAD)) if file.state != FileState::Safe => {}
             Outcome::NotDone(Some(status)) => panic!("{status} is not how a right is missed"),
+        }
+    }
+
+    /// Files move to other places while others read, destroy and crash.
+    fn compact(&self, world: &World) {
+        match outcome(bullet::compact(world, &self.server)) {
+            Outcome::Done(_) | Outcome::Unknown => {}
+            // Another client is at it already.
+            Outcome::NotDone(None | Some(Status::STD_NOTNOW | Status::STD_NOSPACE)) => {}
+            Outcome::NotDone(Some(status)) => panic!("no reason to refuse a compaction: {status}"),
         }
     }
 
