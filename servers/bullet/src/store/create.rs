@@ -24,7 +24,7 @@ pub enum Outcome {
 }
 
 /// Bytes of commits after which the checkpoint is advanced at once, so that a restart has little to verify.
-const UNCHECKED_SIZE_MAX: u64 = 32 << 20;
+const UNCHECKED_SIZE_MAX: u64 = 16 << 20;
 /// Counted for an uncommitted file that lives on disk: its last chunk.
 const SPILLED_MEMORY: u64 = CHUNK_SIZE + 256;
 

@@ -195,8 +195,8 @@ pub(super) fn map_space(superblock: &Superblock, entries: &mut [Entry]) -> Space
     let placed = |entry: &Entry| entry.size > 0 && (entry.state == FileState::Stored || unread(entry));
     // Place and number in one word: sorting those is several times as quick as looking each place up.
     let word = |number: u32| layout::place_word(entries[number as usize].first, number);
-    let mut order: Vec<u64> =
-        (0..entries.len() as u32).filter(|&number| placed(&entries[number as usize])).map(word).collect();
+    let mut order = Vec::with_capacity(entries.len());
+    order.extend((0..entries.len() as u32).filter(|&number| placed(&entries[number as usize])).map(word));
     order.sort(); // mostly in order already: files that are made one after the other lie so
     let mut holes = Vec::new();
     let mut end = superblock.data_start;
