@@ -18,6 +18,7 @@ use amoeba_cap::ObjectNumber;
 
 use crate::cache::Cache;
 use crate::guarded::Guarded;
+use crate::kept::{KeptDirectory, KeptRow, NumberHash};
 use crate::tables::{State, TableError, View};
 use crate::update::Refusal;
 use crate::walk::damaged;
@@ -101,8 +102,8 @@ impl Overlay {
 
 /// See the module.
 pub struct Memory {
-    rows: Cache<Key, Option<Value>>,
-    directories: Cache<ObjectNumber, Option<Arc<Guarded>>>,
+    rows: Cache<KeptRow>,
+    directories: Cache<KeptDirectory, NumberHash>,
     active: Overlay,
     frozen: Option<Arc<Overlay>>,
     tables: Arc<View>,
@@ -159,7 +160,7 @@ impl Memory {
     /// Makes changes visible.
     pub(crate) fn publish(&mut self, changes: &Overlay, state: State) {
         for (key, value) in changes.rows() {
-            self.fill_row(key.clone(), value.clone());
+            self.fill_row(key, value.as_deref());
         }
         for (object, directory) in changes.directories() {
             self.fill_directory(object, directory.clone());
@@ -181,26 +182,30 @@ impl Memory {
         (self.tables, self.in_tables, self.frozen) = (tables, applied, None);
     }
 
-    fn fill_row(&mut self, key: Key, value: Option<Value>) {
-        let size = key.len() + value.as_ref().map_or(0, |value| value.len());
-        self.rows.insert(key, value, size);
+    fn fill_row(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let row = KeptRow::new(key, value);
+        let size = row.size();
+        self.rows.insert(row, size);
     }
 
     fn fill_directory(&mut self, object: ObjectNumber, directory: Option<Arc<Guarded>>) {
         let size = directory.as_ref().map_or(0, |directory| directory.size());
-        self.directories.insert(object, directory, size);
+        self.directories.insert(KeptDirectory::new(object, directory), size);
     }
 
     /// A row, as far as it is known without the tables.
-    fn row(&self, key: &[u8]) -> Option<&Option<Value>> {
-        let below = || self.active.row(key).or_else(|| self.frozen.as_ref()?.row(key));
-        self.rows.get(key).or_else(below)
+    fn row(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        if let Some(kept) = self.rows.get(key) {
+            return Some(kept.value());
+        }
+        let changed = self.active.row(key).or_else(|| self.frozen.as_ref()?.row(key));
+        changed.map(|value| value.as_deref())
     }
 
     /// A directory, as far as it is known without the tables.
     fn directory(&self, object: ObjectNumber) -> Option<&Option<Arc<Guarded>>> {
         let below = || self.active.directory(object).or_else(|| self.frozen.as_ref()?.directory(object));
-        self.directories.get(&object).or_else(below)
+        self.directories.get(&object).map(|kept| &kept.directory).or_else(below)
     }
 
     /// The newest changes of rows in a range: at most `count` of each overlay, and the first key that may be missing.
@@ -238,20 +243,38 @@ impl Memory {
     }
 }
 
-/// Something in memory, or read just now.
-pub enum Seen<'a, T> {
+/// The bytes of a row, or that there is none: in memory, or read just now.
+pub enum SeenRow<'a> {
     /// It was in memory.
-    Kept(&'a T),
+    Kept(Option<&'a [u8]>),
     /// It was read from the tables.
-    Read(T),
+    Read(Option<Value>),
 }
 
-impl<T> Deref for Seen<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
+impl SeenRow<'_> {
+    /// The bytes, if there is a row.
+    pub fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Seen::Kept(kept) => kept,
-            Seen::Read(read) => read,
+            SeenRow::Kept(kept) => *kept,
+            SeenRow::Read(read) => read.as_deref(),
+        }
+    }
+}
+
+/// A directory, or that there is none: in memory, or read just now.
+pub enum SeenDirectory<'a> {
+    /// It was in memory.
+    Kept(&'a Option<Arc<Guarded>>),
+    /// It was read from the tables.
+    Read(Option<Arc<Guarded>>),
+}
+
+impl Deref for SeenDirectory<'_> {
+    type Target = Option<Arc<Guarded>>;
+    fn deref(&self) -> &Option<Arc<Guarded>> {
+        match self {
+            SeenDirectory::Kept(kept) => kept,
+            SeenDirectory::Read(read) => read,
         }
     }
 }
@@ -286,22 +309,22 @@ pub struct Look<'a> {
 
 impl Look<'_> {
     /// A directory.
-    pub fn directory(&self, object: ObjectNumber) -> Result<Seen<'_, Option<Arc<Guarded>>>, Stop> {
+    pub fn directory(&self, object: ObjectNumber) -> Result<SeenDirectory<'_>, Stop> {
         match self.memory.directory(object) {
-            Some(kept) => Ok(Seen::Kept(kept)),
+            Some(kept) => Ok(SeenDirectory::Kept(kept)),
             None if self.through => {
                 let read = self.memory.tables.directory(object).map_err(damaged)?;
-                Ok(Seen::Read(read.map(|read| Arc::new(Guarded::new(read)))))
+                Ok(SeenDirectory::Read(read.map(|read| Arc::new(Guarded::new(read)))))
             }
             None => Err(self.miss(Miss::Directory(object))),
         }
     }
 
     /// The bytes of a row.
-    pub fn row_bytes(&self, object: ObjectNumber, name: &[u8]) -> Result<Seen<'_, Option<Value>>, Stop> {
+    pub fn row_bytes(&self, object: ObjectNumber, name: &[u8]) -> Result<SeenRow<'_>, Stop> {
         with_key(object, name, |key| match self.memory.row(key) {
-            Some(kept) => Ok(Seen::Kept(kept)),
-            None if self.through => Ok(Seen::Read(self.memory.tables.row_bytes(key).map_err(damaged)?)),
+            Some(kept) => Ok(SeenRow::Kept(kept)),
+            None if self.through => Ok(SeenRow::Read(self.memory.tables.row_bytes(key).map_err(damaged)?)),
             None => Err(self.miss(Miss::Row(Key::from(key)))),
         })
     }
@@ -375,7 +398,7 @@ fn load(memory: &Shared, tables: &Arc<View>, misses: Vec<Miss>) -> Result<(), Re
                 let value = tables.row_bytes(&key).map_err(damaged)?;
                 let mut memory = write(memory);
                 if Arc::ptr_eq(&memory.tables, tables) && memory.row(&key).is_none() {
-                    memory.fill_row(key, value);
+                    memory.fill_row(&key, value.as_deref());
                 }
             }
             Miss::Directory(object) => {
@@ -394,7 +417,7 @@ fn load(memory: &Shared, tables: &Arc<View>, misses: Vec<Miss>) -> Result<(), Re
 /// A row as it is now, whatever it takes.
 pub(crate) fn row_through(memory: &Memory, key: &[u8]) -> Result<Option<Value>, TableError> {
     match memory.row(key) {
-        Some(known) => Ok(known.clone()),
+        Some(known) => Ok(known.map(Value::from)),
         None => memory.tables.row_bytes(key),
     }
 }

@@ -21,9 +21,9 @@ use crate::checkpoint;
 use crate::classic;
 use crate::guarded::Guarded;
 use crate::listing::{self, Exports};
-use crate::memory::{Look, Stop, Value};
+use crate::memory::{Look, Stop};
 use crate::restrict::Restrictor;
-use crate::row::{COLUMNS_MAX, DELETE, Directory, MODIFY, Masks, Name, Row, RowBytes};
+use crate::row::{COLUMNS_MAX, DELETE, Directory, MODIFY, Masks, Name, Row};
 use crate::store::{Options, Store, StoreError};
 use crate::update::{Install, Outcome, Refusal, Rename, Update};
 use crate::walk::{admit, walk};
@@ -113,23 +113,22 @@ impl DirectoryServer {
     pub(crate) fn row(&self, call: &Call, name: &[u8]) -> Result<(Row, Arc<Guarded>), Refusal> {
         let name = good_name(name)?;
         let private = &call.capability().private;
-        let (value, directory) = self.store.look(|look| {
+        self.store.look(|look| {
             let directory = admit(&self.store, look, private)?;
-            Ok((look.row_bytes(private.object, name.as_bytes())?.clone(), directory.clone()))
-        })?;
-        let row = Row::from_bytes(&value.ok_or(Refusal::NotFound)?).map_err(|_| Refusal::Damaged)?;
-        Ok((row, directory))
+            let row = look.row_bytes(private.object, name.as_bytes())?;
+            let row = row.bytes().ok_or(Refusal::NotFound)?;
+            Ok((Row::from_bytes(row).map_err(|_| Refusal::Damaged)?, directory.clone()))
+        })
     }
 
     /// Walks a path: how many of its bytes were used, and the row at the end with the set as the caller may have it.
     pub(crate) fn find(&self, call: &Call, path: &[u8]) -> Result<(usize, Row), Refusal> {
         let found = self.store.look(|look| walk(&self.store, look, &call.capability().private, path))?;
-        let row = found.row()?;
-        if self.restrictor.is_covered(&row.set, found.mask) {
-            return Ok((found.used, row));
+        if self.restrictor.is_covered(&found.row.set, found.mask) {
+            return Ok((found.used, found.row));
         }
-        let set = self.restrictor.restrict_set(&self.store, &row.set, found.mask)?;
-        Ok((found.used, Row { set, ..row }))
+        let set = self.restrictor.restrict_set(&self.store, &found.row.set, found.mask)?;
+        Ok((found.used, Row { set, ..found.row }))
     }
 
     /// Rows of several directories at one moment, each with its set as the caller may have it.
@@ -155,8 +154,7 @@ impl DirectoryServer {
             found.into_iter().collect::<Result<Vec<_>, Stop>>()
         };
         let found = self.store.look(look).map_err(Refusal::status)?;
-        let restrict = |(row, mask): (Value, Rights)| {
-            let row = Row::from_bytes(&row).map_err(|_| Status::STD_SYSERR)?;
+        let restrict = |(row, mask): (Row, Rights)| {
             let set = self.restrictor.restrict_set(&self.store, &row.set, mask).map_err(Refusal::status)?;
             Ok(Row { set, ..row })
         };
@@ -168,13 +166,14 @@ impl DirectoryServer {
         look: &Look<'_>,
         directory: &Private,
         name: &[u8],
-    ) -> Result<Result<(Value, Rights), Status>, Stop> {
+    ) -> Result<Result<(Row, Rights), Status>, Stop> {
         let find = || {
             good_name(name)?;
             admit(&self.store, look, directory)?;
             let row = look.row_bytes(directory.object, name)?;
-            let row = row.as_ref().ok_or(Refusal::NotFound)?;
-            Ok((row.clone(), RowBytes(row).mask(directory.rights)))
+            let row = Row::from_bytes(row.bytes().ok_or(Refusal::NotFound)?).map_err(|_| Refusal::Damaged)?;
+            let mask = row.mask(directory.rights);
+            Ok((row, mask))
         };
         match find() {
             Ok(found) => Ok(Ok(found)),

@@ -313,8 +313,10 @@ impl Store {
 
     /// A row as it is now.
     pub fn row(&self, object: ObjectNumber, name: &Name) -> Result<Option<Row>, Refusal> {
-        let value = self.look(|look| Ok(look.row_bytes(object, name.as_bytes())?.clone()))?;
-        value.map(|value| Row::from_bytes(&value).map_err(|_| Refusal::Damaged)).transpose()
+        self.look(|look| {
+            let row = look.row_bytes(object, name.as_bytes())?;
+            Ok(row.bytes().map(Row::from_bytes).transpose().map_err(|_| Refusal::Damaged)?)
+        })
     }
 
     /// Rows of a directory in the order of their names, from the first one after `after` on; `each` says whether it

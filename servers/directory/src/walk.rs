@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amoeba_cap::{ObjectNumber, Private, Rights};
 
 use crate::guarded::Guarded;
-use crate::memory::{Look, Seen, Stop, Value};
+use crate::memory::{Look, SeenDirectory, Stop};
 use crate::row::{Name, Row, RowBytes, has_column};
 use crate::store::Store;
 use crate::tables::TableError;
@@ -14,19 +14,12 @@ use crate::update::Refusal;
 /// What was found, before rights are taken from it. The capabilities are as they lie in the row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The bytes of the row at which the walk ended.
-    pub row: Value,
+    /// The row at which the walk ended.
+    pub row: Row,
     /// What the columns that the walk arrived with let through.
     pub mask: Rights,
     /// How many bytes of the path were used; the rest is for the server of what was found.
     pub used: usize,
-}
-
-impl Found {
-    /// The row at which the walk ended.
-    pub fn row(&self) -> Result<Row, Refusal> {
-        Row::from_bytes(&self.row).map_err(|_| Refusal::Damaged)
-    }
 }
 
 /// The directory that `private` names, if `private` is genuine and has a column of it.
@@ -44,7 +37,7 @@ pub fn admit<'a>(store: &Store, look: &'a Look<'_>, private: &Private) -> Result
 }
 
 /// A directory that may be used.
-pub struct Admitted<'a>(Seen<'a, Option<Arc<Guarded>>>);
+pub struct Admitted<'a>(SeenDirectory<'a>);
 
 impl std::ops::Deref for Admitted<'_> {
     type Target = Arc<Guarded>;
@@ -66,14 +59,15 @@ pub fn walk(store: &Store, look: &Look<'_>, start: &Private, path: &[u8]) -> Res
         Name::check(name).map_err(|_| Refusal::BadArgument)?;
         admit(store, look, &at)?;
         let seen = look.row_bytes(at.object, name)?;
-        let row = seen.as_ref().ok_or(Refusal::NotFound)?;
+        let row = seen.bytes().ok_or(Refusal::NotFound)?;
         let mask = RowBytes(row).mask(at.rights);
         let next = names.peek().and_then(|_| RowBytes(row).member(store.port()));
         match next {
             Some(member) => at = lessen(store, look, &member.private, mask)?,
             None => {
                 let used = names.peek().map_or(path.len(), |_| end);
-                return Ok(Found { row: row.clone(), mask, used });
+                let row = Row::from_bytes(row).map_err(|_| Refusal::Damaged)?;
+                return Ok(Found { row, mask, used });
             }
         }
     }
