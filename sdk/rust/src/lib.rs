@@ -18,6 +18,7 @@
 //! - [`environment`] is what whoever started this program gave it: capabilities under names like `ROOT` and `STDIN`.
 //! - [`Service`] is a private service of this program: a secret port, and the key of its objects. A class file of your
 //!   own and `ail::build` in a build script (feature `ail`) give the rest: see the example `mailbox`.
+//! - [`Transactions::trans_posted`] has several transactions under way, each with a buffer for its reply: for who reads much.
 //! - [`Transactions::send`] and [`Transactions::datagrams`] do without transactions: datagrams to an address or a port, no
 //!   reply, no guarantee. See the example `datagram`.
 //!
@@ -39,10 +40,10 @@ pub use amoeba_server::{AnyObject, Call, Object, Objects, Pending};
 pub use amoeba_stubs::*;
 pub use amoeba_threads as threads;
 pub use amoeba_wire::packet::Address;
-pub use amoeba_wire::{Command, Status};
+pub use amoeba_wire::{Command, Header, Status};
 pub use amoeba_world::{
-    Caller, DATAGRAM_SIZE_MAX, Datagram, Datagrams, Destination, Endpoint, Error, ListenError, TransOptions,
-    Transactions, World, random as random_bytes,
+    Caller, DATAGRAM_SIZE_MAX, Datagram, Datagrams, Destination, Endpoint, Error, ListenError, Message,
+    Posted, Shared, TransOptions, Transactions, World, random as random_bytes,
 };
 pub use service::Service;
 
