@@ -88,6 +88,11 @@ impl<'b> Posted<'b> {
         self.result = Some(result.map(|reply| self.put(reply)));
     }
 
+    /// Whether its server was searched for in vain.
+    pub fn found_nobody(&self) -> bool {
+        self.result == Some(Err(Error::NotSent(Status::RPC_NOTFOUND)))
+    }
+
     /// Copies the data of a reply, which fits, into the buffer.
     fn put(&mut self, reply: Message) -> (Header, usize) {
         match self.buffer.get_mut(..reply.data.len()) {
@@ -187,9 +192,19 @@ pub trait Transactions: Send + Sync {
     /// larger becomes the status STD_OVERFLOW without data. For who reads much: the parts of a long transfer are under
     /// way together, and no memory is made for them.
     ///
-    /// The options hold for each transaction; a deadline is counted from the call.
+    /// The options hold for each transaction; a deadline is counted from the call. A port is searched for once: when
+    /// nobody is there, what has not been sent to it yet ends with the same RPC_NOTFOUND.
     fn trans_posted(&self, posts: &mut [Posted<'_>], options: &TransOptions) {
-        posts.iter_mut().for_each(|post| post.one_by_one(self, options));
+        let mut nobody = None;
+        for post in posts {
+            let port = post.request.header.port;
+            if nobody == Some(port) {
+                post.result = Some(Err(Error::NotSent(Status::RPC_NOTFOUND)));
+                continue;
+            }
+            post.one_by_one(self, options);
+            nobody = post.found_nobody().then_some(port).or(nobody);
+        }
     }
 
     /// Listens on a get-port; requests of more than `request_size_max` bytes are answered STD_OVERFLOW in

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use amoeba_cap::GetPort;
+use amoeba_cap::{GetPort, PutPort};
 use amoeba_threads::Instant;
-use amoeba_wire::DATA_SIZE_MAX;
+use amoeba_wire::{DATA_SIZE_MAX, Status};
 use amoeba_world::{Error, Message, Posted, TransOptions};
 use rustix::event::{Timespec, poll};
 
@@ -38,6 +38,7 @@ pub(super) fn trans_posted(client: &Client, posts: &mut [Posted<'_>], options: &
         courtesy: Courtesy::default(),
         under_way: Vec::with_capacity(UNDER_WAY_MAX),
         one_by_one: Vec::new(),
+        nobody: None,
     };
     transfer.run(posts);
 }
@@ -50,6 +51,8 @@ struct Transfer<'c, 'p, 'b> {
     under_way: Vec<UnderWay<'p, 'b>>,
     /// Certainly not executed, and no flow is to be tried again.
     one_by_one: Vec<&'p mut Posted<'b>>,
+    /// A port that was searched for in vain.
+    nobody: Option<PutPort>,
 }
 
 impl<'p, 'b> Transfer<'_, 'p, 'b> {
@@ -119,9 +122,15 @@ impl<'p, 'b> Transfer<'_, 'p, 'b> {
         }
     }
 
-    fn do_now(&self, post: &mut Posted<'_>) {
+    fn do_now(&mut self, post: &mut Posted<'_>) {
+        let port = post.request.header.port;
+        if self.nobody == Some(port) {
+            post.result = Some(Err(Error::NotSent(Status::RPC_NOTFOUND)));
+            return;
+        }
         let deadline = self.deadline.map(|deadline| deadline.since(now()));
         post.one_by_one(self.client, &TransOptions { deadline, ..self.options.clone() });
+        self.nobody = post.found_nobody().then_some(port).or(self.nobody);
     }
 
     /// A turn of each; whether there was anything to do.
