@@ -366,6 +366,15 @@ impl Checker<'_> {
         let params = self.fields(operation.params, &[Place::Offset, Place::Size, Place::Extra])?;
         let results =
             self.fields(operation.results, &[Place::Offset, Place::Size, Place::Extra, Place::Header])?;
+        if attributes.shared {
+            let is_bulk = matches!(results.as_slice(), [Field { ty: Type::Rest { .. }, .. }]);
+            if !is_bulk || attributes.deferred {
+                return wrong(
+                    operation.name.at,
+                    "only the reply of an operation that gives one rest, and at once, can be shared",
+                );
+            }
+        }
         self.class.operations.push(Operation {
             name,
             number,
@@ -374,6 +383,7 @@ impl Checker<'_> {
             on: attributes.on.unwrap_or(On::Any),
             idempotent: attributes.idempotent,
             deferred: attributes.deferred,
+            shared: attributes.shared,
             params,
             results,
             doc: operation.doc,
@@ -407,6 +417,10 @@ impl Checker<'_> {
                     attributes.deferred = true;
                     continue;
                 }
+                "shared" => {
+                    attributes.shared = true;
+                    continue;
+                }
                 "super" => On::Super,
                 "object" => On::Object,
                 "unchecked" => On::Unchecked,
@@ -434,7 +448,7 @@ impl Checker<'_> {
         match self.class.rights.iter().find(|right| right.name == name.text) {
             Some(right) => Ok(right.bits),
             None => {
-                let why = "attributes are idempotent, deferred, super, object and unchecked";
+                let why = "attributes are idempotent, deferred, shared, super, object and unchecked";
                 wrong(name.at, format!("no right `{}` was declared above; {why}", name.text))
             }
         }
@@ -485,10 +499,10 @@ impl Checker<'_> {
         at: Position,
     ) -> Checked<Operation> {
         let attributes = self.attributes(attributes)?;
-        if attributes.idempotent || operation.origin.is_some() {
+        if attributes.idempotent || attributes.shared || operation.origin.is_some() {
             return wrong(
                 at,
-                "what is idempotent is said where the operation is declared, and inherited from there",
+                "what is idempotent or shared is said where the operation is declared, and inherited from there",
             );
         }
         if operation.on == On::Unchecked && (attributes.bits != 0 || attributes.on.is_some()) {
@@ -499,6 +513,9 @@ impl Checker<'_> {
                 at,
                 "the skeleton carries out the standard operations: neither deferred nor unchecked",
             );
+        }
+        if operation.shared && attributes.deferred {
+            return wrong(at, "a shared reply cannot be deferred");
         }
         let mut operation = operation.clone();
         operation.origin = Some(class.to_owned());
@@ -520,6 +537,7 @@ struct Attributes {
     on: Option<On>,
     idempotent: bool,
     deferred: bool,
+    shared: bool,
 }
 
 fn set_origin(ty: &mut Type, class: &str) {

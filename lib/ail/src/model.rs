@@ -86,6 +86,8 @@ pub struct Operation {
     pub idempotent: bool,
     /// Whether the server may answer later, from another thread.
     pub deferred: bool,
+    /// Whether others may hold the bytes of the reply too, so that the server need not copy them.
+    pub shared: bool,
     /// What the request carries.
     pub params: Vec<Field>,
     /// What the reply carries.

@@ -65,7 +65,7 @@ fn a_complaint_says_where_and_what() {
     assert_eq!(
         compile("op read [READ] = 15001 () \"r\"").unwrap_err(),
         "probe.class:2:10: no right `READ` was declared above; \
-         attributes are idempotent, deferred, super, object and unchecked"
+         attributes are idempotent, deferred, shared, super, object and unchecked"
     );
     let complaint = compile("right A = 1 \"a\"\nright B = 2 b").unwrap_err();
     assert_eq!(
@@ -145,6 +145,20 @@ fn names_are_words_that_every_language_can_take() {
 }
 
 #[test]
+fn a_shared_reply_stays_shared_where_it_is_inherited() {
+    let inheriting = |attributes: &str| {
+        let mut library = Library::new();
+        let basis =
+            "class basis = 15100..15199 \"b\" op fetch [shared] = 15100 () -> data: rest(max 9) \"f\"";
+        library.add("basis", "basis.class", basis);
+        library.add("probe", "probe.class", &format!("{HEAD}inherits basis {{ fetch [{attributes}] }}"));
+        library.compile("probe").map_err(|diagnostic| diagnostic.to_string())
+    };
+    assert!(inheriting("").unwrap().operations[0].shared);
+    assert!(inheriting("deferred").unwrap_err().contains("a shared reply cannot be deferred"));
+}
+
+#[test]
 fn inheritance_names_what_there_is() {
     complains("inherits nobody", "there is no class `nobody`");
     complains("inherits std { fly [] }", "class `std` has no operation `fly`");
@@ -152,6 +166,12 @@ fn inheritance_names_what_there_is() {
     complains("inherits std inherits std", "std is inherited twice");
     complains("right A = 1 \"a\" inherits std { ntouch [A] }", "looks at no object");
     complains("inherits std { info [deferred] }", "neither deferred nor unchecked");
+    complains("inherits std { info [shared] }", "what is idempotent or shared is said where");
+    for results in ["u8", "(a: u8, b: rest(max 9))", "(a: u8 @extra, b: rest(max 9))"] {
+        let result = if results == "u8" { "a: u8" } else { results };
+        complains(&format!("op a [shared] = 15001 () -> {result} \"a\""), "that gives one rest");
+    }
+    complains("op a [shared, deferred] = 15001 () -> a: rest(max 9) \"a\"", "and at once");
     complains("op a [super, object] = 15001 () \"a\"", "only one of super, object and unchecked");
     complains("right A = 1 \"a\" op a [A, unchecked] = 15001 () \"a\"", "nobody checks them");
     complains("inherits probe", "in a circle");

@@ -26,6 +26,6 @@ pub use guard::{
     PENALTY_MAX, PENALTY_STEP, Worst,
 };
 pub use objects::{Objects, Parameter};
-pub use request::{Failure, Pending, Request};
+pub use request::{Bulk, Failure, Pending, Request};
 pub use running::{Both, Running, Service, serve, start};
 pub use standard::{NTOUCH_MAX, PARAMETERS_MAX, Standard, TEXT_SIZE_MAX};

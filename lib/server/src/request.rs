@@ -1,9 +1,10 @@
 //! A request on its way through a server, and its reply.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use amoeba_wire::{Command, Header, Malformed, Status};
-use amoeba_world::{Incoming, Message, ReplyTo};
+use amoeba_world::{Incoming, Message, ReplyTo, Shared};
 
 use crate::Call;
 use crate::guard::Guard;
@@ -33,6 +34,32 @@ impl Failure {
     }
 }
 
+/// The bytes of a reply: the reply's own, or part of what others hold too.
+#[derive(Debug)]
+pub enum Bulk {
+    /// Nobody else has them.
+    Own(Vec<u8>),
+    /// They may lie in a cache. Where the way allows it, nothing is copied before they leave.
+    Shared(Shared),
+}
+
+impl From<Vec<u8>> for Bulk {
+    fn from(bytes: Vec<u8>) -> Bulk {
+        Bulk::Own(bytes)
+    }
+}
+
+impl Deref for Bulk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bulk::Own(bytes) => bytes,
+            Bulk::Shared(bytes) => bytes,
+        }
+    }
+}
+
 /// A request that no operation has taken yet.
 pub struct Request {
     call: Call,
@@ -58,6 +85,18 @@ impl Request {
         // The reply is sent only after the operation; a panic inside drops it, and the client hears RPC_FAILURE.
         let result = operation(&self.call, self.header, self.data);
         send(self.reply, result);
+    }
+
+    /// As [`Request::answer`], with bytes that others may hold too.
+    pub fn answer_bulk(
+        self,
+        operation: impl FnOnce(&Call, Header, Vec<u8>) -> Result<(Header, Bulk), Failure>,
+    ) {
+        match operation(&self.call, self.header, self.data) {
+            Ok((header, Bulk::Shared(data))) => self.reply.send_shared(header, data),
+            Ok((header, Bulk::Own(data))) => self.reply.send(Message { header, data }),
+            Err(failure) => send(self.reply, Err(failure)),
+        }
     }
 
     /// Lets `prepare` check and decode, then hands the duty to answer to what it gives.

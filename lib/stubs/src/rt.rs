@@ -2,7 +2,7 @@
 
 pub use amoeba_cap::{Capability, CapabilitySet, Private, PutPort, Rights};
 pub use amoeba_server::{
-    Call, Failure, Object, Objects, On, Pending, Request, Running, Service, Standard, start,
+    Bulk, Call, Failure, Object, Objects, On, Pending, Request, Running, Service, Standard, start,
 };
 pub use amoeba_threads::SpawnError;
 pub use amoeba_wire::{Command, Header, Malformed, Reader, Status, Writer};
@@ -85,7 +85,7 @@ pub fn put_count(writer: &mut Writer, count: usize, max: usize) -> Result<(), Ov
 }
 
 /// The bytes, when they are at most `max`.
-pub fn within(bytes: Vec<u8>, max: usize) -> Result<Vec<u8>, OverLimit> {
+pub fn within<B: std::ops::Deref<Target = [u8]>>(bytes: B, max: usize) -> Result<B, OverLimit> {
     if bytes.len() > max { Err(OverLimit) } else { Ok(bytes) }
 }
 

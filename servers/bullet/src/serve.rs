@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use amoeba_cap::{Capability, CheckField, ObjectNumber, Private, PutPort, Rights, ServerSecret};
-use amoeba_server::{AnyObject, Call, Object, Objects};
+use amoeba_server::{AnyObject, Bulk, Call, Object, Objects};
 use amoeba_stubs::Client;
 use amoeba_stubs::bullet::{
     self, CREATE, CompactReply, FsckReply, IdentityReply, ListReply, MODIFY, PROBLEM_SIZE_MAX, READ,
@@ -298,14 +298,9 @@ impl bullet::Serve for BulletServer {
         self.edit(call, flags, Edit::Delete { offset, size })
     }
 
-    fn read(
-        &self,
-        call: &Call,
-        _: Object<{ READ.bits() }>,
-        offset: u64,
-        size: u32,
-    ) -> Result<Vec<u8>, Status> {
-        self.read_at(call, offset, (size as usize).min(READ_SIZE_MAX))
+    fn read(&self, call: &Call, _: Object<{ READ.bits() }>, offset: u64, size: u32) -> Result<Bulk, Status> {
+        let size = (size as usize).min(READ_SIZE_MAX);
+        self.store.read_bulk(self.file(call)?, offset, size).map_err(StoreError::status)
     }
 
     fn read_whole(

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use amoeba_cap::{Capability, CheckField, ObjectNumber, Private, PutPort, Rights, ServerSecret};
-use amoeba_server::{AnyObject, Call, Object, Objects, Parameter, Pending, Running};
+use amoeba_server::{AnyObject, Bulk, Call, Object, Objects, Parameter, Pending, Running};
 use amoeba_wire::Status;
-use amoeba_world::World;
+use amoeba_world::{Shared, World};
 
 /// A class to inherit from.
 pub mod basis {
@@ -195,6 +195,15 @@ impl probe::Serve for Probe {
         data: Vec<u8>,
     ) -> Result<probe::LabelledReply, Status> {
         Ok(probe::LabelledReply { name: name.to_vec(), data })
+    }
+
+    fn shared(&self, _: &Call, _: Object<{ READ.bits() }>, from: u32, to: u32) -> Result<Bulk, Status> {
+        let held: Arc<Vec<u8>> = Arc::new((0..=u8::MAX).cycle().take(2 * probe::DATA_MAX).collect());
+        match (from as usize, to as usize) {
+            (0, 0) => Ok(Vec::new().into()),
+            (from, to) if from <= to && to <= held.len() => Ok(Bulk::Shared(Shared::new(held, from..to))),
+            _ => Err(Status::STD_ARGBAD),
+        }
     }
 
     fn panics(&self, _: &Call, _: Object<0>) -> Result<(), Status> {

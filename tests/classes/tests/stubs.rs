@@ -96,6 +96,13 @@ fn everything_comes_back() {
     assert_eq!(names, wanted);
     let data = vec![5; probe::DATA_MAX];
     assert_eq!(probe::bulk(&world, &object, data.clone(), 0), Ok(data));
+    for (from, to) in [(0, 0), (7, 7), (250, 270), (1, probe::DATA_MAX as u32)] {
+        let held: Vec<u8> = (from..to).map(|at| at as u8).collect();
+        assert!(probe::shared(&world, &object, from, to) == Ok(held), "{from} to {to}");
+    }
+    let too_much = probe::shared(&world, &object, 0, probe::DATA_MAX as u32 + 1);
+    assert_eq!(too_much, Err(Error::Refused(Status::STD_OVERFLOW)));
+    assert_eq!(probe::shared(&world, &object, 2, 1), Err(Error::Refused(Status::STD_ARGBAD)));
     let pair = |left, right| basis::Pair { left, right };
     assert_eq!(basis::swap(&world, &object, &[pair(1, 2)]), Ok(vec![pair(2, 1)]));
     running.stop();

@@ -53,7 +53,7 @@ fn serve_trait(class: &Class, classes: &str, out: &mut String) {
         for field in &operation.params {
             emit!(out, "{}: {},", field.name, fields::server_param(&field.ty, classes));
         }
-        let result = result_type(operation, classes);
+        let result = served_type(operation, classes);
         if operation.deferred {
             emit!(out, "pending: rt::Pending<{result}>);");
         } else {
@@ -61,6 +61,11 @@ fn serve_trait(class: &Class, classes: &str, out: &mut String) {
         }
     }
     emit!(out, "}}\n");
+}
+
+/// The type of what a server gives.
+fn served_type(operation: &Operation, classes: &str) -> String {
+    if operation.shared { "rt::Bulk".to_owned() } else { result_type(operation, classes) }
 }
 
 /// The name of what the skeleton calls the objects of an operation; who is unchecked is not asked.
@@ -142,7 +147,8 @@ fn dispatch(operation: &Operation, out: &mut String) {
     if operation.deferred {
         emit!(out, "{} => request.defer(reply_{name}, |call, header, data| {{", operation.number);
     } else {
-        emit!(out, "{} => request.answer(|call, header, data| {{", operation.number);
+        let answer = if operation.shared { "answer_bulk" } else { "answer" };
+        emit!(out, "{} => request.{answer}(|call, header, data| {{", operation.number);
     }
     emit!(out, "serve_{name}(server, call, header, data)\n}}),");
 }
@@ -156,7 +162,7 @@ fn glue(operation: &Operation, classes: &str, out: &mut String) {
     let gives = if operation.deferred {
         format!("impl FnOnce(rt::Pending<{result}>)")
     } else {
-        "rt::Message".to_owned()
+        message_type(operation).to_owned()
     };
     let life = if operation.deferred { "<'s, S: Serve>" } else { "<S: Serve>" };
     let (server_ref, gives) =
@@ -195,7 +201,7 @@ fn argument(field: &Field, owned: bool) -> String {
 /// The function that makes the reply of an operation.
 fn reply(operation: &Operation, classes: &str, out: &mut String) {
     let name = &operation.name;
-    let result = result_type(operation, classes);
+    let result = served_type(operation, classes);
     let (pattern, opened) = match operation.results.as_slice() {
         [] => ("(): ()".to_owned(), String::new()),
         [one] => (format!("{}: {result}", one.name), String::new()),
@@ -204,8 +210,16 @@ fn reply(operation: &Operation, classes: &str, out: &mut String) {
             (format!("result: {result}"), format!("let {shape} {{ {} }} = result;", names(several)))
         }
     };
-    emit!(out, "fn reply_{name}({pattern}) -> Result<rt::Message, rt::Failure> {{\n{opened}");
+    let message = message_type(operation);
+    emit!(out, "fn reply_{name}({pattern}) -> Result<{message}, rt::Failure> {{\n{opened}");
     emit!(out, "let mut header_ = rt::Header::reply(rt::Status::STD_OK);");
     fields::put_message(&operation.results, Held::Owned, out);
-    emit!(out, "Ok(rt::Message {{ header: header_, data: data_ }})\n}}\n");
+    let made =
+        if operation.shared { "(header_, data_)" } else { "rt::Message { header: header_, data: data_ }" };
+    emit!(out, "Ok({made})\n}}\n");
+}
+
+/// The type of a whole reply.
+fn message_type(operation: &Operation) -> &'static str {
+    if operation.shared { "(rt::Header, rt::Bulk)" } else { "rt::Message" }
 }

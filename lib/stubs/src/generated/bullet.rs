@@ -963,7 +963,7 @@ pub trait Serve: rt::Objects {
         object: rt::Object<{ READ.bits() }>,
         offset: u64,
         size: u32,
-    ) -> Result<Vec<u8>, rt::Status>;
+    ) -> Result<rt::Bulk, rt::Status>;
     /// The size of a committed file, in bytes.
     ///
     /// # Rights
@@ -1071,7 +1071,7 @@ impl<S: Serve> rt::Service for Service<S> {
             2053 => request.answer(|call, header, data| serve_fsck(server, call, header, data)),
             2054 => request.answer(|call, header, data| serve_insert(server, call, header, data)),
             2055 => request.answer(|call, header, data| serve_modify(server, call, header, data)),
-            2056 => request.answer(|call, header, data| serve_read(server, call, header, data)),
+            2056 => request.answer_bulk(|call, header, data| serve_read(server, call, header, data)),
             2057 => request.answer(|call, header, data| serve_size(server, call, header, data)),
             2058 => request.answer(|call, header, data| serve_compact(server, call, header, data)),
             2060 => request.answer(|call, header, data| serve_usage(server, call, header, data)),
@@ -1431,7 +1431,7 @@ fn serve_read<S: Serve>(
     call: &rt::Call,
     _: rt::Header,
     data_: Vec<u8>,
-) -> Result<rt::Message, rt::Failure> {
+) -> Result<(rt::Header, rt::Bulk), rt::Failure> {
     let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
@@ -1442,11 +1442,11 @@ fn serve_read<S: Serve>(
     reply_read(result)
 }
 
-fn reply_read(data: Vec<u8>) -> Result<rt::Message, rt::Failure> {
+fn reply_read(data: rt::Bulk) -> Result<(rt::Header, rt::Bulk), rt::Failure> {
     let mut header_ = rt::Header::reply(rt::Status::STD_OK);
     let data_ = rt::within(data, 8388608)?;
     header_.size = rt::header_size(&data_);
-    Ok(rt::Message { header: header_, data: data_ })
+    Ok((header_, data_))
 }
 
 fn serve_size<S: Serve>(

@@ -105,6 +105,11 @@ impl Settings {
         self.cache_size / 4
     }
 
+    /// The most bytes, counted by whole files, that replies under way may keep.
+    fn sent_max(&self) -> u64 {
+        self.cache_size / 4
+    }
+
     fn dirty_max(&self) -> u64 {
         self.cache_size / 4
     }
@@ -162,6 +167,8 @@ pub struct Store {
     secret: ServerSecret,
     counters: Counters,
     compaction: Compaction,
+    /// Bytes, by whole files and chunks, that replies under way keep.
+    sent_size: Arc<sync::atomic::AtomicU64>,
 }
 
 struct State {

@@ -2,20 +2,61 @@
 //!
 //! A large file that a reader of this host asks for becomes a memory file, once: the copy that this costs is the last one.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use amoeba_server::Bulk;
 use amoeba_threads::MutexGuard;
-use amoeba_world::Memory;
+use amoeba_world::{Memory, Shared};
 
 use super::cache::{Cached, Key};
 use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, HASH_SIZE};
 use super::table::{Entry, FileState};
 use super::{Counter, FileId, State, Store, StoreError, held};
 
+/// Bytes from which on a reply is sent out of the cache; less is copied, and keeps nothing in memory.
+const SHARED_SIZE_MIN: usize = 64 << 10;
+
 /// Where the bytes of a file are to be had.
 enum Source {
     Memory(Cached),
     Disk(Entry),
+}
+
+/// What a reader wanted of a file.
+enum Part {
+    Own(Vec<u8>),
+    /// This range of what is in memory.
+    Of(Cached, Range<usize>),
+}
+
+/// Bytes in memory that a reply is sent from. What the cache drops meanwhile stays until then, so it is counted.
+struct Sent {
+    bytes: Cached,
+    counted: Arc<AtomicU64>,
+}
+
+impl Sent {
+    /// `None` when with it more than `max` bytes would be counted.
+    fn new(bytes: &Cached, counted: &Arc<AtomicU64>, max: u64) -> Option<Sent> {
+        let size = bytes.len() as u64;
+        let fits = |counted: u64| counted.checked_add(size).filter(|&sum| sum <= max);
+        counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Sent { bytes: bytes.clone(), counted: counted.clone() })
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.counted.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+    }
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Room for a file that is being brought into memory.
@@ -50,6 +91,31 @@ impl Store {
     /// # Errors
     /// NoSuchFile (also an uncommitted one), BadArgument (an offset behind the end), Damaged, DiskFailed.
     pub fn read(&self, file: FileId, offset: u64, size: usize) -> Result<Vec<u8>, StoreError> {
+        Ok(match self.part(file, offset, size)? {
+            Part::Of(bytes, range) => bytes[range].to_vec(),
+            Part::Own(bytes) => bytes,
+        })
+    }
+
+    /// As [`Store::read`], for a reply: much of what is in memory is not copied, as long as replies that nobody has taken yet
+    /// keep no more than a quarter of the memory for files.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn read_bulk(&self, file: FileId, offset: u64, size: usize) -> Result<Bulk, StoreError> {
+        let (bytes, range) = match self.part(file, offset, size)? {
+            Part::Own(bytes) => return Ok(bytes.into()),
+            Part::Of(bytes, range) => (bytes, range),
+        };
+        if range.len() >= SHARED_SIZE_MIN
+            && let Some(sent) = Sent::new(&bytes, &self.sent_size, self.settings.sent_max())
+        {
+            return Ok(Bulk::Shared(Shared::new(Arc::new(sent), range)));
+        }
+        Ok(bytes[range].to_vec().into())
+    }
+
+    fn part(&self, file: FileId, offset: u64, size: usize) -> Result<Part, StoreError> {
         self.count(Counter::Read);
         let source = self.with(|state| state.source(file))?;
         let file_size = match &source {
@@ -61,15 +127,16 @@ impl Store {
         }
         let size = (file_size - offset).min(size as u64);
         if size == 0 {
-            return Ok(Vec::new());
+            return Ok(Part::Own(Vec::new()));
         }
+        let range = offset as usize..(offset + size) as usize; // of what is in memory
         match source {
             Source::Memory(bytes) => {
                 self.count(Counter::CacheHits);
-                Ok(slice(&bytes, offset, size).to_vec())
+                Ok(Part::Of(bytes, range))
             }
             Source::Disk(entry) if entry.size <= self.settings.whole_max() => {
-                Ok(slice(&self.whole(file)?, offset, size).to_vec())
+                Ok(Part::Of(self.whole(file)?, range))
             }
             Source::Disk(_) => self.read_large(file, offset, size),
         }
@@ -189,11 +256,17 @@ impl Store {
         Ok(bytes)
     }
 
-    fn read_large(&self, file: FileId, offset: u64, size: u64) -> Result<Vec<u8>, StoreError> {
+    fn read_large(&self, file: FileId, offset: u64, size: u64) -> Result<Part, StoreError> {
         let _lock = self.locks.shared(file.number());
         let entry = self.with(|state| state.committed(file))?;
+        let (first, end) = (offset / CHUNK_SIZE, offset + size);
+        if end <= (first + 1) * CHUNK_SIZE {
+            let chunk = self.chunk(file.number(), &entry, first, true)?;
+            let start = (offset % CHUNK_SIZE) as usize;
+            return Ok(Part::Of(chunk, start..start + size as usize));
+        }
         let mut bytes = Vec::with_capacity(size as usize);
-        let (mut offset, end) = (offset, offset + size);
+        let mut offset = offset;
         while offset < end {
             let index = offset / CHUNK_SIZE;
             let stop = ((index + 1) * CHUNK_SIZE).min(end);
@@ -201,7 +274,7 @@ impl Store {
             bytes.extend_from_slice(slice(&chunk, offset - index * CHUNK_SIZE, stop - offset));
             offset = stop;
         }
-        Ok(bytes)
+        Ok(Part::Own(bytes))
     }
 
     /// Gives every piece of a committed file, in order, in pieces of a chunk.
