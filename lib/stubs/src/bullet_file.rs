@@ -10,12 +10,18 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use amoeba_cap::Capability;
-use amoeba_wire::Status;
-use amoeba_world::{Error, Memory};
+use amoeba_wire::{Header, Status, Writer};
+use amoeba_world::{Error, Memory, Message, Posted};
 
 use crate::bullet_stream::{PIECE_SIZE, StreamError};
+use crate::rt::header_size;
 use crate::{Client, bullet};
 
+/// Pieces of one call of [`OpenFile::read_at`] that are posted at once.
+const PIECES_POSTED_MAX: usize = 64;
+/// Pieces that are read before any of them is written to where a file goes: more than are under way at once, so that the way is
+/// seldom empty.
+const PIECES_AHEAD: usize = 8;
 /// Files that a [`Held`] keeps at most; past it the one that was unused for longest goes.
 pub const HELD_FILES_MAX: usize = 16;
 /// Bytes that a [`Held`] keeps at most: they are memory of the files' servers.
@@ -122,14 +128,57 @@ impl OpenFile {
         Ok(wanted)
     }
 
+    /// Fills `buffer`, which does not go past the end, with transactions of a piece each, several under way at a time.
     fn read_pieces(&self, client: Client<'_>, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        for (index, part) in buffer.chunks_mut(PIECE_SIZE).enumerate() {
-            let at = offset + (index * PIECE_SIZE) as u64;
-            let piece = bullet::read(client, &self.file, at, part.len() as u32)?;
-            if piece.len() != part.len() {
-                return Err(Error::BadReply);
+        let mut at = offset;
+        for batch in buffer.chunks_mut(PIECES_POSTED_MAX * PIECE_SIZE) {
+            self.read_posted(client, at, batch).1?;
+            at += batch.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// As [`OpenFile::read_pieces`], all at once; also how many bytes are right from the beginning on, whatever went wrong then.
+    fn read_posted(&self, client: Client<'_>, offset: u64, buffer: &mut [u8]) -> (usize, Result<(), Error>) {
+        let mut posts = Vec::with_capacity(buffer.len().div_ceil(PIECE_SIZE));
+        let mut at = offset;
+        for part in buffer.chunks_mut(PIECE_SIZE) {
+            let size = part.len();
+            posts.push(Posted::new(read_request(&self.file, at, size as u32), part));
+            at += size as u64;
+        }
+        client.trans_posted(&mut posts);
+        let mut read = 0;
+        for post in &mut posts {
+            match client.posted_result(post) {
+                Ok(size) if size == post.buffer.len() => read += size,
+                Ok(_) => return (read, Err(Error::BadReply)),
+                Err(error) => return (read, Err(error)),
             }
-            part.copy_from_slice(&piece);
+        }
+        (read, Ok(()))
+    }
+
+    /// Writes what follows `at` to `to` and moves `at` behind all that was written, also after an error.
+    pub(crate) fn write_on(
+        &self,
+        client: Client<'_>,
+        at: &mut u64,
+        to: &mut dyn Write,
+    ) -> Result<(), StreamError> {
+        if let Some(bytes) = self.bytes() {
+            to.write_all(&bytes[*at as usize..])?;
+            *at = self.size();
+            return Ok(());
+        }
+        let left = (self.size() - *at).min((PIECES_AHEAD * PIECE_SIZE) as u64);
+        let mut buffer = vec![0; left as usize];
+        while *at < self.size() {
+            let size = (self.size() - *at).min(buffer.len() as u64) as usize;
+            let (read, result) = self.read_posted(client, *at, &mut buffer[..size]);
+            to.write_all(&buffer[..read])?;
+            *at += read as u64;
+            result?;
         }
         Ok(())
     }
@@ -144,21 +193,22 @@ impl OpenFile {
         offset: u64,
         to: &mut dyn Write,
     ) -> Result<(), StreamError> {
-        let left = self.size().checked_sub(offset).ok_or(Error::NotSent(Status::STD_ARGBAD))?;
-        if let Some(bytes) = self.bytes() {
-            to.write_all(&bytes[offset as usize..])?;
-            return Ok(());
+        if offset > self.size() {
+            return Err(Error::NotSent(Status::STD_ARGBAD).into());
         }
-        let client = t.into();
-        let mut piece = vec![0; left.min(PIECE_SIZE as u64) as usize];
         let mut at = offset;
-        while at < self.size() {
-            let read = self.read_at(client, at, &mut piece)?;
-            to.write_all(&piece[..read])?;
-            at += read as u64;
-        }
-        Ok(())
+        self.write_on(t.into(), &mut at, to)
     }
+}
+
+/// The request that [`bullet::read`] sends.
+fn read_request(file: &Capability, offset: u64, size: u32) -> Message {
+    let mut data = Writer::new();
+    data.put_u64(offset);
+    data.put_u32(size);
+    let data = data.finish();
+    let header = Header { size: header_size(&data), ..Header::request(file, bullet::CMD_READ) };
+    Message { header, data }
 }
 
 impl std::fmt::Debug for OpenFile {

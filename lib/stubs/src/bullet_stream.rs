@@ -166,19 +166,7 @@ impl Reading<'_> {
             return Err(StreamError::CopiesDiffer);
         }
         self.size = Some(size);
-        let mut piece = Vec::new();
-        while self.offset < size {
-            if let Some(bytes) = file.bytes() {
-                to.write_all(&bytes[self.offset as usize..])?;
-                self.offset = size;
-                break;
-            }
-            piece.resize((size - self.offset).min(PIECE_SIZE as u64) as usize, 0);
-            let read = file.read_at(self.client, self.offset, &mut piece)?;
-            to.write_all(&piece[..read])?;
-            self.offset += read as u64;
-        }
-        Ok(())
+        file.write_on(self.client, &mut self.offset, to)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use amoeba_wire::{Header, Status};
-use amoeba_world::{Error, Message, TransOptions, Transactions, World};
+use amoeba_world::{Error, Message, Posted, TransOptions, Transactions, World};
 
 /// How often an idempotent operation is tried when nobody knows whether it was executed.
 const ATTEMPTS_MAX: usize = 3;
@@ -40,7 +40,8 @@ impl<'t> Client<'t> {
         reply_size_max: usize,
         idempotent: bool,
     ) -> Result<(Header, Vec<u8>), Error> {
-        accept(self.reply(header, data, reply_size_max, idempotent)?)
+        let reply = self.reply(header, data, reply_size_max, idempotent)?;
+        accept(reply.header, (reply.header, reply.data))
     }
 
     /// As [`Client::trans`], but a reply with an error in it is a reply too.
@@ -64,24 +65,48 @@ impl<'t> Client<'t> {
         }
         honest(self.transactions.trans(request, &options), maybe_executed)
     }
+
+    /// Several requests of idempotent operations, several under way at a time, the data of each reply into the buffer posted
+    /// for it. [`Client::posted_result`] gives what became of each.
+    pub(crate) fn trans_posted(self, posts: &mut [Posted<'_>]) {
+        self.transactions.trans_posted(posts, &self.options.cloned().unwrap_or_default());
+    }
+
+    /// How many bytes of the posted buffer the reply is. A request of which nobody knows whether it was executed is sent
+    /// again here, as [`Client::trans`] would.
+    pub(crate) fn posted_result(self, post: &mut Posted<'_>) -> Result<usize, Error> {
+        let options = self.options.cloned().unwrap_or_default();
+        let repeats = if options.deadline.is_none() { ATTEMPTS_MAX } else { 1 };
+        let mut maybe_executed = false;
+        for _ in 1..repeats {
+            if !matches!(post.result, Some(Err(Error::MaybeExecuted(_)))) {
+                break;
+            }
+            maybe_executed = true;
+            self.transactions.trans_posted(std::slice::from_mut(post), &options);
+        }
+        let (header, size) = honest(post.result.expect("trans_posted sets every result"), maybe_executed)?;
+        accept(header, size)
+    }
 }
 
 /// That the last attempt was not executed says nothing of the ones before it.
-fn honest(result: Result<Message, Error>, maybe_executed: bool) -> Result<Message, Error> {
+fn honest<R>(result: Result<R, Error>, maybe_executed: bool) -> Result<R, Error> {
     match result {
         Err(Error::NotSent(status)) if maybe_executed => Err(Error::MaybeExecuted(status)),
         result => result,
     }
 }
 
-fn accept(reply: Message) -> Result<(Header, Vec<u8>), Error> {
-    let status = reply.header.status();
+/// What came with a header, if its status is no error.
+fn accept<R>(header: Header, reply: R) -> Result<R, Error> {
+    let status = header.status();
     if status.is_rpc() {
         Err(Error::Refused(Status::RPC_REMOTERPC))
     } else if status.is_error() {
         Err(Error::Refused(status))
     } else {
-        Ok((reply.header, reply.data))
+        Ok(reply)
     }
 }
 

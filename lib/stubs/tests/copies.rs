@@ -112,6 +112,21 @@ fn reading_goes_on_where_a_server_died() {
 }
 
 #[test]
+fn a_server_that_is_gone_is_searched_for_once() {
+    let file = contents(6 * PIECE_SIZE);
+    let (servers, set) = Servers::new(&[Copy::of(&file).answering(2, NOBODY)]);
+    let mut bytes = Vec::new();
+    let result = read_set(&servers, &set, &mut bytes);
+    assert!(matches!(result, Err(StreamError::Server(NOBODY))), "{result:?}");
+    assert!(bytes == file[..PIECE_SIZE], "what came before is not lost");
+    assert_eq!(
+        servers.0.lock().unwrap()[&1].1,
+        3,
+        "one request for the size, one for a piece, and one in vain"
+    );
+}
+
+#[test]
 fn a_server_that_gives_no_whole_files_is_read_in_pieces() {
     for size in [0, 5, 2 * PIECE_SIZE + 1] {
         let file = contents(size);

@@ -4,6 +4,10 @@ use amoeba_stubs::bullet_copies;
 use amoeba_stubs::bullet_file::{self, HELD_FILES_MAX, Held};
 use amoeba_stubs::standard;
 
+use amoeba_cap::{GetPort, PutPort};
+use amoeba_server::Bulk;
+use amoeba_world::{Listener, Message, Posted, TransOptions, Transactions};
+
 use super::*;
 
 const LARGE: usize = bullet::WHOLE_SIZE_MAX + 1;
@@ -138,5 +142,93 @@ fn a_file_with_copies_is_on_both_disks_or_on_none() {
     assert_eq!(running.store().space(), used, "nothing is left where it was made");
     // What was on both is read from the one that is left.
     let _ = second.stop();
+    running.stop().unwrap();
+}
+
+/// A process of another host, to which nothing can be lent. Of each batch of posted transactions it notes how many there are.
+struct Elsewhere {
+    transactions: Arc<dyn Transactions>,
+    posted: std::sync::Mutex<Vec<usize>>,
+}
+
+impl Elsewhere {
+    fn of(world: &World) -> Elsewhere {
+        Elsewhere { transactions: world.transactions.clone(), posted: Default::default() }
+    }
+
+    fn posted(&self) -> Vec<usize> {
+        std::mem::take(&mut self.posted.lock().unwrap())
+    }
+}
+
+impl Transactions for Elsewhere {
+    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error> {
+        self.transactions.trans(request, options)
+    }
+
+    fn trans_posted(&self, posts: &mut [Posted<'_>], options: &TransOptions) {
+        self.posted.lock().unwrap().push(posts.len());
+        self.transactions.trans_posted(posts, options);
+    }
+
+    fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error> {
+        self.transactions.listen(port, request_size_max)
+    }
+
+    fn put_port(&self, port: &GetPort) -> Result<PutPort, Error> {
+        self.transactions.put_port(port)
+    }
+
+    fn passage(&self, _: PutPort) -> Option<&'static str> {
+        Some("flow")
+    }
+}
+
+#[test]
+fn from_another_host_the_pieces_of_a_file_are_wanted_together() {
+    let (world, running, server) = system();
+    let elsewhere = Elsewhere::of(&world);
+    let reader = &elsewhere as &dyn Transactions;
+    let (file, bytes) = make(&world, &server, 5, 11 * PIECE_SIZE + 7);
+    let open = bullet_file::open(reader, &file).unwrap();
+    assert!(open.bytes().is_none() && open.size() == bytes.len() as u64);
+    let mut part = vec![0; 3 * PIECE_SIZE + 1];
+    let offset = PIECE_SIZE - 3;
+    assert_eq!(open.read_at(reader, offset as u64, &mut part), Ok(part.len()));
+    assert!(part == bytes[offset..][..part.len()]);
+    assert_eq!(elsewhere.posted(), [4]);
+    let end = bytes.len() - 9;
+    assert_eq!(open.read_at(reader, end as u64, &mut part), Ok(9), "fewer than wanted at the end");
+    assert!(part[..9] == bytes[end..]);
+    elsewhere.posted();
+    let mut whole = Vec::new();
+    open.write_to(reader, 0, &mut whole).unwrap();
+    assert!(whole == bytes);
+    assert_eq!(elsewhere.posted(), [8, 4]);
+    standard::destroy(&world, &file).unwrap();
+    assert_eq!(refused(open.read_at(reader, 0, &mut part)), Status::STD_CAPBAD);
+    running.stop().unwrap();
+}
+
+#[test]
+fn replies_are_sent_out_of_the_cache_and_keep_a_bounded_part_of_it() {
+    let (world, running, server) = system();
+    let (file, bytes) = make(&world, &server, 6, 1 << 20);
+    let file = running.store().verified(&file.private).unwrap();
+    let read = |offset: usize, size: usize| {
+        let bulk = running.store().read_bulk(file, offset as u64, size).unwrap();
+        assert!(bulk[..] == bytes[offset..][..size]);
+        bulk
+    };
+    assert!(matches!(read(3, 1000), Bulk::Own(_)), "little is copied");
+    let may = (SETTINGS.cache_size / 4 / bytes.len() as u64) as usize;
+    let mut under_way: Vec<_> = (0..may).map(|index| read(index, 500_000)).collect();
+    assert!(under_way.iter().all(|bulk| matches!(bulk, Bulk::Shared(_))));
+    let begin = |bulk: &Bulk| bulk.as_ptr() as usize;
+    assert_eq!(begin(&under_way[1]) - begin(&under_way[0]), 1, "they are parts of the same memory");
+    assert!(matches!(read(0, 500_000), Bulk::Own(_)), "and past the bound copies");
+    under_way.pop();
+    assert!(matches!(read(0, 500_000), Bulk::Shared(_)));
+    drop(under_way);
     running.stop().unwrap();
 }
