@@ -52,6 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("snow", &["proto/seal"]),
     ("corosensei", &["sim"]),
     // System calls.
+    ("fuser", &["linux"]),
     ("getrandom", &["linux"]),
     ("libc", &["linux", "sdk/c"]),
     ("nix", &["linux"]),
