@@ -21,6 +21,7 @@ pub mod facts;
 pub mod family;
 mod flow;
 mod fork;
+pub mod fuse;
 pub mod guest;
 pub mod host;
 pub mod kernel;

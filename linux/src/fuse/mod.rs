@@ -1,0 +1,148 @@
+//! File systems of ours in the tree of files of this host, by FUSE.
+//!
+//! [`Mount::new`] serves any [`FileSystem`] at a directory: as root by mount(2), as anybody else by the program
+//! `fusermount3`, which Linux distributions install set-user-id, and in a user namespace of one's own as root again.
+//!
+//! - [`place`]: mount and unmount, and what lies at a path.
+//! - `serve`: the requests of the kernel as operations of a file system; `convert`: their values.
+//!
+//! What each feature costs and gains is measured in `docs/mount.md`.
+
+mod convert;
+pub mod place;
+mod serve;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use amoeba_volume::FileSystem;
+use thiserror::Error;
+
+use place::Place;
+
+/// How a file system is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountOptions {
+    /// What `mount` shows as its source.
+    pub name: String,
+    /// Nothing can be changed through it.
+    pub read_only: bool,
+    /// Whether other users than the one who mounts may look in; then without root `/etc/fuse.conf` must say `user_allow_other`.
+    pub others: bool,
+    /// Operations that can be under way at once.
+    pub threads: usize,
+    /// Whether backing files are handed to the kernel: root only, else they are read through the file system.
+    pub backing: bool,
+    /// Whether the kernel gathers writes in its pages, and owns size and times of files meanwhile.
+    pub write_back: bool,
+}
+
+impl MountOptions {
+    /// A writable mount for this user.
+    pub fn new(name: &str) -> MountOptions {
+        let (read_only, others, backing, write_back) = (false, false, true, false);
+        MountOptions { name: name.to_owned(), read_only, others, threads: 4, backing, write_back }
+    }
+}
+
+/// Why there is no mount.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MountError {
+    /// The place cannot be mounted on.
+    #[error("cannot mount on {}", place.display())]
+    Place {
+        /// Where.
+        place: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Who is not root needs the program `fusermount3`.
+    #[error("fusermount3: {said}")]
+    Helper {
+        /// What it said, or why it did not start.
+        said: String,
+    },
+    /// The kernel and we do not understand each other.
+    #[error("FUSE session")]
+    Session(#[source] io::Error),
+}
+
+/// A file system at its place. Unmounted when dropped; when this process is killed, its users get `ENOTCONN` until somebody
+/// unmounts it (see [`place::clear_dead`]).
+#[derive(Debug)]
+pub struct Mount {
+    place: Place,
+    ended: Receiver<io::Result<()>>,
+}
+
+/// Everything the session's thread does but tell how it ended.
+type Session = fuser::BackgroundSession;
+
+impl Mount {
+    /// Mounts `files` at `directory`. A dead mount of ours that lies there is cleared away first.
+    ///
+    /// # Errors
+    /// The place is no directory or not this user's; there is no `/dev/fuse` or no `fusermount3`.
+    pub fn new(
+        files: Arc<dyn FileSystem>,
+        directory: &Path,
+        options: &MountOptions,
+    ) -> Result<Mount, MountError> {
+        let at = |source| MountError::Place { place: directory.to_owned(), source };
+        place::clear_dead(directory).map_err(at)?;
+        let (place, device) = place::mount(directory, options)?;
+        let session = serve::session(device, files, options).map_err(MountError::Session);
+        let session: Session = session.inspect_err(|_| drop(place.detach()))?;
+        let (tell, ended) = sync_channel(1);
+        let waiter = std::thread::Builder::new().name("mount".into());
+        // Nobody may be left to hear it.
+        let waiting = waiter.spawn(move || drop(tell.send(session.join())));
+        waiting.map_err(MountError::Session).inspect_err(|_| drop(place.detach()))?;
+        place.read_ahead(serve::REQUEST_SIZE_MAX);
+        Ok(Mount { place, ended })
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        self.place.directory()
+    }
+
+    /// Takes it out of the tree at once, also for those who are still at it, whom it goes on serving; who holds this waits
+    /// for them until `wait` is over. Whether all were gone by then.
+    ///
+    /// # Errors
+    /// It could not be taken out.
+    pub fn unmount(self, wait: Duration) -> io::Result<bool> {
+        self.place.detach()?;
+        match self.ended.recv_timeout(wait) {
+            Ok(how) => how.map(|()| true),
+            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(io::Error::other("a thread of the mount has panicked"))
+            }
+        }
+    }
+
+    /// Waits up to `wait` for somebody else to unmount it; whether that happened.
+    ///
+    /// # Errors
+    /// The session broke.
+    pub fn ended(&self, wait: Duration) -> io::Result<bool> {
+        match self.ended.recv_timeout(wait) {
+            Ok(how) => how.map(|()| true),
+            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => Ok(true),
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // It may be unmounted already; if it cannot be, its users see ENOTCONN when this process ends.
+        drop(self.place.detach());
+    }
+}
