@@ -9,7 +9,7 @@
 //! - [`ours`]: two throw-away hosts for the length of the run; [`load`]: a server and clients on them; [`place`]: on which
 //!   cores.
 //! - [`rounds`]: contenders that take turns.
-//! - [`transaction`], [`storage`], [`dispatch`]: the benchmarks `transaction`, `storage` and `run`.
+//! - [`transaction`], [`storage`], [`dispatch`], [`mount`]: the benchmarks `transaction`, `storage`, `run` and `mount`.
 //!
 //! The far ends of the measurements are this same program, started again with the name of their part.
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ mod dispatch;
 mod harness;
 mod limits;
 mod load;
+mod mount;
 mod network;
 mod ours;
 mod place;
@@ -35,7 +36,7 @@ use anyhow::{Context, Result, bail};
 use report::Report;
 use rounds::Scope;
 
-const HELP: &str = "usage: amoeba-bench transaction|storage|run [--json] [--quick] [--rows PART-OF-A-NAME]";
+const HELP: &str = "usage: amoeba-bench transaction|storage|run|mount [--json] [--quick] [--rows PART-OF-A-NAME]";
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,6 +49,7 @@ fn main() -> Result<ExitCode> {
         [storage::client::CLIENT, socket, host, state, ref words @ ..] => {
             storage::client::client(socket.as_ref(), host.as_ref(), state.as_ref(), words)?;
         }
+        [mount::SERVE, directory, kind] => mount::serve(directory.as_ref(), kind)?,
         _ => return bench(&words, &arguments),
     }
     Ok(ExitCode::SUCCESS)
@@ -71,9 +73,11 @@ fn bench(words: &[&str], arguments: &[String]) -> Result<ExitCode> {
         Some("transaction") => Box::new(move || transaction::run(&scope)),
         Some("storage") => Box::new(move || storage::run(&scope)),
         Some("run") => Box::new(dispatch::run),
+        Some("mount") => Box::new(move || mount::run(&scope)),
         _ => bail!(HELP),
     };
-    if !ours::System::is_there() {
+    // A mount needs no hosts.
+    if name != Some("mount") && !ours::System::is_there() {
         return ours::among_hosts(arguments);
     }
     let report = measure()?;
