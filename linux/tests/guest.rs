@@ -12,6 +12,7 @@ use amoeba_cap::{Capability, CheckField, GetPort, ServerSecret};
 use amoeba_linux::guest::{GuestConfig, Isolation, LOG_CUT_MARK, LOG_SIZE_MAX, LinuxGuests, architecture};
 use amoeba_process::{ProcessDescriptor, ProcessServer, Program, Scratch, ServedInput, WindowSize, status};
 use amoeba_stream::{Sink, StreamServer};
+use amoeba_stubs::bullet;
 use amoeba_stubs::process::{self, ExitRecord};
 use amoeba_wire::{Header, Reader, Status};
 use amoeba_world::{Error, Message, World};
@@ -229,18 +230,33 @@ fn three_megabytes_pass_through_cat_unchanged() {
     });
 }
 
-/// A Bullet server with one file, as far as a shepherd needs one.
-fn serve_file(world: &World, contents: Vec<u8>) -> Capability {
+/// A Bullet server with one file, as far as a shepherd needs one. One that does not lend knows what the original's knew.
+fn serve_file(world: &World, contents: Vec<u8>, lends: bool) -> Capability {
     let get_port = GetPort::from_bytes(amoeba_world::random(&*world.entropy));
     let listener = world.transactions.listen(&get_port, 1000).unwrap();
     let port = listener.put_port();
+    let transactions = world.transactions.clone();
     let serve = move || {
+        let fill = &mut |memory: &mut [u8]| memory.copy_from_slice(&contents);
+        let memory = lends.then(|| transactions.memory(contents.len(), fill).expect("there is memory"));
         while let Ok(incoming) = listener.getreq() {
-            let mut asked = Reader::new(&incoming.request.data);
-            let offset = usize::try_from(asked.get_u64().unwrap()).unwrap().min(contents.len());
-            let size = (asked.get_u32().unwrap() as usize).min(contents.len() - offset);
-            let data = contents[offset..offset + size].to_vec();
-            incoming.reply.send(Message { header: Header::reply(Status::STD_OK), data });
+            let size = (contents.len() as u64).to_le_bytes().to_vec();
+            let reply = |data| Message { header: Header::reply(Status::STD_OK), data };
+            let reply = match (incoming.request.header.command(), &memory) {
+                (bullet::CMD_READ_WHOLE, Some(memory)) => {
+                    let ticket = memory.lend(incoming.caller.process).expect("it is of this host");
+                    reply([size, ticket.to_le_bytes().to_vec()].concat())
+                }
+                (bullet::CMD_SIZE, None) => reply(size),
+                (bullet::CMD_READ, None) => {
+                    let mut asked = Reader::new(&incoming.request.data);
+                    let offset = usize::try_from(asked.get_u64().unwrap()).unwrap().min(contents.len());
+                    let size = (asked.get_u32().unwrap() as usize).min(contents.len() - offset);
+                    reply(contents[offset..offset + size].to_vec())
+                }
+                _ => Message::status(Status::STD_COMBAD),
+            };
+            incoming.reply.send(reply);
         }
     };
     drop(world.threads.spawn("bullet", serve).unwrap());
@@ -250,11 +266,16 @@ fn serve_file(world: &World, contents: Vec<u8>) -> Capability {
 #[test]
 fn programs_run_by_capability() {
     everywhere("programs", |host| {
-        let run = |contents: Vec<u8>, arguments: &[&str]| {
+        let run_from = |lends: bool, contents: Vec<u8>, arguments: &[&str]| {
             let mut descriptor = command_of(arguments);
-            descriptor.program = Program::File(serve_file(&host.world, contents));
+            descriptor.program = Program::File(serve_file(&host.world, contents, lends));
             let (output, _errors) = host.attach(&mut descriptor, b"");
             host.exec(&descriptor).map(|process| (all(&output), host.wait(&process).code))
+        };
+        let run = |contents: Vec<u8>, arguments: &[&str]| {
+            let result = run_from(true, contents.clone(), arguments);
+            assert_eq!(result, run_from(false, contents, arguments), "lent, or in pieces");
+            result
         };
         // Larger than one piece.
         let mut binary = std::fs::read("/bin/sh").unwrap();

@@ -1,12 +1,12 @@
 //! The caller's ends of a guest's streams, and its program in a Bullet server: objects reached by transactions.
 
 use std::fs::File;
-use std::io::Write;
 
 use amoeba_cap::Capability;
 use amoeba_process::ServedInput;
 use amoeba_stream::StreamServer;
-use amoeba_stubs::{bullet, stream};
+use amoeba_stubs::bullet_stream::{self, StreamError};
+use amoeba_stubs::stream;
 use amoeba_wire::Status;
 use amoeba_world::{Error, World};
 
@@ -17,8 +17,6 @@ use super::pump::{Closed, PIECE_SIZE_MAX, Sink, Source};
 const ATTEMPTS_MAX: usize = 3;
 /// Threads that serve a guest's own input: one writer has one request at a time, and may repeat it.
 const SERVED_THREADS: usize = 2;
-/// Bytes of a program that one transaction brings.
-const FETCH_SIZE: usize = 1 << 20;
 const _: () = assert!(PIECE_SIZE_MAX <= stream::PIECE_SIZE_MAX);
 
 /// A stream object that takes output.
@@ -118,16 +116,11 @@ fn patiently<T>(mut request: impl FnMut() -> Result<T, Error>) -> Result<T, Clos
     request().map_err(|_| Closed)
 }
 
-/// Copies a program out of its Bullet server.
+/// Copies a program out of its Bullet server: on this host out of the memory in which the server has it.
 pub(super) fn fetch(world: &World, file: &Capability, to: &mut File) -> Result<(), Refusal> {
-    let size = u32::try_from(FETCH_SIZE).expect("a piece is small");
-    let mut offset = 0;
-    loop {
-        let piece = bullet::read(world, file, offset, size).map_err(unreadable)?;
-        to.write_all(&piece).map_err(unreadable)?;
-        offset += piece.len() as u64;
-        if piece.len() < FETCH_SIZE {
-            return Ok(());
-        }
+    match bullet_stream::read_file(world, file, to) {
+        Ok(_) => Ok(()),
+        Err(StreamError::Server(error)) => Err(unreadable(error)),
+        Err(error) => Err(unreadable(error)),
     }
 }
