@@ -19,6 +19,26 @@
 //! - [`Service`] is a private service of this program: a secret port, and the key of its objects. A class file of your
 //!   own and `ail::build` in a build script (feature `ail`) give the rest: see the example `mailbox`.
 //! - [`Transactions::trans_posted`] has several transactions under way, each with a buffer for its reply: for who reads much.
+//! - [`bullet_file`] reads whole files (on the server's host where they lie in memory, from elsewhere with several transactions
+//!   under way), [`bullet_stream`] files of any size from and to what Rust reads and writes, and [`bullet_copies`] makes files
+//!   that several servers keep:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let world = amoeba::connect()?;
+//! let servers: Vec<amoeba::Capability> =
+//!     std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
+//! let copies = amoeba::bullet_copies::write_copies(&world, &servers, &mut std::io::stdin())?;
+//! let first = copies.current().next().ok_or("no server")?;
+//! let file = amoeba::bullet_file::open(&world, first)?;
+//! match file.bytes() {
+//!     Some(bytes) => println!("{} lines", bytes.iter().filter(|byte| **byte == b'\n').count()),
+//!     None => file.write_to(&world, 0, &mut std::io::stdout())?,
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! - [`Transactions::send`] and [`Transactions::datagrams`] do without transactions: datagrams to an address or a port, no
 //!   reply, no guarantee. See the example `datagram`.
 //!
@@ -36,7 +56,7 @@ pub use amoeba_cap::{
 };
 pub use amoeba_linux::given_environment as environment;
 pub use amoeba_name as name;
-pub use amoeba_server::{AnyObject, Call, Object, Objects, Pending};
+pub use amoeba_server::{AnyObject, Bulk, Call, Object, Objects, Pending};
 pub use amoeba_stubs::*;
 pub use amoeba_threads as threads;
 pub use amoeba_wire::packet::Address;
