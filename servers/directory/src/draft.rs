@@ -202,10 +202,17 @@ impl Draft {
         object: ObjectNumber,
         change: impl FnOnce(&mut Directory),
     ) -> Result<(), TableError> {
+        let change = |directory: &mut Directory| {
+            change(directory);
+            (directory.sequence, directory.time) = (entry.sequence, entry.time);
+        };
+        if let Some(own) = self.open.own_directory(object) {
+            own.change(change);
+            return Ok(());
+        }
         let known = self.directory(object)?.ok_or(TableError::Damaged)?;
         let mut directory = (**known).clone();
         change(&mut directory);
-        (directory.sequence, directory.time) = (entry.sequence, entry.time);
         self.open.put_directory(object, Some(Arc::new(known.changed(directory))));
         Ok(())
     }

@@ -43,6 +43,15 @@ impl Guarded {
         Guarded { checks: std::array::from_fn(|index| kept(&self.checks[index])), directory }
     }
 
+    /// Changes it in place.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Directory)) {
+        let random = self.directory.random;
+        change(&mut self.directory);
+        if self.directory.random != random {
+            self.checks = Default::default();
+        }
+    }
+
     /// Bytes it takes in memory, about.
     pub(crate) fn size(&self) -> usize {
         let columns: usize = self.directory.columns.iter().map(|name| name.len() + 40).sum();
@@ -102,5 +111,10 @@ mod tests {
         assert!(right(&one));
         assert!(right(&one.changed(directory(1))));
         assert!(right(&one.changed(other)), "another random makes other check fields");
+        let mut one = one;
+        one.change(|directory| directory.rows += 1);
+        assert!(right(&one));
+        one.change(|directory| directory.random = CheckField::from_bytes([3; 6]));
+        assert!(right(&one));
     }
 }

@@ -61,6 +61,11 @@ impl Overlay {
         }
     }
 
+    /// A directory that it alone has, to be changed in place; its size must stay.
+    pub(crate) fn own_directory(&mut self, object: ObjectNumber) -> Option<&mut Guarded> {
+        Arc::get_mut(self.directories.get_mut(&object)?.as_mut()?)
+    }
+
     /// Bytes it takes in memory, about.
     pub(crate) fn size(&self) -> usize {
         self.size
@@ -392,26 +397,33 @@ fn refusal(stop: Stop) -> Refusal {
 
 /// Brings what was missed from the tables to the caches.
 fn load(memory: &Shared, tables: &Arc<View>, misses: Vec<Miss>) -> Result<(), Refusal> {
-    for miss in misses {
-        match miss {
-            Miss::Row(key) => {
-                let value = tables.row_bytes(&key).map_err(damaged)?;
-                let mut memory = write(memory);
-                if Arc::ptr_eq(&memory.tables, tables) && memory.row(&key).is_none() {
-                    memory.fill_row(&key, value.as_deref());
-                }
+    let read = |miss| match miss {
+        Miss::Row(key) => tables.row_bytes(&key).map(|value| Loaded::Row(key, value)),
+        Miss::Directory(object) => tables.directory(object).map(|directory| {
+            Loaded::Directory(object, directory.map(|directory| Arc::new(Guarded::new(directory))))
+        }),
+    };
+    let loaded = misses.into_iter().map(read).collect::<Result<Vec<_>, _>>().map_err(damaged)?;
+    let mut memory = write(memory);
+    if !Arc::ptr_eq(&memory.tables, tables) {
+        return Ok(()); // there are newer ones: the next look says what it lacks of them
+    }
+    for loaded in loaded {
+        match loaded {
+            Loaded::Row(key, value) if memory.row(&key).is_none() => memory.fill_row(&key, value.as_deref()),
+            Loaded::Directory(object, directory) if memory.directory(object).is_none() => {
+                memory.fill_directory(object, directory);
             }
-            Miss::Directory(object) => {
-                let directory = tables.directory(object).map_err(damaged)?;
-                let directory = directory.map(|directory| Arc::new(Guarded::new(directory)));
-                let mut memory = write(memory);
-                if Arc::ptr_eq(&memory.tables, tables) && memory.directory(object).is_none() {
-                    memory.fill_directory(object, directory);
-                }
-            }
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// What was read.
+enum Loaded {
+    Row(Key, Option<Value>),
+    Directory(ObjectNumber, Option<Arc<Guarded>>),
 }
 
 /// A row as it is now, whatever it takes.
