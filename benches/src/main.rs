@@ -36,7 +36,8 @@ use anyhow::{Context, Result, bail};
 use report::Report;
 use rounds::Scope;
 
-const HELP: &str = "usage: amoeba-bench transaction|storage|run|mount [--json] [--quick] [--rows PART-OF-A-NAME]";
+const HELP: &str =
+    "usage: amoeba-bench transaction|storage|run|mount [--json] [--quick] [--rows PART-OF-A-NAME]";
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
