@@ -44,8 +44,8 @@ const INODE_SIZE: u64 = 64;
 const INODES_FROM: u64 = 2 * 4096;
 /// Memory for an inode, of which there are to be millions.
 const INODE_MEMORY_MAX: f64 = 96.0;
-/// The directory server's cache setting, which throw-away hosts have.
-const DIRECTORY_CACHE: f64 = (64 << 20) as f64;
+/// The cache setting of the directory server of a host that says nothing else.
+const DIRECTORY_CACHE: f64 = (256 << 20) as f64;
 /// Counters of a kernel that show which way transactions went.
 const PATH: &[&str] = &["channel", "introduc", "flow", "transactions", "revoked"];
 /// Threads that make very many files.
