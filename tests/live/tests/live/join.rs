@@ -307,7 +307,7 @@ fn hosts_join_over_a_network() {
         token=$(amoeba invite)
         beside() { nsenter --net="$all/bolt/namespaces/net" env AMOEBA_STATE="$PWD/new" "$@"; }
         mkdir -m 700 new
-        echo "$token" | beside amoeba join - --name newcomer
+        echo "$token" | beside amoeba join - --name newcomer >/dev/null
         until amoeba run --on newcomer -- true; do sleep 0.1; done 2>/dev/null
         beside amoeba run --on anvil -- uname -n
         beside amoeba host ls --json | grep -c '"10.77.0.2:'

@@ -1,6 +1,6 @@
 //! Whole trees of local files into the graph, and out of it.
 //!
-//! - [`put`] and [`get`] walk a tree on one thread and hand its files to several ([`in_parallel`]).
+//! - [`put()`] and [`get()`] walk a tree on one thread and hand its files to several ([`in_parallel`]).
 //! - [`facts`] is what a row's attributes say of a local file, [`rows`] writes rows of many directories at a time.
 //! - [`Report`] collects what was done and what failed: one bad file does not stop the others.
 
