@@ -142,11 +142,6 @@ impl Client {
         }
     }
 
-    /// Says what the disk may do from now on.
-    pub fn expect(&mut self, disk: Disk) {
-        self.disk = disk;
-    }
-
     /// Works until it is told to stop.
     ///
     /// # Errors

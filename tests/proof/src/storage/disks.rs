@@ -54,7 +54,7 @@ fn fill_up(stage: &mut Stage) -> Result<(), Error> {
     let world = stage.revive().map_err(|error| format!("on a full disk: {error}"))?;
     stage.verify(&world)?;
     std::fs::remove_file(&ballast)?;
-    stage.clients.iter_mut().for_each(|client| client.expect(Disk::Sound));
+    // There is room, not plenty: Bullet writes its image ahead, and a compaction may still find none.
     let before = stage.tally();
     stage.clients.iter_mut().try_for_each(|client| client.destroy_some(&world, 50))?;
     stage.work_for(Duration::from_millis(300))?;
