@@ -48,7 +48,9 @@ fn killed_until_it_gets_through(system: &System, arguments: &[&str], how: Signal
         if let Some(status) = wait(&mut child, limit) {
             let mut said = String::new();
             let _ = std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said);
-            assert!(status.success(), "{status}: {said}");
+            // Killed after its last step and before its end, it had got through the time before.
+            let got_through = round > 0 && said.contains("exists already");
+            assert!(status.success() || got_through, "{status}: {said}");
             return round;
         }
         signal(&child, how);
