@@ -165,10 +165,17 @@ impl Memory {
     /// Makes changes visible.
     pub(crate) fn publish(&mut self, changes: &Overlay, state: State) {
         for (key, value) in changes.rows() {
-            self.fill_row(key, value.as_deref());
+            match value {
+                Some(value) => self.fill_row(key, Some(value)),
+                // The change itself says so until the tables do; a name that is gone for good is not asked for again.
+                None => self.rows.remove(&**key),
+            }
         }
         for (object, directory) in changes.directories() {
-            self.fill_directory(object, directory.clone());
+            match directory {
+                Some(directory) => self.fill_directory(object, Some(directory.clone())),
+                None => self.directories.remove(&object),
+            }
         }
         self.active.add(changes);
         self.state = state;

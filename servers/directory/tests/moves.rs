@@ -272,3 +272,27 @@ fn usage_counts_what_there_is() {
     let owner = service.formatted.identity.super_capability(service.port());
     assert_eq!(directory::usage(&world, &restrict(&world, &owner, all)).unwrap().directories, 2);
 }
+
+#[test]
+fn what_was_deleted_leaves_the_memory() {
+    let world = amoeba_loopback::world();
+    let (_service, root) = serve(&world);
+    let used = || directory::usage(&world, &root).unwrap().cache_used;
+    let mut before = 0;
+    for round in 0..10 {
+        for index in 0..100 {
+            let name = format!("{round}-{index}");
+            append(&world, &root, &name, file(1));
+            directory::delete(&world, &root, name.as_bytes()).unwrap();
+        }
+        assert_eq!(found(&world, &root, &format!("{round}-99")), None);
+        let made = makedir(&world, &root, "directory");
+        directory::removedir(&world, &root, b"directory").unwrap();
+        assert_eq!(directory::describe(&world, &made).map(drop), refused(Status::STD_CAPBAD));
+        if round == 0 {
+            before = used();
+        }
+    }
+    // What was asked for in vain is kept, a thousand deleted names are not.
+    assert!(used() < before + 10_000, "{before} bytes, then {}", used());
+}
