@@ -439,8 +439,6 @@ impl Client {
             Err(Error::NotSent(_)) => self.tally.refused += 1,
             Err(Error::MaybeExecuted(_)) => self.tally.unknown += 1,
             Err(Error::Refused(Status::STD_NOSPACE | Status::STD_NOMEM)) if full => self.tally.refused += 1,
-            // Files move into holes, and those of a sparse image may never have had blocks on a small disk.
-            Err(Error::Refused(Status::STD_NOSPACE)) if what == "compact" => self.tally.refused += 1,
             Err(Error::Refused(Status::STD_WRITEPROT)) if self.disk == Disk::Failing => {
                 self.tally.refused += 1
             }
