@@ -19,7 +19,7 @@ pub(crate) struct Port {
 pub(crate) struct Listening {
     pub(crate) request_size_max: usize,
     pub(crate) getreqs: VecDeque<GetreqId>,
-    /// Requests of other hosts, addressed to this process.
+    /// Requests of other hosts, addressed to this process; another takes them over when its thread would wait.
     pub(crate) queue: VecDeque<RequestId>,
     /// Whether the process took a request of another host last, so that one of this host is next.
     pub(crate) local_next: bool,
@@ -41,6 +41,23 @@ impl Port {
         self.turn = Some(process);
         let getreq = self.listening.get_mut(&process)?.getreqs.pop_front()?;
         Some((process, getreq))
+    }
+
+    /// For a request of another host: the process that it was addressed to where that has a waiting thread, else any.
+    pub(crate) fn ready_at(&mut self, server: ProcessId, size: usize) -> Option<(ProcessId, GetreqId)> {
+        let addressed = self.listening.get_mut(&server).and_then(|listening| listening.getreqs.pop_front());
+        addressed.map(|getreq| (server, getreq)).or_else(|| self.ready(size))
+    }
+
+    /// The oldest request of another host that waits for one of the processes, of those that `fits`.
+    pub(crate) fn take_over(&mut self, fits: impl Fn(&RequestId) -> bool) -> Option<RequestId> {
+        // Identifiers of requests only grow.
+        let waits = |(process, listening): (&ProcessId, &Listening)| {
+            let index = listening.queue.iter().position(&fits)?;
+            Some((listening.queue[index], *process, index))
+        };
+        let (_, process, index) = self.listening.iter().filter_map(waits).min()?;
+        self.listening.get_mut(&process)?.queue.remove(index)
     }
 
     /// The process with the fewest introductions, in turn among equals, that has a waiting thread.

@@ -19,7 +19,7 @@ use crate::{RequestId, Slot};
 pub(crate) enum Origin {
     /// A thread of this host.
     Local { process: ProcessId, slot: Slot, locate_deadline: Instant, reply_size_max: usize },
-    /// A thread elsewhere, which addressed this process.
+    /// A thread elsewhere, which addressed this process: it answers for it, whoever of this host executes.
     Remote { server: ProcessId, client: ClientKey, tid: u32 },
 }
 
@@ -88,13 +88,14 @@ impl Kernel {
         let size = |request: &RequestId| self.requests.get(request).map_or(0, Request::size);
         let local = entry.queue.iter().position(|request| size(request) <= size_max);
         // In turn, so that clients of neither side can keep those of the other waiting for ever.
-        let request = match local {
-            Some(index) if listening.local_next || listening.queue.is_empty() => entry.queue.remove(index),
-            _ => listening.queue.pop_front(),
+        let is_local = local.is_some() && (listening.local_next || listening.queue.is_empty());
+        let request = match local.filter(|_| is_local) {
+            Some(index) => entry.queue.remove(index),
+            None => listening.queue.pop_front(),
         };
+        let request = request.or_else(|| entry.take_over(|request| size(request) <= size_max));
+        let listening = entry.listening.get_mut(&process).expect("it was found above");
         if let Some(request) = request {
-            let is_local =
-                matches!(self.requests.get(&request), Some(Request { origin: Origin::Local { .. }, .. }));
             listening.local_next = !is_local;
             self.deliver(request, process, getreq);
             return Ok(());
@@ -182,16 +183,17 @@ impl Kernel {
                 }
             }
             Origin::Remote { server, client, tid } => {
-                let entry = self.ports.get_mut(&port);
-                match entry.and_then(|entry| entry.listening.get_mut(&server)) {
-                    Some(listening) => match listening.getreqs.pop_front() {
-                        Some(getreq) => self.deliver(id, server, getreq),
-                        None => listening.queue.push_front(id),
+                let entry = self.ports.entry(port).or_default();
+                match entry.ready_at(server, size) {
+                    Some((process, getreq)) => self.deliver(id, process, getreq),
+                    None => match entry.listening.get_mut(&server) {
+                        Some(listening) => listening.queue.push_front(id),
+                        None => {
+                            self.forget_request(id);
+                            self.refuse(now, server, client, tid);
+                            self.release_untaken(now, port);
+                        }
                     },
-                    None => {
-                        self.forget_request(id);
-                        self.refuse(now, server, client, tid);
-                    }
                 }
             }
         }
@@ -239,13 +241,16 @@ impl Kernel {
                 Some((process, getreq)) => self.deliver(id, process, getreq),
                 None => entry.queue.push_back(id),
             },
-            Origin::Remote { server, .. } => {
-                let Some(listening) = entry.listening.get_mut(&server) else { return };
-                match listening.getreqs.pop_front() {
-                    Some(getreq) => self.deliver(id, server, getreq),
-                    None => listening.queue.push_back(id),
+            Origin::Remote { server, .. } => match entry.ready_at(server, request.size()) {
+                Some((process, getreq)) => self.deliver(id, process, getreq),
+                None => {
+                    let listening = entry.listening.get_mut(&server);
+                    listening
+                        .expect("a request of another host is taken in for who listens")
+                        .queue
+                        .push_back(id);
                 }
-            }
+            },
         }
     }
 

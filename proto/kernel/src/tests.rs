@@ -772,6 +772,7 @@ fn the_replies_that_all_processes_keep_are_bounded_together() {
 mod datagrams;
 mod introductions;
 mod owed;
+mod shared_port;
 mod wire;
 
 #[test]
