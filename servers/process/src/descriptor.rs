@@ -7,6 +7,8 @@
 use amoeba_cap::{Capability, GetPort, ServerSecret};
 use amoeba_wire::{Malformed, Reader, Writer};
 
+use crate::Limits;
+
 /// The most bytes of an encoded descriptor.
 pub const DESCRIPTOR_SIZE_MAX: usize = 1 << 20;
 /// The most arguments, and the most environment strings.
@@ -39,11 +41,13 @@ pub const FILE_NAME_SIZE_MAX: usize = 255;
 const DEBUG_SIZE_MAX: usize = 255;
 const MAGIC: [u8; 8] = *b"AmoebaPD";
 const VERSION: u16 = 1;
-const FLAGS_KNOWN: u16 = 0b1111;
+const FLAGS_KNOWN: u16 = 0b11_1111;
 const FLAG_TTY: u16 = 0b01;
 const FLAG_DETACHED: u16 = 0b10;
 const FLAG_SERVED_INPUT: u16 = 0b100;
 const FLAG_SCRATCH: u16 = 0b1000;
+const FLAG_LIMITS: u16 = 0b1_0000;
+const FLAG_NETWORK: u16 = 0b10_0000;
 
 /// Why bytes are not a process descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -200,6 +204,10 @@ pub struct ProcessDescriptor {
     pub served_input: Option<ServedInput>,
     /// A working directory of its own instead of `working_directory`.
     pub scratch: Option<Scratch>,
+    /// How much of its host it may use, with everything it starts.
+    pub limits: Limits,
+    /// Whether it uses the network of its host; without it, it has a loopback interface of its own and nothing else.
+    pub network: bool,
     /// Its memory; none for a virgin process.
     pub segments: Vec<Segment>,
     /// Its threads; none for a virgin process.
@@ -236,6 +244,8 @@ impl ProcessDescriptor {
             detached: false,
             served_input: None,
             scratch: None,
+            limits: Limits::default(),
+            network: false,
             segments: Vec::new(),
             threads: Vec::new(),
         }
@@ -319,6 +329,9 @@ impl ProcessDescriptor {
             });
             out.put_cap(&scratch.store);
         }
+        if self.limits.any() {
+            self.limits.put(&mut out);
+        }
         if out.len() > DESCRIPTOR_SIZE_MAX {
             return Err(DescriptorError::TooLarge);
         }
@@ -367,6 +380,8 @@ impl ProcessDescriptor {
                 Some(ServedInput { get_port: input.array()?, secret: input.array()? })
             },
             scratch: if flags & FLAG_SCRATCH == 0 { None } else { Some(get_scratch(input)?) },
+            limits: if flags & FLAG_LIMITS == 0 { Limits::default() } else { Limits::get(input)? },
+            network: flags & FLAG_NETWORK != 0,
         };
         reader.end()?;
         Ok(descriptor)
@@ -377,7 +392,9 @@ impl ProcessDescriptor {
         let detached = if self.detached { FLAG_DETACHED } else { 0 };
         let served = if self.served_input.is_some() { FLAG_SERVED_INPUT } else { 0 };
         let scratch = if self.scratch.is_some() { FLAG_SCRATCH } else { 0 };
-        tty | detached | served | scratch
+        let limits = if self.limits.any() { FLAG_LIMITS } else { 0 };
+        let network = if self.network { FLAG_NETWORK } else { 0 };
+        tty | detached | served | scratch | limits | network
     }
 
     fn check_bounds(&self) -> Result<(), DescriptorError> {
@@ -593,6 +610,23 @@ mod tests {
     }
 
     #[test]
+    fn limits_come_last_and_only_where_there_are_any() {
+        let mut descriptor = echo();
+        let plain = descriptor.encode().unwrap();
+        descriptor.limits = Limits { memory: 64 << 20, cpu_thousandths: 1500, processes: 7 };
+        descriptor.network = true;
+        let bytes = descriptor.encode().unwrap();
+        assert_eq!(bytes[10], 0b11_0000);
+        assert_eq!(bytes[plain.len()..], *b"\0\0\0\x04\0\0\0\0\xDC\x05\0\0\x07\0\0\0");
+        assert_eq!(ProcessDescriptor::parse(&bytes), Ok(descriptor));
+        // One form for one descriptor: limits that limit nothing are not written.
+        let mut empty = bytes.clone();
+        let body = empty.len() - 16;
+        empty[body..].fill(0);
+        assert_eq!(ProcessDescriptor::parse(&empty), Err(DescriptorError::Malformed));
+    }
+
+    #[test]
     fn debug_shows_no_environment_and_no_capability() {
         let mut descriptor = echo();
         let secret = Capability::from_bytes([0xAB; 16]).to_text();
@@ -649,6 +683,7 @@ mod tests {
             saved in prop::collection::vec(any::<u8>(), 0..50),
             served in prop::option::of(any::<([u8; 6], [u8; 32])>()),
             names in prop::option::of(prop::collection::vec("[a-z]{1,8}", 0..4)),
+            limits: (u64, u32, u32), network: bool,
         ) {
             let program = path.map_or(Program::File(Capability::from_bytes(file)), Program::HostPath);
             let mut descriptor = ProcessDescriptor::new("", program, arguments);
@@ -669,6 +704,8 @@ mod tests {
                 results: names.into_iter().map(String::into_bytes).collect(),
                 store: Capability::from_bytes(owner),
             });
+            descriptor.limits = Limits { memory: limits.0, cpu_thousandths: limits.1, processes: limits.2 };
+            descriptor.network = network;
             let bytes = descriptor.encode().unwrap();
             prop_assert_eq!(ProcessDescriptor::parse(&bytes), Ok(descriptor));
         }

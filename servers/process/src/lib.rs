@@ -1,6 +1,7 @@
 //! The process server and the process descriptor.
 //!
 //! - `descriptor`: [`ProcessDescriptor`], a process as data; `classic` the original's head of one.
+//! - [`Limits`]: how much of its host a process may use, and what a host can enforce.
 //! - `guests`: what the server needs of its host, as traits. `linux` implements them with shepherds.
 //! - `server`: [`ProcessServer`], the class `process`; `table` its processes; `owner` what their owners hear.
 //! - [`status`]: why a process did not run.
@@ -13,6 +14,7 @@
 mod classic;
 mod descriptor;
 mod guests;
+mod limits;
 mod owner;
 mod server;
 pub mod status;
@@ -21,6 +23,7 @@ mod table;
 pub use classic::{ClassicHead, HEAD_SIZE};
 pub use descriptor::*;
 pub use guests::{Events, Exit, Guest, GuestError, Guests, HostLoad, Spec};
+pub use limits::{CPU_THOUSANDTHS_PER_CPU, Enforced, Limits, PROCESSES_DEFAULT};
 pub use owner::{
     HANG_UP_TIME, OWNER_ANSWER_TIMEOUT, OWNER_ATTEMPTS, OWNER_LOCATE_TIMEOUT, OWNER_LOOK_INTERVAL,
     OWNER_MISSES_MAX,
