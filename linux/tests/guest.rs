@@ -376,6 +376,16 @@ fn who_asks_for_the_end_does_not_wait_for_the_background() {
 }
 
 #[test]
+fn a_guest_heeds_signals_that_its_process_server_ignores() {
+    // SAFETY: no handler is installed; ignoring it is what a shell does to what it starts in the background.
+    unsafe { nix::libc::signal(nix::libc::SIGINT, nix::libc::SIG_IGN) };
+    everywhere("heeds", |host| {
+        let (exit, output, _) = host.shell("trap 'echo heard; exit 7' INT; kill -INT $$");
+        assert_eq!((exit.code, &output[..]), (7, &b"heard\n"[..]));
+    });
+}
+
+#[test]
 fn killing_a_shepherd_kills_its_guest() {
     everywhere("shepherd", |host| {
         let name = sleep_name(2);

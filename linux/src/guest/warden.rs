@@ -88,6 +88,7 @@ impl Shared {
 pub(super) fn run(start: &Start, reach: Reach, life: File) -> i32 {
     // Without this a debugger of the same user could read the capabilities that the pumps hold.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    heed_signals();
     let Ok(control) = start.control.try_clone() else { return 1 };
     let shared = Arc::new(Shared { reach, control, state: Mutex::default() });
     let obeying = shared.clone();
@@ -100,6 +101,16 @@ pub(super) fn run(start: &Start, reach: Reach, life: File) -> i32 {
     let exit = run_guest(start, &shared).unwrap_or_else(Refusal::into_exit);
     let reported = send_report(&shared.control, &Report::Exited(exit));
     i32::from(reported.is_err())
+}
+
+/// Ends what the guest would inherit: a signal that the daemon was started to ignore (in the background of a script, or by
+/// `nohup`) can be neither trapped nor heeded by a shell that finds it so.
+fn heed_signals() {
+    for number in (1..=libc::SIGRTMAX()).filter(|number| *number != libc::SIGPIPE) {
+        // SAFETY: no handler is installed, and no thread of this process waits for a signal. SIGPIPE is left as the
+        // standard library wants it, which gives it back to what it starts; what cannot be set is refused and stays.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
 }
 
 fn run_guest(start: &Start, shared: &Arc<Shared>) -> Result<Exit, Refusal> {
