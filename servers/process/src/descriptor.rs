@@ -7,7 +7,7 @@
 use amoeba_cap::{Capability, GetPort, ServerSecret};
 use amoeba_wire::{Malformed, Reader, Writer};
 
-use crate::Limits;
+use crate::{Limits, View};
 
 /// The most bytes of an encoded descriptor.
 pub const DESCRIPTOR_SIZE_MAX: usize = 1 << 20;
@@ -41,13 +41,14 @@ pub const FILE_NAME_SIZE_MAX: usize = 255;
 const DEBUG_SIZE_MAX: usize = 255;
 const MAGIC: [u8; 8] = *b"AmoebaPD";
 const VERSION: u16 = 1;
-const FLAGS_KNOWN: u16 = 0b11_1111;
+const FLAGS_KNOWN: u16 = 0b111_1111;
 const FLAG_TTY: u16 = 0b01;
 const FLAG_DETACHED: u16 = 0b10;
 const FLAG_SERVED_INPUT: u16 = 0b100;
 const FLAG_SCRATCH: u16 = 0b1000;
 const FLAG_LIMITS: u16 = 0b1_0000;
 const FLAG_NETWORK: u16 = 0b10_0000;
+const FLAG_VIEW: u16 = 0b100_0000;
 
 /// Why bytes are not a process descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -208,6 +209,8 @@ pub struct ProcessDescriptor {
     pub limits: Limits,
     /// Whether it uses the network of its host; without it, it has a loopback interface of its own and nothing else.
     pub network: bool,
+    /// Its file tree.
+    pub view: View,
     /// Its memory; none for a virgin process.
     pub segments: Vec<Segment>,
     /// Its threads; none for a virgin process.
@@ -246,6 +249,7 @@ impl ProcessDescriptor {
             scratch: None,
             limits: Limits::default(),
             network: false,
+            view: View::Host,
             segments: Vec::new(),
             threads: Vec::new(),
         }
@@ -332,6 +336,9 @@ impl ProcessDescriptor {
         if self.limits.any() {
             self.limits.put(&mut out);
         }
+        if !self.view.is_host() {
+            self.view.put(&mut out);
+        }
         if out.len() > DESCRIPTOR_SIZE_MAX {
             return Err(DescriptorError::TooLarge);
         }
@@ -382,6 +389,7 @@ impl ProcessDescriptor {
             scratch: if flags & FLAG_SCRATCH == 0 { None } else { Some(get_scratch(input)?) },
             limits: if flags & FLAG_LIMITS == 0 { Limits::default() } else { Limits::get(input)? },
             network: flags & FLAG_NETWORK != 0,
+            view: if flags & FLAG_VIEW == 0 { View::Host } else { View::get(input)? },
         };
         reader.end()?;
         Ok(descriptor)
@@ -394,7 +402,8 @@ impl ProcessDescriptor {
         let scratch = if self.scratch.is_some() { FLAG_SCRATCH } else { 0 };
         let limits = if self.limits.any() { FLAG_LIMITS } else { 0 };
         let network = if self.network { FLAG_NETWORK } else { 0 };
-        tty | detached | served | scratch | limits | network
+        let view = if self.view.is_host() { 0 } else { FLAG_VIEW };
+        tty | detached | served | scratch | limits | network | view
     }
 
     fn check_bounds(&self) -> Result<(), DescriptorError> {
@@ -418,6 +427,9 @@ impl ProcessDescriptor {
         }
         if let Some(scratch) = &self.scratch {
             check_scratch(scratch)?;
+        }
+        if !self.view.is_sound() {
+            return Err(DescriptorError::Malformed);
         }
         let too_large = self.threads.iter().any(|thread| thread.saved.len() > THREAD_STATE_SIZE_MAX);
         if too_large { Err(DescriptorError::TooLarge) } else { Ok(()) }

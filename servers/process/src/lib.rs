@@ -3,6 +3,7 @@
 //! - `descriptor`: [`ProcessDescriptor`], a process as data; `classic` the original's head of one.
 //! - [`Limits`]: how much of its host a process may use, and what a host can enforce.
 //! - `guests`: what the server needs of its host, as traits. `linux` implements them with shepherds.
+//! - `view`: [`View`], the file tree of a process.
 //! - `server`: [`ProcessServer`], the class `process`; `table` its processes; `owner` what their owners hear.
 //! - [`status`]: why a process did not run.
 //!
@@ -19,6 +20,7 @@ mod owner;
 mod server;
 pub mod status;
 mod table;
+mod view;
 
 pub use classic::{ClassicHead, HEAD_SIZE};
 pub use descriptor::*;
@@ -30,3 +32,4 @@ pub use owner::{
 };
 pub use server::ProcessServer;
 pub use table::{PROCESSES_MAX, REMEMBERED_MAX, WAITERS_MAX};
+pub use view::{Mine, Tree, VIEW_PATH_SIZE_MAX, VIEW_TREES_MAX, View, is_tree_path};

@@ -28,6 +28,9 @@ pub mod stream;
 pub mod system;
 /// What time it is on a host.
 pub mod tod;
+/// The files of a caller, as the hosts where its processes run see them. An object is what one run may
+/// see; it dies with the run.
+pub mod view;
 
 /// What the class files call a command, `class.operation`; `None` for one that they do not have.
 pub fn command_name(command: u16) -> Option<&'static str> {
@@ -138,9 +141,17 @@ pub fn command_name(command: u16) -> Option<&'static str> {
         3054 => Some("pool.hosts"),
         3055 => Some("pool.rescan"),
         3056 => Some("pool.doubt"),
+        3057 => Some("pool.ended"),
         4070 => Some("stream.read"),
         4071 => Some("stream.write"),
         4072 => Some("stream.close"),
+        4250 => Some("view.lookup"),
+        4251 => Some("view.list"),
+        4252 => Some("view.read"),
+        4253 => Some("view.identity"),
+        4254 => Some("view.revalidate"),
+        4255 => Some("view.upload"),
+        4256 => Some("view.apply"),
         _ => None,
     }
 }
