@@ -8,7 +8,7 @@ use std::time::Duration;
 use amoeba_cap::Capability;
 use amoeba_wire::Status;
 
-use crate::{ProcessDescriptor, WindowSize};
+use crate::{Enforced, ProcessDescriptor, WindowSize};
 
 /// How a process ended, or why it never ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Exit {
     pub user_time: Duration,
     /// Processor time in the host's kernel, with all its children's.
     pub system_time: Duration,
-    /// One sentence for people when `status` is an error; else empty.
+    /// One sentence for people when `status` is an error, or when it ran and met a limit; else empty.
     pub reason: String,
     /// Names of the files that were wanted of its scratch directory and were there at its end, and where they are
     /// stored; a null capability for one that could not be stored.
@@ -152,6 +152,10 @@ pub trait Guests: Send + Sync {
     fn architecture(&self) -> &str;
     /// Whether the processors have this option.
     fn has_option(&self, option: &[u8]) -> bool;
+    /// Which limits it can enforce; none, unless it says so.
+    fn enforced(&self) -> Enforced {
+        Enforced::default()
+    }
     /// How busy the host is.
     fn load(&self) -> HostLoad;
     /// Starts a process; `events` hears how that goes, perhaps before this returns.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use amoeba_stubs::process::{ENFORCES_CPU, ENFORCES_MEMORY, ENFORCES_NO_NETWORK, ENFORCES_PROCESSES};
 use amoeba_wire::{Malformed, Reader, Writer};
 
 /// The unit of [`Limits::cpu_thousandths`]: this much is one processor.
@@ -92,16 +93,23 @@ impl Enforced {
         }
     }
 
-    /// As bits of a number: 1 memory, 2 processor time, 4 processes, 8 no network.
+    /// As the bits that `load` answers.
     pub fn bits(self) -> u8 {
-        let bits = [self.memory, self.cpu, self.processes, self.no_network];
-        bits.iter().enumerate().map(|(at, set)| u8::from(*set) << at).sum()
+        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+        bit(self.memory, ENFORCES_MEMORY)
+            | bit(self.cpu, ENFORCES_CPU)
+            | bit(self.processes, ENFORCES_PROCESSES)
+            | bit(self.no_network, ENFORCES_NO_NETWORK)
     }
 
     /// The inverse of [`Enforced::bits`]; bits that are not known are not looked at.
     pub fn from_bits(bits: u8) -> Enforced {
-        let bit = |at: u8| bits & (1 << at) != 0;
-        Enforced { memory: bit(0), cpu: bit(1), processes: bit(2), no_network: bit(3) }
+        Enforced {
+            memory: bits & ENFORCES_MEMORY != 0,
+            cpu: bits & ENFORCES_CPU != 0,
+            processes: bits & ENFORCES_PROCESSES != 0,
+            no_network: bits & ENFORCES_NO_NETWORK != 0,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use amoeba_wire::Status;
 use amoeba_world::World;
 
 use crate::owner::{self, Mailbox, Notice};
-use crate::status::BADARCH;
+use crate::status::{BADARCH, NOLIMIT};
 use crate::table::{Process, State, Table, WAITERS_MAX, exit_record, index_of, microseconds, object_of};
 use crate::{
     ClassicHead, DescriptorError, Events, Exit, Guest, GuestError, Guests, ProcessDescriptor, Program, Spec,
@@ -152,6 +152,10 @@ impl ProcessServer {
         if !ours || !descriptor.options.iter().all(|option| self.guests.has_option(option)) {
             return Err(BADARCH);
         }
+        let enforced = self.guests.enforced();
+        if enforced.lacks(&descriptor.limits).is_some() {
+            return Err(NOLIMIT);
+        }
         Ok(descriptor)
     }
 
@@ -168,6 +172,8 @@ impl ProcessServer {
             architecture: descriptor.architecture.clone(),
             owner: descriptor.owner,
             detached: descriptor.detached,
+            limits: descriptor.limits,
+            network: descriptor.network,
             comment: descriptor.command_line(COMMENT_SIZE_MAX).into_bytes(),
             started_at: self.world.clock.unix_time(),
             ended_at: Default::default(),
@@ -406,6 +412,10 @@ impl ProcessServer {
             system_microseconds: exit.map_or(0, |exit| microseconds(exit.system_time)),
             code: exit.map_or(0, |exit| exit.code),
             signal: exit.map_or(0, |exit| exit.signal),
+            memory_limit: process.limits.memory,
+            cpu_limit_thousandths: process.limits.cpu_thousandths,
+            process_limit: process.limits.processes,
+            network: process.network,
             comment: process.shown(),
         }
     }
@@ -449,6 +459,9 @@ impl Objects for ProcessServer {
         self.with(object.number(), |process| {
             let mut lines =
                 format!("{}\n{}\n", String::from_utf8_lossy(&process.comment), process.state.name());
+            if process.limits.any() {
+                writeln!(lines, "limits {}", process.limits).expect("a String takes all");
+            }
             if let Some(exit) = &process.exit {
                 writeln!(lines, "exit code {}, signal {}", exit.code, exit.signal)
                     .expect("a String takes all");
@@ -583,6 +596,7 @@ impl process::Serve for ProcessServer {
             kips: load.kips,
             processes: u32::try_from(self.table().live()).unwrap_or(u32::MAX),
             architecture: self.guests.architecture().as_bytes().to_vec(),
+            enforces: self.guests.enforced().bits(),
         })
     }
 

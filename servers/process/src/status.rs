@@ -2,7 +2,7 @@
 
 use amoeba_wire::Status;
 
-pub use amoeba_stubs::process::{BADARCH, NOINPUT, NOTEXEC, NOWORK};
+pub use amoeba_stubs::process::{BADARCH, NOINPUT, NOLIMIT, NOTEXEC, NOWORK};
 
 /// No such program.
 pub const NOPROG: Status = Status(-1900);
@@ -18,6 +18,7 @@ pub fn why(status: Status) -> Option<&'static str> {
         BADARCH => "the program is for another CPU type, or needs an option this one lacks",
         NOWORK => "the working directory cannot be entered",
         NOINPUT => "a file for the working directory cannot be brought",
+        NOLIMIT => "a limit that was asked for cannot be enforced there",
         _ => return None,
     })
 }
@@ -27,7 +28,7 @@ pub fn why(status: Status) -> Option<&'static str> {
 pub fn exit_code(status: Status) -> u8 {
     match status {
         NOPROG => 127,
-        PDREAD | NOTEXEC | BADARCH | NOWORK | NOINPUT => 126,
+        PDREAD | NOTEXEC | BADARCH | NOWORK | NOINPUT | NOLIMIT => 126,
         _ => 125,
     }
 }

@@ -9,7 +9,7 @@ use amoeba_server::Pending;
 use amoeba_stubs::process::{self, COMMENT_SIZE_MAX, ExitRecord, ResultRecord};
 
 use crate::owner::Mailbox;
-use crate::{Exit, Guest};
+use crate::{Exit, Guest, Limits};
 
 /// The most processes that run at once. One more is STD_NOMEM.
 pub const PROCESSES_MAX: usize = 4096;
@@ -83,6 +83,8 @@ pub(crate) struct Process {
     pub(crate) architecture: Vec<u8>,
     pub(crate) owner: Capability,
     pub(crate) detached: bool,
+    pub(crate) limits: Limits,
+    pub(crate) network: bool,
     pub(crate) comment: Vec<u8>,
     /// Time of day.
     pub(crate) started_at: Duration,

@@ -40,6 +40,14 @@ pub const STATE_RUNNING: u8 = 1;
 pub const STATE_STUNNED: u8 = 2;
 /// It has ended; only its descriptor and its log are remembered.
 pub const STATE_EXITED: u8 = 3;
+/// A limit of memory for a process with everything it starts.
+pub const ENFORCES_MEMORY: u8 = 1;
+/// A limit of processor time.
+pub const ENFORCES_CPU: u8 = 2;
+/// A limit of processes.
+pub const ENFORCES_PROCESSES: u8 = 4;
+/// That a process which did not ask for the network has none.
+pub const ENFORCES_NO_NETWORK: u8 = 8;
 /// the program was found but cannot be executed
 pub const NOTEXEC: rt::Status = rt::Status(-2350);
 /// the program is for another CPU type, or needs an option this one lacks
@@ -48,6 +56,8 @@ pub const BADARCH: rt::Status = rt::Status(-2351);
 pub const NOWORK: rt::Status = rt::Status(-2352);
 /// a file for the scratch directory cannot be brought
 pub const NOINPUT: rt::Status = rt::Status(-2353);
+/// a limit that was asked for cannot be enforced on that host
+pub const NOLIMIT: rt::Status = rt::Status(-2354);
 /// The command of [`stun()`].
 pub const CMD_STUN: rt::Command = rt::Command(2300);
 /// The command of [`getowner()`].
@@ -123,7 +133,7 @@ pub struct ExitRecord {
     pub user_microseconds: u64,
     /// Processor time in the host's kernel, its children included.
     pub system_microseconds: u64,
-    /// A sentence for people when status is not 0.
+    /// A sentence for people: when status is not 0, or when it ran and met a limit.
     pub reason: Vec<u8>,
     /// The files that the descriptor wanted and that were there at the end.
     pub results: Vec<ResultRecord>,
@@ -192,6 +202,14 @@ pub struct ProcessRecord {
     pub code: u8,
     /// The signal that ended it.
     pub signal: u8,
+    /// Bytes of memory it asked to be held to; 0: none. So with the next two.
+    pub memory_limit: u64,
+    /// Thousandths of a processor.
+    pub cpu_limit_thousandths: u32,
+    /// Processes and threads.
+    pub process_limit: u32,
+    /// Whether it uses the network of its host.
+    pub network: bool,
     /// Its command line, or what was set. Never a secret.
     pub comment: Vec<u8>,
 }
@@ -209,6 +227,10 @@ impl rt::Marshal for ProcessRecord {
         writer_.put_u64(self.system_microseconds);
         writer_.put_u8(self.code);
         writer_.put_u8(self.signal);
+        writer_.put_u64(self.memory_limit);
+        writer_.put_u32(self.cpu_limit_thousandths);
+        writer_.put_u32(self.process_limit);
+        writer_.put_bool(self.network);
         rt::put_string(writer_, &self.comment, 255)?;
         Ok(())
     }
@@ -225,6 +247,10 @@ impl rt::Marshal for ProcessRecord {
         let system_microseconds = reader_.get_u64()?;
         let code = reader_.get_u8()?;
         let signal = reader_.get_u8()?;
+        let memory_limit = reader_.get_u64()?;
+        let cpu_limit_thousandths = reader_.get_u32()?;
+        let process_limit = reader_.get_u32()?;
+        let network = reader_.get_bool()?;
         let comment = reader_.get_string(255).map(<[u8]>::to_vec)?;
         Ok(ProcessRecord {
             index,
@@ -238,6 +264,10 @@ impl rt::Marshal for ProcessRecord {
             system_microseconds,
             code,
             signal,
+            memory_limit,
+            cpu_limit_thousandths,
+            process_limit,
+            network,
             comment,
         })
     }
@@ -395,7 +425,7 @@ pub fn getcomment_classic<'t>(
 
 /// Starts a process, and answers when its program runs. STD_ARGBAD: a malformed descriptor, or one that
 /// names no program; -1900: no such program; -1902: it cannot be read; NOTEXEC; BADARCH; NOWORK;
-/// NOINPUT; STD_NOMEM: the host has no room.
+/// NOINPUT; NOLIMIT; STD_NOMEM: the host has no room.
 ///
 /// - `descriptor`: A virgin process: see docs/processes.md.
 ///
@@ -486,6 +516,8 @@ pub struct LoadReply {
     pub processes: u32,
     /// The architecture.
     pub architecture: Vec<u8>,
+    /// Bits, ENFORCES_MEMORY to ENFORCES_NO_NETWORK.
+    pub enforces: u8,
 }
 
 /// How busy the host is and what it executes.
@@ -496,7 +528,7 @@ pub fn load<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Result
     let mut header_ = rt::Header::request(object, CMD_LOAD);
     let data_ = Vec::new();
     header_.size = rt::header_size(&data_);
-    let (_, data_) = t.into().trans(header_, data_, 69, true)?;
+    let (_, data_) = t.into().trans(header_, data_, 70, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let cpus = reader_.get_u32()?;
@@ -506,8 +538,18 @@ pub fn load<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> Result
     let kips = reader_.get_u32()?;
     let processes = reader_.get_u32()?;
     let architecture = reader_.get_string(32).map(<[u8]>::to_vec)?;
+    let enforces = reader_.get_u8()?;
     reader_.end()?;
-    Ok(LoadReply { cpus, load_thousandths, memory_free, memory_total, kips, processes, architecture })
+    Ok(LoadReply {
+        cpus,
+        load_thousandths,
+        memory_free,
+        memory_total,
+        kips,
+        processes,
+        architecture,
+        enforces,
+    })
 }
 
 /// Every process that runs, and the last 256 that have ended, by index.
@@ -521,7 +563,7 @@ pub fn processes<'t>(
     let mut header_ = rt::Header::request(object, CMD_PROCESSES);
     let data_ = Vec::new();
     header_.size = rt::header_size(&data_);
-    let (_, data_) = t.into().trans(header_, data_, 2449412, true)?;
+    let (_, data_) = t.into().trans(header_, data_, 2588676, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let processes = rt::get_list(reader_, 8192, <ProcessRecord as rt::Marshal>::get)?;
@@ -743,7 +785,7 @@ pub trait Serve: rt::Objects {
     ) -> Result<Vec<u8>, rt::Status>;
     /// Starts a process, and answers when its program runs. STD_ARGBAD: a malformed descriptor, or one that
     /// names no program; -1900: no such program; -1902: it cannot be read; NOTEXEC; BADARCH; NOWORK;
-    /// NOINPUT; STD_NOMEM: the host has no room.
+    /// NOINPUT; NOLIMIT; STD_NOMEM: the host has no room.
     ///
     /// # Rights
     /// `EXEC`.
@@ -1156,8 +1198,16 @@ fn serve_load<S: Serve>(
 }
 
 fn reply_load(result: LoadReply) -> Result<rt::Message, rt::Failure> {
-    let LoadReply { cpus, load_thousandths, memory_free, memory_total, kips, processes, architecture } =
-        result;
+    let LoadReply {
+        cpus,
+        load_thousandths,
+        memory_free,
+        memory_total,
+        kips,
+        processes,
+        architecture,
+        enforces,
+    } = result;
     let mut header_ = rt::Header::reply(rt::Status::STD_OK);
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
@@ -1168,6 +1218,7 @@ fn reply_load(result: LoadReply) -> Result<rt::Message, rt::Failure> {
     writer_.put_u32(kips);
     writer_.put_u32(processes);
     rt::put_string(writer_, &architecture, 32)?;
+    writer_.put_u8(enforces);
     let data_ = buffer_.finish();
     header_.size = rt::header_size(&data_);
     Ok(rt::Message { header: header_, data: data_ })

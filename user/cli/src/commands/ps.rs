@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use amoeba_process::{CPU_THOUSANDTHS_PER_CPU, Limits};
 use amoeba_stubs::Client;
 use amoeba_stubs::process::{self, ProcessRecord, STATE_EXITED};
 use clap::Args;
@@ -41,6 +42,11 @@ struct Listed {
     system_microseconds: u64,
     exit_code: Option<u8>,
     signal: Option<u8>,
+    /// Bytes.
+    memory_limit: Option<u64>,
+    cpu_limit: Option<f64>,
+    process_limit: Option<u32>,
+    network: bool,
     command: String,
 }
 
@@ -106,6 +112,8 @@ pub(super) fn print(
     with_hosts: bool,
     now: u64,
 ) -> anyhow::Result<()> {
+    // A column that is empty for nearly everybody.
+    let with_limits = records.iter().any(|(_, record)| limits(record).any());
     let rows = records.iter().map(|(host, record)| {
         let end = if record.state == STATE_EXITED { record.ended_at } else { now };
         let cpu = Duration::from_micros(record.user_microseconds.saturating_add(record.system_microseconds));
@@ -114,19 +122,29 @@ pub(super) fn print(
             state(record),
             duration::human(Duration::from_secs(end.saturating_sub(record.started_at))),
             format!("{:.2}s", cpu.as_secs_f64()),
-            printable(&record.comment),
         ];
-        with_hosts.then(|| host.clone()).into_iter().chain(cells).collect()
+        let limits = with_limits.then(|| limits(record).to_string());
+        let host = with_hosts.then(|| host.clone());
+        host.into_iter().chain(cells).chain(limits).chain([printable(&record.comment)]).collect()
     });
-    let headings = [
+    let mut headings = vec![
         ("HOST", Align::Left),
         ("ID", Align::Right),
         ("STATE", Align::Left),
         ("ELAPSED", Align::Right),
         ("CPU", Align::Right),
-        ("COMMAND", Align::Left),
     ];
+    headings.extend(with_limits.then_some(("LIMITS", Align::Left)));
+    headings.push(("COMMAND", Align::Left));
     out.table(&headings[usize::from(!with_hosts)..], rows.collect())
+}
+
+fn limits(record: &ProcessRecord) -> Limits {
+    Limits {
+        memory: record.memory_limit,
+        cpu_thousandths: record.cpu_limit_thousandths,
+        processes: record.process_limit,
+    }
 }
 
 fn state(record: &ProcessRecord) -> String {
@@ -151,6 +169,11 @@ fn listed(record: &ProcessRecord, host: &str) -> Listed {
         system_microseconds: record.system_microseconds,
         exit_code: ended.then_some(record.code),
         signal: (ended && record.signal != 0).then_some(record.signal),
+        memory_limit: (record.memory_limit != 0).then_some(record.memory_limit),
+        cpu_limit: (record.cpu_limit_thousandths != 0)
+            .then(|| f64::from(record.cpu_limit_thousandths) / f64::from(CPU_THOUSANDTHS_PER_CPU)),
+        process_limit: (record.process_limit != 0).then_some(record.process_limit),
+        network: record.network,
         command: String::from_utf8_lossy(&record.comment).into_owned(),
     }
 }
@@ -173,6 +196,10 @@ mod tests {
             system_microseconds: 10_000,
             code: if signal == 0 { 7 } else { 128 + signal },
             signal,
+            memory_limit: 0,
+            cpu_limit_thousandths: 0,
+            process_limit: 0,
+            network: false,
             comment: comment.into(),
         }
     }
@@ -191,6 +218,9 @@ mod tests {
         assert_eq!(printed(|out| print(out, &records, false, 1100)), expected);
         let all = printed(|out| print(out, &records, true, 1100));
         assert_eq!(all.lines().last(), Some("bolt   13  killed 9       3s  1.51s  yes"));
+        let limited = ProcessRecord { memory_limit: 64 << 20, process_limit: 9, ..records[0].1.clone() };
+        let shown = printed(|out| print(out, &[("anvil".to_owned(), limited)], false, 1100));
+        assert!(shown.ends_with("CPU  LIMITS               COMMAND\n 1  running    1m40s  1.51s  64 MiB, 9 processes  sleep 1000\n"), "{shown}");
     }
 
     #[test]
