@@ -196,7 +196,8 @@ fn parse_key(key: &[u8]) -> Result<(ObjectNumber, Name), TableError> {
     Ok((object, Name::new(name).map_err(|_| TableError::Damaged)?))
 }
 
-fn sealed_page(snapshot: u64, number: u32, items: &[u8]) -> Vec<u8> {
+/// A page of these items, which [`Item::emit`] made.
+pub fn sealed_page(snapshot: u64, number: u32, items: &[u8]) -> Vec<u8> {
     let size = u32::try_from(items.len()).expect("a page is smaller than 4 GiB");
     let mut writer = Writer::new();
     writer.put_u32(MAGIC).put_u32(size).put_u64(snapshot).put_u32(number).put_u32(0);

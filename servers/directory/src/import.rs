@@ -19,6 +19,8 @@ use crate::update::ROOT;
 
 /// Bytes of pages of the tables to keep in memory meanwhile.
 const CACHE_SIZE: usize = 32 << 20;
+/// What an honest service's counters are below, so that counting on ends with the world.
+const COUNT_MAX: u64 = u64::MAX / 2;
 
 /// Why pages do not make a service.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,9 @@ pub struct Importer {
     rows_said: u64,
     /// The directory whose rows come now, and how many of them are still to come.
     at: Option<(ObjectNumber, u64)>,
+    /// The last directory and the key of the last row: they come in their order, so nothing comes twice.
+    last_directory: ObjectNumber,
+    last_row: Vec<u8>,
     ended: bool,
 }
 
@@ -110,6 +115,8 @@ impl Importer {
             rows: 0,
             rows_said: 0,
             at: None,
+            last_directory: ObjectNumber::SUPER,
+            last_row: Vec::new(),
             ended: false,
         })
     }
@@ -142,23 +149,38 @@ impl Importer {
     fn item(&mut self, item: Item, contents: &mut Overlay) -> Result<(), ImportError> {
         let first = self.service.is_none();
         match item {
-            Item::Service(service) if first => self.service = Some(service),
+            Item::Service(service) if first => {
+                let counters = [service.applied, service.tick];
+                if ObjectNumber::new(service.next_object).is_none()
+                    || counters.iter().any(|count| *count > COUNT_MAX)
+                {
+                    return Err(ImportError::Inconsistent("the service's counters are none"));
+                }
+                self.service = Some(service);
+            }
             _ if first => return Err(ImportError::Inconsistent("it does not begin with the service")),
             Item::Service(_) => return Err(ImportError::Inconsistent("it has two beginnings")),
             Item::Directory(..) | Item::Row(..) | Item::End(..) if self.ended => {
                 return Err(ImportError::Inconsistent("something follows its end"));
             }
             Item::Directory(object, directory) => {
-                if object == ObjectNumber::SUPER || self.at.is_some() {
+                if object <= self.last_directory || self.at.is_some() {
                     return Err(ImportError::Inconsistent("a directory is where none can be"));
                 }
+                self.last_directory = object;
                 self.directories += 1;
                 self.rows_said = self.rows_said.saturating_add(directory.rows);
                 contents.put_directory(object, Some(Arc::new(Guarded::new(directory))));
             }
             Item::Row(object, name, row) => {
+                let key = row_key(object, &name);
+                if *key <= *self.last_row {
+                    return Err(ImportError::Inconsistent("a row is where none can be"));
+                }
                 self.count_row(object, contents)?;
-                contents.put_row(row_key(object, &name), Some(row.to_bytes().into()));
+                self.last_row.clear();
+                self.last_row.extend_from_slice(&key);
+                contents.put_row(key, Some(row.to_bytes().into()));
             }
             Item::End(directories, rows) => {
                 let whole = (directories, rows) == (self.directories, self.rows) && rows == self.rows_said;

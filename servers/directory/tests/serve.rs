@@ -390,6 +390,59 @@ fn another_member_is_tried_when_one_is_silent() {
     assert_eq!(Names::new(&world, dead).resolve(b"/x"), Err(NameError::Unavailable));
 }
 
+#[test]
+fn a_set_of_eight_members_is_kept_restricted_compared_and_replaced_whole() {
+    let world = amoeba_loopback::world();
+    let (_service, root) = serve(&world);
+    let (_other, foreign) = serve(&world);
+    // One object each of two services, and again with fewer rights: the server takes rights from its own, asks for the others.
+    let members: Vec<Capability> = (0..8)
+        .map(|number| match number % 2 {
+            0 => mkdir(&world, &root, &format!("own{number}")),
+            _ => mkdir(&world, &foreign, &format!("foreign{number}")),
+        })
+        .collect();
+    let suite =
+        |(index, capability): (usize, &Capability)| Suite { capability: *capability, current: index != 5 };
+    let set = CapabilitySet::from_suites(8, members.iter().enumerate().map(suite).collect()).unwrap();
+    directory::append(&world, &root, b"eight", &set, &[0xFF, 0x43, 0, 0], b"").unwrap();
+    assert_eq!(
+        directory::lookup(&world, &root, b"eight").unwrap().set,
+        set,
+        "the order and what is not current too"
+    );
+    let weak = directory::lookup(&world, &restrict(&world, &root, 0x02), b"eight").unwrap().set;
+    let wanted: Vec<_> = members.iter().map(|member| restrict(&world, member, 0x43)).collect();
+    let weaker: Vec<_> = weak.suites().iter().map(|suite| suite.capability).collect();
+    assert_eq!((weaker, weak.initial()), (wanted, 8));
+    let last = |status: Status, new: &CapabilitySet, old: &Capability| {
+        let row = InstallRow { set: new.clone(), ..install_row(&root, "eight", &root, old) };
+        let outcome = directory::install(&world, &root, &[row]);
+        assert_eq!(outcome, if status == Status::STD_OK { Ok(()) } else { Err(refused(status)) });
+    };
+    let fewer = CapabilitySet::from_suites(7, set.suites()[..7].to_vec()).unwrap();
+    last(Status::SP_CLASH, &fewer, &root);
+    last(Status::STD_OK, &fewer, &members[7]);
+    last(Status::SP_CLASH, &set, &members[7]);
+    last(Status::STD_OK, &set, &restrict(&world, &members[6], 0x01));
+    let found =
+        directory::setlookup(&world, &root, &[RowName { directory: root.private, name: b"eight".to_vec() }]);
+    assert_eq!(found.unwrap()[0].set, set);
+    // Nine are not a set: neither here, nor in bytes that say so.
+    let mut nine = set.clone();
+    assert!(nine.push(root).is_err());
+    let mut data = Writer::new();
+    data.put_string(b"nine").put_i16(9).put_i16(9);
+    for _ in 0..9 {
+        data.put_cap(&root).put_i16(1);
+    }
+    data.raw(&[0xFF; 4]).put_bytes(b"");
+    let header = Header::request(&root, directory::CMD_APPEND);
+    let reply = world.transactions.trans(Message { header, data: data.finish() }, &TransOptions::default());
+    assert_eq!(reply.unwrap().header.status(), Status::STD_ARGBAD);
+    assert_eq!(lookup(&world, &root, "nine"), Err(refused(Status::STD_NOTFOUND)));
+}
+
 /// A process that is stunned, say: it takes a question and does not answer.
 #[test]
 fn a_server_that_never_answers_does_not_hold_every_thread() {
