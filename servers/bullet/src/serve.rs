@@ -11,6 +11,7 @@ use amoeba_stubs::bullet::{
     self, CREATE, CompactReply, FsckReply, IdentityReply, ListReply, MODIFY, PROBLEM_SIZE_MAX, READ,
     READ_SIZE_MAX, ReadWholeReply, UsageReply, WHOLE_SIZE_MAX,
 };
+use amoeba_stubs::bullet_file::{self, OpenFile};
 use amoeba_stubs::standard::{CMD_NTOUCH, CMD_RESTRICT, CMD_TOUCH};
 use amoeba_wire::{Command, Status};
 use amoeba_world::{Error, TransOptions, World};
@@ -100,9 +101,9 @@ impl BulletServer {
         let owner = owner_of(call);
         let options = piece_options();
         let client = Client::new(&*self.world.transactions, &options);
-        let size = bullet::size(client, original).map_err(status_of)?;
+        let open = bullet_file::open(client, original).map_err(status_of)?;
         let mut file = None;
-        let fetched = self.fetch_pieces(client, original, size, owner, &mut file);
+        let fetched = self.fetch_pieces(client, &open, owner, &mut file);
         if let (Err(_), Some(file)) = (&fetched, file) {
             // Whatever goes wrong here, the sweeper forgets an uncommitted file.
             let _ = self.store.destroy(file);
@@ -113,23 +114,18 @@ impl BulletServer {
     fn fetch_pieces(
         &self,
         client: Client<'_>,
-        original: &Capability,
-        size: u64,
+        original: &OpenFile,
         owner: u64,
         file: &mut Option<FileId>,
     ) -> Result<FileId, Status> {
+        let size = original.size();
         let mut offset = 0;
         loop {
-            let wanted = (size - offset).min(READ_SIZE_MAX as u64) as u32;
-            let data = match wanted {
-                0 => Vec::new(),
-                _ => bullet::read(client, original, offset, wanted).map_err(status_of)?,
-            };
-            if data.len() as u64 != u64::from(wanted) {
-                return Err(Status::STD_SYSERR); // it said it was larger, and files do not change
-            }
-            let commit = if offset + data.len() as u64 == size { Commit::Disk } else { Commit::No };
+            // Several transactions of a piece each are under way, so that the way is seldom empty.
+            let mut data = vec![0; (size - offset).min(READ_SIZE_MAX as u64) as usize];
+            original.read_at(client, offset, &mut data).map_err(status_of)?;
             let end = offset + data.len() as u64;
+            let commit = if end == size { Commit::Disk } else { Commit::No };
             let outcome = match *file {
                 None => self.store.create(data, commit, None, owner),
                 Some(file) => self.store.edit(file, Edit::Modify { offset, data }, commit, owner),
