@@ -1,4 +1,5 @@
-//! What the process server and a shepherd say to each other, over one socket pair.
+//! What the process server and a shepherd say to each other, over a socket pair of their own, and what the process server
+//! asks of the keeper, over another.
 //!
 //! ```text
 //! 0      4      5
@@ -7,15 +8,24 @@
 //! +------+------+---------------+
 //! ```
 //!
-//! To the shepherd: START first, then any of SIGNAL, FREEZE, THAW, RESIZE. From it: STARTED at most once, an answer
-//! to every FREEZE and THAW, OUTPUTLOST at most once, EXITED last. Either end that closes ends the guest.
+//! To the shepherd, for each guest: START first, then any of SIGNAL, FREEZE, THAW, RESIZE. From it: STARTED at most once, an
+//! answer to every FREEZE and THAW that comes while there is a guest, OUTPUTLOST at most once, EXITED last; its flag says
+//! whether another START may follow. What comes between EXITED and START is for a guest that has ended, and is ignored.
+//! Either end that closes ends the guest.
+//!
+//! To the keeper: packets of one frame each, MAKE, with the shepherd's end of its socket pair. The keeper answers nothing:
+//! a shepherd that cannot be made is a socket pair that closes.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use amoeba_cap::Capability;
 use amoeba_process::{DESCRIPTOR_SIZE_MAX, Exit, FILE_NAME_SIZE_MAX, SCRATCH_FILES_MAX, WindowSize};
 use amoeba_wire::{Malformed, Reader, Status, Writer};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 /// The most bytes of a frame's kind and body.
 pub(super) const FRAME_SIZE_MAX: usize = DESCRIPTOR_SIZE_MAX + 16_384;
@@ -37,10 +47,30 @@ pub enum Isolation {
     Tree,
 }
 
+/// A shepherd that the keeper is to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Make {
+    pub(super) isolation: Isolation,
+    /// Where the kernel daemon listens.
+    pub(super) socket: Vec<u8>,
+}
+
+/// The most bytes of a packet with [`Make`].
+pub(super) const MAKE_SIZE_MAX: usize = PATH_SIZE_MAX + 64;
+
+/// A guest that a shepherd is to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    /// Where its log is, if it has one.
+    pub(super) log: Vec<u8>,
+    /// The process descriptor.
+    pub(super) descriptor: Vec<u8>,
+}
+
 /// A frame to the shepherd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    Start { isolation: Isolation, socket: Vec<u8>, log: Vec<u8>, descriptor: Vec<u8> },
+    Start(Start),
     Signal(u8),
     Freeze,
     Thaw,
@@ -50,27 +80,57 @@ pub(super) enum Order {
 /// A frame from the shepherd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Report {
-    /// The guest runs; its number in the shepherd's own PID namespace.
-    Started(u32),
+    /// The guest runs.
+    Started {
+        /// The warden's number on the host.
+        warden: u32,
+        /// The number of the guest's first process in the warden's PID namespace.
+        guest: u32,
+    },
     /// Whether every process of the guest has stopped.
     Frozen(bool),
     Thawed,
     /// The rest of a detached guest's output is lost, for this reason.
     OutputLost(String),
-    Exited(Exit),
+    /// How it ended, and whether the shepherd is as good as new.
+    Exited {
+        exit: Exit,
+        stays: bool,
+    },
+}
+
+impl Make {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let isolation = match self.isolation {
+            Isolation::Best => 0,
+            Isolation::UserNamespace => 1,
+            Isolation::Tree => 2,
+        };
+        let mut out = Writer::new();
+        out.put_u8(isolation).put_bytes(&self.socket);
+        out.finish()
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Make, Malformed> {
+        let mut input = Reader::new(bytes);
+        let isolation = match input.get_u8()? {
+            0 => Isolation::Best,
+            1 => Isolation::UserNamespace,
+            2 => Isolation::Tree,
+            _ => return Err(Malformed),
+        };
+        let make = Make { isolation, socket: input.get_bytes(PATH_SIZE_MAX)?.to_vec() };
+        input.end()?;
+        Ok(make)
+    }
 }
 
 impl Order {
     fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         match self {
-            Order::Start { isolation, socket, log, descriptor } => {
-                let isolation = match isolation {
-                    Isolation::Best => 0,
-                    Isolation::UserNamespace => 1,
-                    Isolation::Tree => 2,
-                };
-                out.put_u8(1).put_u8(isolation).put_bytes(socket).put_bytes(log).put_bytes(descriptor);
+            Order::Start(Start { log, descriptor }) => {
+                out.put_u8(1).put_bytes(log).put_bytes(descriptor);
             }
             Order::Signal(number) => {
                 out.put_u8(2).put_u8(*number);
@@ -91,17 +151,10 @@ impl Order {
     fn parse(bytes: &[u8]) -> Result<Order, Malformed> {
         let mut input = Reader::new(bytes);
         let order = match input.get_u8()? {
-            1 => Order::Start {
-                isolation: match input.get_u8()? {
-                    0 => Isolation::Best,
-                    1 => Isolation::UserNamespace,
-                    2 => Isolation::Tree,
-                    _ => return Err(Malformed),
-                },
-                socket: input.get_bytes(PATH_SIZE_MAX)?.to_vec(),
+            1 => Order::Start(Start {
                 log: input.get_bytes(PATH_SIZE_MAX)?.to_vec(),
                 descriptor: input.get_bytes(DESCRIPTOR_SIZE_MAX)?.to_vec(),
-            },
+            }),
             2 => Order::Signal(input.get_u8()?),
             3 => Order::Freeze,
             4 => Order::Thaw,
@@ -117,8 +170,8 @@ impl Report {
     fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         match self {
-            Report::Started(pid) => {
-                out.put_u8(1).put_u32(*pid);
+            Report::Started { warden, guest } => {
+                out.put_u8(1).put_u32(*warden).put_u32(*guest);
             }
             Report::Frozen(all) => {
                 out.put_u8(2).put_bool(*all);
@@ -130,8 +183,8 @@ impl Report {
                 out.put_u8(5);
                 put_reason(&mut out, reason);
             }
-            Report::Exited(exit) => {
-                out.put_u8(4).put_i16(exit.status.0).put_u8(exit.code).put_u8(exit.signal);
+            Report::Exited { exit, stays } => {
+                out.put_u8(4).put_bool(*stays).put_i16(exit.status.0).put_u8(exit.code).put_u8(exit.signal);
                 out.put_bool(exit.core_dumped);
                 for time in [exit.user_time, exit.system_time] {
                     out.put_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
@@ -149,25 +202,29 @@ impl Report {
     fn parse(bytes: &[u8]) -> Result<Report, Malformed> {
         let mut input = Reader::new(bytes);
         let report = match input.get_u8()? {
-            1 => Report::Started(input.get_u32()?),
+            1 => Report::Started { warden: input.get_u32()?, guest: input.get_u32()? },
             2 => Report::Frozen(input.get_bool()?),
             3 => Report::Thawed,
-            4 => Report::Exited(Exit {
-                status: Status(input.get_i16()?),
-                code: input.get_u8()?,
-                signal: input.get_u8()?,
-                core_dumped: input.get_bool()?,
-                user_time: Duration::from_micros(input.get_u64()?),
-                system_time: Duration::from_micros(input.get_u64()?),
-                reason: get_reason(&mut input)?,
-                results: parse_results(&mut input)?,
-            }),
+            4 => Report::Exited { stays: input.get_bool()?, exit: parse_exit(&mut input)? },
             5 => Report::OutputLost(get_reason(&mut input)?),
             _ => return Err(Malformed),
         };
         input.end()?;
         Ok(report)
     }
+}
+
+fn parse_exit(input: &mut Reader<'_>) -> Result<Exit, Malformed> {
+    Ok(Exit {
+        status: Status(input.get_i16()?),
+        code: input.get_u8()?,
+        signal: input.get_u8()?,
+        core_dumped: input.get_bool()?,
+        user_time: Duration::from_micros(input.get_u64()?),
+        system_time: Duration::from_micros(input.get_u64()?),
+        reason: get_reason(input)?,
+        results: parse_results(input)?,
+    })
 }
 
 fn put_reason(out: &mut Writer, reason: &str) {
@@ -210,6 +267,19 @@ fn read_frame(mut socket: impl Read) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
+/// Asks the keeper for a shepherd at the other end of `control`'s pair.
+pub(super) fn send_make(requests: &OwnedFd, make: &Make, control: &UnixStream) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [control.as_fd()];
+    let fits = ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    assert!(fits, "there is room for one descriptor");
+    let packet = make.encode();
+    // NOSIGNAL: a keeper that was killed is an error of this call, not our death.
+    sendmsg(requests, &[IoSlice::new(&packet)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
 pub(super) fn send_order(socket: impl Write, order: &Order) -> io::Result<()> {
     write_frame(socket, &order.encode())
 }
@@ -233,12 +303,7 @@ mod tests {
     #[test]
     fn orders_and_reports_come_back() {
         let orders = [
-            Order::Start {
-                isolation: Isolation::Tree,
-                socket: b"/s".to_vec(),
-                log: vec![],
-                descriptor: b"d".to_vec(),
-            },
+            Order::Start(Start { log: vec![], descriptor: b"d".to_vec() }),
             Order::Signal(15),
             Order::Freeze,
             Order::Thaw,
@@ -256,7 +321,9 @@ mod tests {
             ..Exit::default()
         };
         let lost = Report::OutputLost("full".into());
-        for report in [Report::Started(3), Report::Frozen(true), Report::Thawed, lost, Report::Exited(exit)] {
+        let started = Report::Started { warden: 7, guest: 3 };
+        let exited = Report::Exited { exit, stays: true };
+        for report in [started, Report::Frozen(true), Report::Thawed, lost, exited] {
             let mut socket = Vec::new();
             send_report(&mut socket, &report).unwrap();
             assert_eq!(receive_report(&socket[..]).unwrap(), report);
@@ -264,9 +331,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_of_the_keeper_comes_back() {
+        for isolation in [Isolation::Best, Isolation::UserNamespace, Isolation::Tree] {
+            let make = Make { isolation, socket: b"/s".to_vec() };
+            assert_eq!(Make::parse(&make.encode()), Ok(make));
+        }
+    }
+
+    #[test]
     fn no_bytes_panic() {
         bolero::check!().for_each(|bytes: &[u8]| {
             let _ = (Order::parse(bytes).is_ok(), Report::parse(bytes).is_ok(), read_frame(bytes).is_ok());
+            let _ = Make::parse(bytes).is_ok();
         });
     }
 }

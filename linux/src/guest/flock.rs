@@ -1,68 +1,174 @@
-//! The process server's end of its shepherds: one [`Sheep`] a guest, one thread that hears its shepherd.
+//! The process server's end of its shepherds. Some wait, made before anybody needs them, so that a guest's start costs no
+//! more than its own process; one whose guest has ended waits for the next.
+//!
+//! - [`Flock`] has the keeper and the shepherds that wait.
+//! - [`Shepherd`] is one of them, with a thread that hears it.
+//! - [`Sheep`] is a guest: it is with a shepherd from its start to its end.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
 use amoeba_process::{Events, Exit, Guest, GuestError, WindowSize};
 use amoeba_wire::Status;
 use amoeba_world::Threads;
 
-use super::control::{Order, Report, receive_report, send_order};
+use super::control::{Make, Order, Report, Start, receive_report, send_make, send_order};
 use super::program::CODE_OUR_FAULT;
-use super::{GuestConfig, host};
+use super::{GuestConfig, host, scratch};
 
 /// How long a shepherd may take to answer: longer than it tries to stop a guest.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Shepherds that are made before anybody needs them, and kept: at least one waits while another is being made.
+const PREPARED: usize = 2;
+/// The most shepherds that wait; one more whose guest has ended is ended too.
+const WAITING_MAX: usize = 32;
+/// How long a shepherd beyond [`PREPARED`] waits for a guest before it is ended.
+const WAITING_TIME: Duration = Duration::from_secs(10);
 
-/// A guest as the process server sees it.
-struct Sheep {
-    control: UnixStream,
-    /// The keeper's number on the host.
-    keeper: u32,
-    /// The guest's first process: its number in the warden's namespace, and on the host once somebody asked.
-    inner_pid: AtomicU32,
-    host_pid: AtomicU32,
-    /// One order that wants an answer at a time, and where its answer goes.
-    answers: Mutex<mpsc::Receiver<Report>>,
-    /// One writer at a time, so that orders do not mix.
-    writing: Mutex<()>,
+/// All shepherds of a process server.
+pub(super) struct Flock {
+    config: GuestConfig,
+    threads: Threads,
+    inner: Mutex<Inner>,
+    me: Weak<Flock>,
 }
 
-/// Starts a shepherd and the thread that hears it.
-pub(super) fn start(
-    config: &GuestConfig,
-    threads: &Threads,
-    order: Order,
-    events: Arc<dyn Events>,
-) -> Result<Arc<dyn Guest>, GuestError> {
-    let (ours, theirs) = UnixStream::pair().map_err(no_room)?;
+#[derive(Default)]
+struct Inner {
+    keeper: Option<Keeper>,
+    /// Without a guest, the one that has waited longest first.
+    waiting: Vec<Arc<Shepherd>>,
+}
+
+/// The process that makes shepherds.
+struct Keeper {
+    child: Child,
+    requests: OwnedFd,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // It ends when it finds the socket closed, and everything it kept has ended then.
+        let _ = rustix::net::shutdown(&self.requests, rustix::net::Shutdown::Both);
+        let _ = self.child.wait();
+    }
+}
+
+impl Flock {
+    /// The shepherds of a host, some of which are being made from now on.
+    pub(super) fn new(config: GuestConfig, threads: Threads) -> Arc<Flock> {
+        let flock = Arc::new_cyclic(|me| Flock { config, threads, inner: Mutex::default(), me: me.clone() });
+        flock.prepare();
+        flock
+    }
+
+    /// Starts a guest with a shepherd that waits, or else with a new one.
+    pub(super) fn start(&self, start: Start, events: Arc<dyn Events>) -> Result<Arc<dyn Guest>, GuestError> {
+        let waiting = held(&self.inner).waiting.pop();
+        let shepherd = match waiting {
+            Some(shepherd) => shepherd,
+            None => self.make().map_err(no_room)?,
+        };
+        let sheep = shepherd.take(start, events);
+        if held(&self.inner).waiting.is_empty() {
+            // The next guest may come before this one ends.
+            self.prepare();
+        }
+        Ok(sheep)
+    }
+
+    /// Makes shepherds until enough wait. What cannot be made now is made when it is needed, or that fails too.
+    fn prepare(&self) {
+        while held(&self.inner).waiting.len() < PREPARED {
+            match self.make() {
+                Ok(shepherd) => held(&self.inner).waiting.push(shepherd),
+                Err(error) => return tracing::warn!("no shepherd can be prepared: {error}"),
+            }
+        }
+    }
+
+    /// Asks the keeper for a shepherd, which need not be ready to be given a guest.
+    fn make(&self) -> io::Result<Arc<Shepherd>> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.ask_keeper(&theirs)?;
+        drop(theirs);
+        let shepherd = Arc::new(Shepherd { control: ours, flock: self.me.clone(), with: Mutex::default() });
+        let heard = shepherd.clone();
+        // If no thread can be had the socket pair closes with the shepherd, and that ends it.
+        self.threads.spawn("guest", move || heard.hear()).map_err(io::Error::other)?;
+        Ok(shepherd)
+    }
+
+    /// Hands the keeper one end of a new shepherd's socket pair; there is another keeper when the last one has died.
+    fn ask_keeper(&self, theirs: &UnixStream) -> io::Result<()> {
+        let make = Make {
+            isolation: self.config.isolation,
+            socket: std::os::unix::ffi::OsStrExt::as_bytes(self.config.socket.as_os_str()).to_vec(),
+        };
+        let mut inner = held(&self.inner);
+        if let Some(keeper) = &inner.keeper
+            && send_make(&keeper.requests, &make, theirs).is_ok()
+        {
+            return Ok(());
+        }
+        inner.keeper = None;
+        let keeper = inner.keeper.insert(start_keeper(&self.config)?);
+        send_make(&keeper.requests, &make, theirs)
+    }
+
+    /// A shepherd's guest has ended: the shepherd waits, or ends if enough do.
+    fn put_back(&self, shepherd: &Arc<Shepherd>) {
+        let mut inner = held(&self.inner);
+        if inner.waiting.len() >= WAITING_MAX {
+            drop(inner);
+            return shepherd.end();
+        }
+        let timeout = (inner.waiting.len() >= PREPARED).then_some(WAITING_TIME);
+        let _ = shepherd.control.set_read_timeout(timeout);
+        inner.waiting.push(shepherd.clone());
+    }
+
+    /// A shepherd has waited for [`WAITING_TIME`]; whether it is not needed.
+    fn is_spare(&self, shepherd: &Arc<Shepherd>) -> bool {
+        let mut inner = held(&self.inner);
+        if inner.waiting.len() <= PREPARED {
+            let _ = shepherd.control.set_read_timeout(None);
+            return false;
+        }
+        let place = inner.waiting.iter().position(|waiting| Arc::ptr_eq(waiting, shepherd));
+        place.map(|place| inner.waiting.remove(place)).is_some()
+    }
+
+    /// A shepherd has ended.
+    fn forget(&self, shepherd: &Arc<Shepherd>) {
+        held(&self.inner).waiting.retain(|waiting| !Arc::ptr_eq(waiting, shepherd));
+    }
+}
+
+impl Drop for Flock {
+    fn drop(&mut self) {
+        for shepherd in &held(&self.inner).waiting {
+            shepherd.end();
+        }
+    }
+}
+
+fn start_keeper(config: &GuestConfig) -> io::Result<Keeper> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let (requests, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let child = Command::new(&config.program)
         .args(&config.arguments)
         .envs(config.environment.iter().cloned())
-        .stdin(OwnedFd::from(theirs))
+        .stdin(theirs)
         .stdout(Stdio::null())
-        .spawn()
-        .map_err(no_room)?;
-    let (tell, answers) = mpsc::sync_channel(1);
-    let sheep = Arc::new(Sheep {
-        control: ours,
-        keeper: child.id(),
-        inner_pid: AtomicU32::new(0),
-        host_pid: AtomicU32::new(0),
-        answers: Mutex::new(answers),
-        writing: Mutex::new(()),
-    });
-    let shepherd = Shepherd { sheep: sheep.clone(), child: Some(child), answer: tell, events };
-    // If no thread can be had the shepherd is dropped with the closure, and that ends it.
-    threads
-        .spawn("guest", move || shepherd.hear(&order))
-        .map_err(|error| GuestError::NoRoom(error.to_string()))?;
-    Ok(sheep)
+        .spawn()?;
+    Ok(Keeper { child, requests })
 }
 
 fn no_room(error: io::Error) -> GuestError {
@@ -72,49 +178,107 @@ fn no_room(error: io::Error) -> GuestError {
     }
 }
 
-/// What the hearing thread holds.
+/// One shepherd. Its thread holds it until it has ended.
 struct Shepherd {
-    sheep: Arc<Sheep>,
-    child: Option<Child>,
-    answer: mpsc::SyncSender<Report>,
+    control: UnixStream,
+    flock: Weak<Flock>,
+    /// The guest it has. Orders are written under this lock, so they do not mix and none comes to another guest.
+    with: Mutex<Option<With>>,
+}
+
+/// A guest that a shepherd has.
+struct With {
+    sheep: Weak<Sheep>,
     events: Arc<dyn Events>,
+    answer: mpsc::SyncSender<Report>,
+    log: Vec<u8>,
+    started: bool,
 }
 
 impl Shepherd {
-    /// Hears the shepherd until it has ended, and then tells how the guest did.
-    fn hear(mut self, order: &Order) {
-        let mut exit = None;
-        if send_order(&self.sheep.control, order).is_ok() {
-            while let Ok(report) = receive_report(&self.sheep.control) {
-                match report {
-                    Report::Started(pid) => {
-                        self.sheep.inner_pid.store(pid, Ordering::Relaxed);
-                        self.events.started();
+    /// Gives a waiting shepherd a guest.
+    fn take(self: &Arc<Self>, start: Start, events: Arc<dyn Events>) -> Arc<Sheep> {
+        let (answer, answers) = mpsc::sync_channel(1);
+        let sheep = Arc::new(Sheep {
+            shepherd: self.clone(),
+            warden: AtomicU32::new(0),
+            inner_pid: AtomicU32::new(0),
+            host_pid: AtomicU32::new(0),
+            answers: Mutex::new(answers),
+        });
+        let mut with = held(&self.with);
+        let log = start.log.clone();
+        *with = Some(With { sheep: Arc::downgrade(&sheep), events, answer, log, started: false });
+        let _ = self.control.set_read_timeout(None);
+        // If it has died, its thread finds that out and tells of the guest's end.
+        let _ = send_order(&self.control, &Order::Start(start));
+        sheep
+    }
+
+    /// Hears the shepherd until it has ended. The keeper closes the socket pair when nothing of a guest is left, so that
+    /// is when the end of one whose shepherd does not stay is told.
+    fn hear(self: Arc<Self>) {
+        let mut last = None;
+        loop {
+            match receive_report(&self.control) {
+                Ok(Report::Exited { exit, stays }) => {
+                    let with = held(&self.with).take();
+                    match self.flock.upgrade().filter(|_| stays) {
+                        Some(flock) => {
+                            flock.put_back(&self);
+                            with.inspect(|with| with.events.exited(exit));
+                        }
+                        None => last = with.map(|with| (with, exit)),
                     }
-                    Report::OutputLost(reason) => self.events.output_lost(&reason),
-                    Report::Exited(how) => exit = Some(how),
-                    // A full channel holds an answer that nobody waited for; this one nobody waits for either.
-                    answer => drop(self.answer.try_send(answer)),
                 }
+                Ok(report) => self.note(report),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.flock.upgrade().is_none_or(|flock| flock.is_spare(&self)) {
+                        self.end();
+                    }
+                }
+                Err(_) => break,
             }
         }
-        self.reap();
-        let started = self.sheep.inner_pid.load(Ordering::Relaxed) != 0;
-        self.events.exited(exit.unwrap_or_else(|| vanished(started)));
-    }
-
-    /// The keeper ends after everything it kept, so when it is reaped nothing of the guest is left.
-    fn reap(&mut self) {
-        let _ = self.sheep.control.shutdown(std::net::Shutdown::Both);
-        if let Some(mut child) = self.child.take() {
-            let _ = child.wait();
+        if let Some(flock) = self.flock.upgrade() {
+            flock.forget(&self);
+        }
+        let killed = || {
+            held(&self.with).take().map(|with| {
+                let exit = vanished(with.started);
+                (with, exit)
+            })
+        };
+        if let Some((with, exit)) = last.or_else(killed) {
+            scratch::remove(&with.log);
+            with.events.exited(exit);
+        }
+        if let Some(flock) = self.flock.upgrade() {
+            flock.prepare();
         }
     }
-}
 
-impl Drop for Shepherd {
-    fn drop(&mut self) {
-        self.reap();
+    fn note(&self, report: Report) {
+        let mut with = held(&self.with);
+        let Some(with) = with.as_mut() else { return };
+        let events = with.events.clone();
+        match report {
+            Report::Started { warden, guest } => {
+                with.started = true;
+                if let Some(sheep) = with.sheep.upgrade() {
+                    sheep.warden.store(warden, Ordering::Relaxed);
+                    sheep.inner_pid.store(guest, Ordering::Relaxed);
+                }
+                events.started();
+            }
+            Report::OutputLost(reason) => events.output_lost(&reason),
+            // A full channel holds an answer that nobody waited for; this one nobody waits for either.
+            answer => drop(with.answer.try_send(answer)),
+        }
+    }
+
+    fn end(&self) {
+        let _ = self.control.shutdown(std::net::Shutdown::Both);
     }
 }
 
@@ -128,10 +292,26 @@ fn vanished(started: bool) -> Exit {
     }
 }
 
+/// A guest as the process server sees it.
+struct Sheep {
+    shepherd: Arc<Shepherd>,
+    /// The warden's number on the host.
+    warden: AtomicU32,
+    /// The guest's first process: its number in the warden's namespace, and on the host once somebody asked.
+    inner_pid: AtomicU32,
+    host_pid: AtomicU32,
+    /// One order that wants an answer at a time, and where its answer comes.
+    answers: Mutex<mpsc::Receiver<Report>>,
+}
+
 impl Sheep {
     fn order(&self, order: &Order) -> Result<(), GuestError> {
-        let _writing = held(&self.writing);
-        send_order(&self.control, order).map_err(|_| GuestError::Gone)
+        let with = held(&self.shepherd.with);
+        let is_mine = |with: &With| std::ptr::eq(with.sheep.as_ptr(), self);
+        if !with.as_ref().is_some_and(is_mine) {
+            return Err(GuestError::Gone);
+        }
+        send_order(&self.shepherd.control, order).map_err(|_| GuestError::Gone)
     }
 
     fn ask(&self, order: &Order) -> Result<Report, GuestError> {
@@ -156,7 +336,7 @@ impl Guest for Sheep {
         if known != 0 || inner == 0 {
             return known;
         }
-        let found = host::grandchild(self.keeper, inner).unwrap_or(0);
+        let found = host::child(self.warden.load(Ordering::Relaxed), inner).unwrap_or(0);
         self.host_pid.store(found, Ordering::Relaxed);
         found
     }

@@ -29,9 +29,8 @@ pub(super) fn cpu_options() -> BTreeSet<Vec<u8>> {
     flags.unwrap_or("").split_ascii_whitespace().map(|flag| flag.as_bytes().to_vec()).collect()
 }
 
-/// The number on this host of the process that its namespace, the namespace of a child of `keeper`, knows as `inner`.
-pub(super) fn grandchild(keeper: u32, inner: u32) -> Option<u32> {
-    let warden = *children(keeper).first()?;
+/// The number on this host of the child of `warden` that its namespace knows as `inner`.
+pub(super) fn child(warden: u32, inner: u32) -> Option<u32> {
     children(warden).into_iter().find(|pid| {
         let status = read(&format!("/proc/{pid}/status"));
         field(&status, "NSpid").and_then(|pids| pids.split_ascii_whitespace().next_back()?.parse().ok())

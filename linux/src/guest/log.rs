@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::control::{Report, send_report};
 use super::pump::{Closed, Sink};
@@ -55,17 +55,38 @@ impl Log {
     }
 }
 
-/// A log as the output of a guest. A log that cannot be written is no broken pipe: the guest runs on, and the process
-/// server hears that the rest is lost.
+/// A log as the output of a guest, made when there is something to write. A log that cannot be written is no broken pipe:
+/// the guest runs on, and the process server hears once that the rest is lost.
 pub(super) struct LogSink {
-    pub(super) log: Log,
+    path: PathBuf,
+    /// `None` before the first output.
+    log: Option<Log>,
+    lost: bool,
     /// The socket to the process server.
-    pub(super) control: UnixStream,
+    control: UnixStream,
+}
+
+impl LogSink {
+    /// The output goes to the log at `path`, and what happens to it is told over `control`.
+    pub(super) fn new(path: &Path, control: UnixStream) -> LogSink {
+        LogSink { path: path.into(), log: None, lost: false, control }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let log = match &mut self.log {
+            Some(log) => log,
+            log => log.insert(Log::append_to(&self.path)?),
+        };
+        log.append(bytes)
+    }
 }
 
 impl Sink for LogSink {
     fn write(&mut self, _position: u64, bytes: &[u8]) -> Result<(), Closed> {
-        if let Err(error) = self.log.append(bytes) {
+        if !self.lost
+            && let Err(error) = self.append(bytes)
+        {
+            self.lost = true;
             let _ = send_report(&self.control, &Report::OutputLost(error.to_string()));
         }
         Ok(())
@@ -114,7 +135,7 @@ mod tests {
     #[test]
     fn a_log_on_a_full_disk_tells_and_goes_on() {
         let (control, server) = UnixStream::pair().unwrap();
-        let mut sink = LogSink { log: Log::append_to(Path::new("/dev/full")).unwrap(), control };
+        let mut sink = LogSink::new(Path::new("/dev/full"), control);
         assert_eq!(sink.write(0, b"lost"), Ok(()));
         assert_eq!(sink.write(4, b"lost too"), Ok(()));
         let Report::OutputLost(reason) = receive_report(&server).unwrap() else { panic!() };

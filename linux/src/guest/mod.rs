@@ -1,7 +1,8 @@
 //! Guests on Linux: the process server's [`Guests`], where every guest has a shepherd of its own.
 //!
-//! - [`LinuxGuests`] is what the process server holds; [`flock`] is its end of every shepherd.
-//! - [`shepherd`] is the other end, a program: first the keeper, then the [`warden`] inside its namespaces.
+//! - [`LinuxGuests`] is what the process server holds; [`flock`] is its end of every shepherd, with those that wait for guests.
+//! - [`shepherd`] is the other end, a program: the keeper, and its forks, the [`warden`]s inside their namespaces.
+//! - [`spawn`] starts a guest's first process, [`streams`] are its standard streams.
 //! - [`program`] finds what is to run, [`image`] is that as execve takes it, [`pump`] and [`remote`] carry the streams, [`tree`] knows the processes.
 //! - [`scratch`] is the working directory that a guest has for itself.
 //! - [`control`] is what the two ends say to each other, [`log`] the output of detached guests.
@@ -16,6 +17,8 @@ mod pump;
 mod remote;
 mod scratch;
 pub mod shepherd;
+mod spawn;
+mod streams;
 pub(crate) mod tree;
 mod warden;
 
@@ -29,6 +32,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amoeba_process::{Events, Exit, Guest, GuestError, Guests, HostLoad, Spec};
 use amoeba_world::Threads;
+
+use control::Start;
+use flock::Flock;
 
 pub use control::Isolation;
 pub use log::{LOG_CUT_MARK, LOG_SIZE_MAX};
@@ -66,8 +72,8 @@ impl GuestConfig {
 
 /// The guests of this host.
 pub struct LinuxGuests {
-    config: GuestConfig,
-    threads: Threads,
+    log_directory: PathBuf,
+    flock: Arc<Flock>,
     options: BTreeSet<Vec<u8>>,
     lost: Lost,
 }
@@ -114,11 +120,13 @@ impl LinuxGuests {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-        Ok(LinuxGuests { config, threads, options: host::cpu_options(), lost: Lost::default() })
+        let log_directory = config.log_directory.clone();
+        let flock = Flock::new(config, threads);
+        Ok(LinuxGuests { log_directory, flock, options: host::cpu_options(), lost: Lost::default() })
     }
 
     fn log(&self, index: u16) -> PathBuf {
-        self.config.log_directory.join(format!("{index}.log"))
+        self.log_directory.join(format!("{index}.log"))
     }
 }
 
@@ -139,14 +147,9 @@ impl Guests for LinuxGuests {
         let log = self.log(spec.index);
         self.forget(spec.index);
         let descriptor = spec.descriptor.encode().map_err(|error| GuestError::Failed(error.to_string()))?;
-        let order = control::Order::Start {
-            isolation: self.config.isolation,
-            socket: self.config.socket.as_os_str().as_bytes().to_vec(),
-            log: log.as_os_str().as_bytes().to_vec(),
-            descriptor,
-        };
+        let start = Start { log: log.as_os_str().as_bytes().to_vec(), descriptor };
         let noting = Noting { events, index: spec.index, lost: self.lost.clone() };
-        flock::start(&self.config, &self.threads, order, Arc::new(noting))
+        self.flock.start(start, Arc::new(noting))
     }
 
     fn read_log(&self, index: u16, offset: u64, size: u32) -> (Vec<u8>, bool) {

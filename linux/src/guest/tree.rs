@@ -109,6 +109,31 @@ pub(crate) fn kill_all(reach: Reach) {
     }
 }
 
+/// Kills and reaps, among all descendants, those that are not among `spared`'s: what a warden has left that died. Returns
+/// when none is left.
+pub(super) fn kill_orphans(spared: &[i32]) {
+    loop {
+        let all = all_processes();
+        let own = std::process::id() as i32;
+        let is_orphan = |pid: &i32| {
+            let under = |ancestor: &i32| pid == ancestor || is_descendant(&all, *pid, *ancestor);
+            is_descendant(&all, *pid, own) && !spared.iter().any(under)
+        };
+        let orphans: Vec<i32> = all.keys().copied().filter(is_orphan).collect();
+        if orphans.is_empty() {
+            return;
+        }
+        for pid in orphans {
+            send(pid, libc::SIGKILL);
+            if let Some(pid) = Pid::from_raw(pid) {
+                // It is a child of ours only once its parent has ended; then a later round reaps it.
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+            }
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+}
+
 /// Sends SIGKILL to every process of the guest, without waiting or reaping.
 pub(super) fn kill_now(reach: Reach) {
     match reach {
