@@ -26,11 +26,18 @@ use crate::client::Client;
 const SEALS: SealFlags =
     SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE).union(SealFlags::SEAL);
 
-/// The size of a memory file that can never change and is not empty.
+/// Bytes of a block as fstat counts them.
+const STAT_BLOCK_SIZE: u64 = 512;
+
+/// The size of a memory file that can never change, is not empty and has all its pages: whoever reads a hole is given a page
+/// for it, so that a file of holes would cost its lender nothing and its borrower all memory there is.
 pub(crate) fn check(file: &OwnedFd) -> Option<usize> {
     let seals = fcntl_get_seals(file).ok()?;
-    let size = usize::try_from(fstat(file).ok()?.st_size).ok()?;
-    (seals.contains(SEALS) && size > 0).then_some(size)
+    let facts = fstat(file).ok()?;
+    let size = u64::try_from(facts.st_size).ok()?;
+    let held = u64::try_from(facts.st_blocks).ok()?.checked_mul(STAT_BLOCK_SIZE)?;
+    let is_whole = (1..=held).contains(&size);
+    if seals.contains(SEALS) && is_whole { usize::try_from(size).ok() } else { None }
 }
 
 /// Pages of a memory file.
@@ -255,6 +262,7 @@ mod tests {
     fn what_can_change_is_not_borrowed() {
         let file = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&file, 4096).unwrap();
+        rustix::io::write(&file, &[0; 4096]).unwrap();
         assert_eq!(check(&file), None);
         for seals in [SealFlags::SHRINK, SealFlags::GROW, SealFlags::WRITE] {
             fcntl_add_seals(&file, seals).unwrap();
@@ -265,5 +273,23 @@ mod tests {
         assert_eq!(check(&file), Some(4096));
         assert_eq!(borrowed(file).unwrap().bytes(), [0; 4096]);
         assert_eq!(check(&std::fs::File::open("/dev/zero").unwrap().into()), None);
+    }
+
+    #[test]
+    fn what_has_holes_is_not_borrowed() {
+        let holes = |pages: u64, written: &[u64]| {
+            let file = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+            ftruncate(&file, pages * 4096).unwrap();
+            for page in written {
+                assert_eq!(rustix::io::pwrite(&file, &[1; 4096], page * 4096).unwrap(), 4096);
+            }
+            fcntl_add_seals(&file, SEALS).unwrap();
+            file
+        };
+        for file in [holes(1 << 30, &[]), holes(3, &[0, 2]), holes(1, &[])] {
+            assert_eq!(check(&file), None);
+            assert!(borrowed(file).is_err());
+        }
+        assert_eq!(borrowed(holes(2, &[0, 1])).unwrap().bytes(), [1; 8192]);
     }
 }

@@ -15,13 +15,16 @@ use crate::socket::{Bad, ToProcess};
 
 /// Tickets that a process may have; past it the oldest is void.
 const TICKETS_PER_PROCESS_MAX: usize = 16;
-/// Tickets that there may be; past it nothing more is lent.
+/// Tickets that there may be; past it the oldest of all is void: whoever has not come for it by then reads in pieces, and tickets
+/// that nobody ever comes for keep no others out.
 const TICKETS_MAX: usize = 1024;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Tickets {
     files: BTreeMap<(ProcessId, u64), OwnedFd>,
+    /// Whose each ticket is, the oldest first.
+    owners: BTreeMap<u64, ProcessId>,
     borrowers: BTreeMap<Address, ProcessId>,
     last: u64,
 }
@@ -36,24 +39,34 @@ impl Tickets {
         if let Some(address) = address {
             self.borrowers.remove(&address);
         }
-        while let Some((&key, _)) = self.files.range((process, 0)..=(process, u64::MAX)).next() {
-            self.files.remove(&key);
+        while let Some((&(_, ticket), _)) = self.files.range((process, 0)..=(process, u64::MAX)).next() {
+            self.take(process, ticket);
         }
+    }
+
+    /// What a process comes for, if it has such a ticket.
+    fn take(&mut self, process: ProcessId, ticket: u64) -> Option<OwnedFd> {
+        let file = self.files.remove(&(process, ticket))?;
+        self.owners.remove(&ticket);
+        Some(file)
     }
 
     /// A new ticket for the file, if there is room and such a borrower.
     fn issue(&mut self, to: Address, file: OwnedFd) -> Result<u64, Status> {
         let &borrower = self.borrowers.get(&to).ok_or(Status::RPC_NOTFOUND)?;
         let mut own = self.files.range((borrower, 0)..=(borrower, u64::MAX));
-        let oldest = own.next().map(|(&key, _)| key);
+        let oldest = own.next().map(|(&(_, ticket), _)| ticket);
         if let Some(oldest) = oldest.filter(|_| own.count() + 1 >= TICKETS_PER_PROCESS_MAX) {
-            self.files.remove(&oldest);
+            self.take(borrower, oldest);
         }
-        if self.files.len() >= TICKETS_MAX {
-            return Err(Status::RPC_TRYAGAIN);
+        if self.files.len() >= TICKETS_MAX
+            && let Some((&ticket, &owner)) = self.owners.first_key_value()
+        {
+            self.take(owner, ticket);
         }
         self.last += 1;
         self.files.insert((borrower, self.last), file);
+        self.owners.insert(self.last, borrower);
         Ok(self.last)
     }
 
@@ -64,7 +77,7 @@ impl Tickets {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.borrowers.is_empty()
+        self.files.is_empty() && self.owners.is_empty() && self.borrowers.is_empty()
     }
 }
 
@@ -81,7 +94,7 @@ impl Switch {
     }
 
     pub(super) fn borrow_file(&mut self, token: Token, member: Member, ticket: u64) {
-        match self.tickets.files.remove(&(member.process, ticket)) {
+        match self.tickets.take(member.process, ticket) {
             Some(file) => self.send_with(token, ToProcess::Borrowed, vec![file]),
             None => self.refuse(token, Status::STD_NOTFOUND),
         }
@@ -128,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn past_the_bound_of_all_nothing_is_lent() {
+    fn past_the_bound_of_all_the_oldest_is_void_and_who_comes_last_has_one() {
         let mut tickets = Tickets::default();
         let mut kernel = amoeba_kernel::Kernel::new(
             amoeba_kernel::Config {
@@ -140,15 +153,23 @@ mod tests {
         );
         let per_process = TICKETS_PER_PROCESS_MAX;
         let file = file();
+        let mut first = None;
         for number in 0..TICKETS_MAX / per_process {
             let address = Address((number as u64 + 1).to_le_bytes());
-            tickets.attached(kernel.attach().unwrap(), address);
+            let process = kernel.attach().unwrap();
+            tickets.attached(process, address);
             for _ in 0..per_process {
-                tickets.issue(address, file.try_clone().unwrap()).unwrap();
+                let ticket = tickets.issue(address, file.try_clone().unwrap()).unwrap();
+                first.get_or_insert((process, ticket));
             }
         }
-        let address = Address([9; 8]);
-        tickets.attached(kernel.attach().unwrap(), address);
-        assert_eq!(tickets.issue(address, file.try_clone().unwrap()), Err(Status::RPC_TRYAGAIN));
+        let (address, process) = (Address([9; 8]), kernel.attach().unwrap());
+        tickets.attached(process, address);
+        let last = tickets.issue(address, file.try_clone().unwrap()).unwrap();
+        let (owner, oldest) = first.unwrap();
+        assert_eq!(tickets.files.len(), TICKETS_MAX);
+        assert!(tickets.take(owner, oldest).is_none() && tickets.take(owner, oldest + 1).is_some());
+        assert!(tickets.take(process, last).is_some());
+        assert_eq!(tickets.files.len(), tickets.owners.len());
     }
 }
