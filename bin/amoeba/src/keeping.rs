@@ -150,6 +150,9 @@ impl Restore {
         if !KEPT.contains(&name.as_str()) || bytes.len() > KEPT_SIZE_MAX {
             bail!("the archive has a file of the state that is none: {name:?}");
         }
+        if self.kept.iter().any(|(kept, _)| *kept == name) {
+            bail!("the archive has {name} twice");
+        }
         self.kept.push((name, bytes));
         Ok(())
     }
