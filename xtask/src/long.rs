@@ -22,6 +22,8 @@ const KILLS: &str = "100";
 
 /// More seeds than any third of the time lets through.
 const SEEDS: &str = "5000";
+/// Rows of the largest directory.
+const ROWS: &str = "10000000";
 const PROPERTY_CASES: &str = "20000";
 
 /// How a part of the run ended.
@@ -101,7 +103,7 @@ fn count_harnesses() -> Result<u64> {
 fn seeds(time: Duration) -> Result<String> {
     let mut command = shell::cargo(&["test", "--locked", "--package", "amoeba-tests-world"]);
     command.args(["--package", "amoeba-bullet", "--package", "amoeba-directory"]); // their crashed disks have seeds too
-    command.env("AMOEBA_SEEDS", SEEDS);
+    command.env("AMOEBA_SEEDS", SEEDS).env("AMOEBA_ROWS", ROWS);
     let end = run_until(&mut command, Instant::now() + time)?;
     Ok(format!("{SEEDS} seeds asked for, {end}"))
 }
