@@ -17,7 +17,7 @@ use amoeba_wire::{Header, Status};
 use amoeba_world::{Error, Message};
 
 use crate::datagram::Datagram;
-use crate::half::{Arrived, Half, Pieced, Small, rpc};
+use crate::half::{Half, Pieced, Small, rpc};
 use crate::{ASK_FIRST, ASK_MAX, ASKS_MAX, Memory, SILENT_MAX, Way};
 
 /// See the module.
@@ -115,12 +115,11 @@ impl FlowClient {
             Ok(Datagram::Packet { header, inner, data }) => {
                 self.handle_packet(now, &header, inner.map(|inner| (inner, data)), posted);
             }
-            Ok(Datagram::Piece { number, tid, offset, total, bytes }) => {
-                if tid == self.tid {
+            Ok(Datagram::Pieces(pieces)) => {
+                if pieces.tid == self.tid {
                     self.heard(now, true);
                     let limit = if self.waiting.is_some() { self.reply_size_max } else { 0 };
-                    let piece = Arrived { number, tid, offset, total, bytes };
-                    let pieced = self.half.handle_piece(now, &piece, limit, posted);
+                    let pieced = self.half.handle_pieces(now, &pieces, limit, posted);
                     self.handle_pieced(pieced);
                 }
             }

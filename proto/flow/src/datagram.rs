@@ -4,16 +4,21 @@ use amoeba_rpc::HEADERS_SIZE;
 use amoeba_wire::packet::{RPC_HEADER_SIZE, RpcHeader};
 use amoeba_wire::{DATA_SIZE_MAX, HEADER_SIZE, Header, Malformed, Reader};
 
+use amoeba_seal::burst_size;
+
 use crate::bulk::Ack;
 
 /// Bytes before the part of the message in a PIECE.
 pub(crate) const PIECE_HEAD_SIZE: usize = 17;
+/// Bytes before the part of the message in a BURST.
+pub(crate) const BURST_HEAD_SIZE: usize = PIECE_HEAD_SIZE + 2;
 
 const PACKET: u8 = 1;
 const PIECE: u8 = 2;
 const ACK: u8 = 3;
 const PING: u8 = 4;
 const PONG: u8 = 5;
+const BURST: u8 = 6;
 
 /// A datagram as it means.
 #[derive(Debug, PartialEq)]
@@ -21,13 +26,43 @@ pub(crate) enum Datagram<'a> {
     /// An RPC packet; a request or reply is whole in it.
     Packet { header: RpcHeader, inner: Option<Header>, data: &'a [u8] },
     /// A part of a large request or reply.
-    Piece { number: u64, tid: u32, offset: usize, total: usize, bytes: &'a [u8] },
+    Pieces(Pieces<'a>),
     /// Which pieces of a message have arrived.
     Ack { tid: u32, ack: Ack<'a> },
     /// Is the flow open?
     Ping { nonce: u64 },
     /// It is.
     Pong { nonce: u64 },
+}
+
+/// One piece of a large message, or several that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Pieces<'a> {
+    /// Of the first; the others have the next ones.
+    pub(crate) number: u64,
+    pub(crate) tid: u32,
+    /// Where they begin in the message.
+    pub(crate) offset: usize,
+    /// Bytes of the whole message.
+    pub(crate) total: usize,
+    /// Bytes of each piece but the last.
+    pub(crate) size: usize,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// What was read at once, as datagrams of `segment` bytes, the last perhaps shorter, and bursts, which are all there.
+pub fn cut(read: &mut [u8], segment: usize) -> impl Iterator<Item = &mut [u8]> {
+    let mut rest = read;
+    std::iter::from_fn(move || {
+        let bytes = std::mem::take(&mut rest);
+        if bytes.is_empty() {
+            return None;
+        }
+        let burst = burst_size(bytes).filter(|size| *size > 0 && *size <= bytes.len());
+        let (first, others) = bytes.split_at_mut(burst.unwrap_or(segment.clamp(1, bytes.len())));
+        rest = others;
+        Some(first)
+    })
 }
 
 impl<'a> Datagram<'a> {
@@ -45,17 +80,26 @@ impl<'a> Datagram<'a> {
                 };
                 Ok(Datagram::Packet { header, inner: Some(Header::from_bytes(inner, big_endian)), data })
             }
-            PIECE => {
+            kind @ (PIECE | BURST) => {
                 let number = reader.get_u32()?.into();
                 let (tid, offset, total) = (reader.get_u32()?, size(&mut reader)?, size(&mut reader)?);
+                let size = if kind == BURST { usize::from(u16::from_le_bytes(reader.array()?)) } else { usize::MAX };
                 let bytes = reader.rest();
                 let fits = offset.checked_add(bytes.len()).is_some_and(|end| end <= total);
                 let whole_headers =
                     if offset == 0 { bytes.len() >= HEADERS_SIZE } else { offset >= HEADERS_SIZE };
-                if !fits || bytes.is_empty() || !whole_headers || total > HEADERS_SIZE + DATA_SIZE_MAX {
+                let too_large = total > HEADERS_SIZE + DATA_SIZE_MAX;
+                if !fits || bytes.is_empty() || !whole_headers || size < HEADERS_SIZE || too_large {
                     return Err(Malformed);
                 }
-                Ok(Datagram::Piece { number, tid, offset, total, bytes })
+                Ok(Datagram::Pieces(Pieces {
+                    number,
+                    tid,
+                    offset,
+                    total,
+                    size: size.min(bytes.len()),
+                    bytes,
+                }))
             }
             ACK => Ok(Datagram::Ack { tid: reader.get_u32()?, ack: Ack::parse(reader.rest())? }),
             PING => Ok(Datagram::Ping { nonce: nonce(reader)? }),
@@ -106,6 +150,21 @@ pub(crate) fn piece_head(number: u64, tid: u32, offset: usize, total: usize) -> 
     head
 }
 
+/// The head of pieces of `size` bytes each.
+pub(crate) fn burst_head(
+    number: u64,
+    tid: u32,
+    offset: usize,
+    total: usize,
+    size: usize,
+) -> [u8; BURST_HEAD_SIZE] {
+    let mut head = [BURST; BURST_HEAD_SIZE];
+    head[1..PIECE_HEAD_SIZE].copy_from_slice(&piece_head(number, tid, offset, total)[1..]);
+    let size = u16::try_from(size).expect("datagrams are below 2^16 bytes");
+    head[PIECE_HEAD_SIZE..].copy_from_slice(&size.to_le_bytes());
+    head
+}
+
 pub(crate) fn ack_head(tid: u32) -> [u8; 5] {
     let [a, b, c, d] = tid.to_le_bytes();
     [ACK, a, b, c, d]
@@ -130,8 +189,15 @@ mod tests {
     fn datagrams_are_these_bytes() {
         let bytes = [&piece_head(2, 3, 1000, 2000)[..], b"data"].concat();
         assert_eq!(bytes, b"\x02\x02\0\0\0\x03\0\0\0\xe8\x03\0\0\xd0\x07\0\0data");
-        let piece = Datagram::Piece { number: 2, tid: 3, offset: 1000, total: 2000, bytes: b"data" };
-        assert_eq!(Datagram::parse(&bytes), Ok(piece));
+        let piece = Pieces { number: 2, tid: 3, offset: 1000, total: 2000, size: 4, bytes: b"data" };
+        assert_eq!(Datagram::parse(&bytes), Ok(Datagram::Pieces(piece)));
+        let data = [b'x'; 100];
+        let bytes = [&burst_head(2, 3, 1000, 2000, 60)[..], &data].concat();
+        assert_eq!(bytes[..20], *b"\x06\x02\0\0\0\x03\0\0\0\xe8\x03\0\0\xd0\x07\0\0\x3c\0x");
+        let pieces = Pieces { size: 60, bytes: &data, ..piece };
+        assert_eq!(Datagram::parse(&bytes), Ok(Datagram::Pieces(pieces)));
+        let bytes = [&burst_head(2, 3, 1000, 2000, HEADERS_SIZE - 1)[..], &data].concat();
+        assert_eq!(Datagram::parse(&bytes), Err(Malformed), "headers are in one piece");
         assert_eq!(Datagram::parse(&ping(7, false)), Ok(Datagram::Ping { nonce: 7 }));
         assert_eq!(ping(7, true), *b"\x05\x07\0\0\0\0\0\0\0");
         let ack = [&ack_head(9)[..], b"\x02\x01\0\0", &5u64.to_le_bytes(), b"\x01"].concat();
@@ -152,10 +218,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_at_once_is_cut_into_datagrams_and_bursts() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let (segment, mut read) = (bytes.first().map_or(0, |byte| usize::from(*byte)), bytes.to_vec());
+            let parts: Vec<Vec<u8>> = cut(&mut read, segment).map(|part| part.to_vec()).collect();
+            assert_eq!(parts.concat(), bytes);
+            assert!(parts.iter().all(|part| !part.is_empty()));
+        });
+        let burst = [&b"\x11\0\x14\0"[..], &[5; 16]].concat();
+        let mut read = [&[1; 7][..], &burst, &[2; 7], &[3; 3], &burst[..18]].concat();
+        let sizes: Vec<usize> = cut(&mut read, 7).map(|part| part.len()).collect();
+        assert_eq!(sizes, [7, 20, 7, 7, 7, 7], "the last burst is not all there");
+    }
+
+    #[test]
     fn anything_is_parsed_or_refused() {
         bolero::check!().for_each(|bytes: &[u8]| {
-            if let Ok(Datagram::Piece { offset, total, bytes, .. }) = Datagram::parse(bytes) {
+            if let Ok(Datagram::Pieces(Pieces { offset, total, size, bytes, .. })) = Datagram::parse(bytes) {
                 assert!(offset + bytes.len() <= total && total <= HEADERS_SIZE + DATA_SIZE_MAX);
+                assert!(size > 0 && size <= bytes.len());
             }
         });
     }

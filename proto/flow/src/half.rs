@@ -10,8 +10,10 @@ use amoeba_wire::Header;
 use amoeba_wire::packet::RpcHeader;
 
 use crate::bulk::{Ack, Inward, Outward};
+use crate::bursts::{BURST_MIN, BURST_SIZE_MAX, Bursts};
 use crate::datagram::{
-    PACKET_KIND, PIECE_HEAD_SIZE, ack_head, headers, is_small, parse_headers, piece_head, ping,
+    PACKET_KIND, PIECE_HEAD_SIZE, Pieces, ack_head, burst_head, headers, is_small, parse_headers, piece_head,
+    ping,
 };
 use crate::{DATAGRAM_SIZE_MIN, Memory, SMALL_MAX, Way};
 
@@ -31,15 +33,8 @@ pub(crate) enum Small {
 pub(crate) struct Piece {
     offset: usize,
     size: usize,
-}
-
-/// A piece that has come.
-pub(crate) struct Arrived<'a> {
-    pub(crate) number: u64,
-    pub(crate) tid: u32,
-    pub(crate) offset: usize,
-    pub(crate) total: usize,
-    pub(crate) bytes: &'a [u8],
+    /// It was first sent in a burst.
+    in_burst: bool,
 }
 
 /// A message that leaves: its header and its data.
@@ -80,6 +75,7 @@ pub(crate) struct Half {
     /// Bytes that one datagram can seal.
     size_max: usize,
     outward: Outward<Piece>,
+    bursts: Bursts,
     leaving: Option<Leaving>,
     /// Part of the last message was never sent.
     has_unsent: bool,
@@ -98,6 +94,7 @@ impl Half {
             session,
             size_max: way.datagram_size.max(DATAGRAM_SIZE_MIN) - SEALED_OVERHEAD,
             outward: Outward::new(now, way.window),
+            bursts: Bursts::new(now),
             leaving: None,
             has_unsent: false,
             inward: Inward::default(),
@@ -142,6 +139,7 @@ impl Half {
     /// The message need not be sent any more.
     pub(crate) fn stop_sending(&mut self) {
         self.outward.restart();
+        self.bursts.forget();
         self.leaving = None;
         self.small.retain(|small| !matches!(small, Small::Message(_)));
     }
@@ -166,7 +164,12 @@ impl Half {
         if self.leaving.as_ref().is_none_or(|leaving| leaving.tid != tid) {
             return false;
         }
-        self.outward.handle_ack(now, ack);
+        let bursts = &mut self.bursts;
+        self.outward.handle_ack_with(now, ack, |piece| {
+            if piece.in_burst {
+                bursts.arrived(piece.offset);
+            }
+        });
         let over = !self.has_unsent && self.outward.is_empty();
         if over {
             self.leaving = None;
@@ -179,15 +182,37 @@ impl Half {
         self.inward_tid == Some(tid) && self.arriving.is_some()
     }
 
-    /// A piece of a message of transaction `tid`, which this end wants, of at most `data_size_max` bytes of data. It is
-    /// put where `posted` says, if that is said from its first piece on.
-    pub(crate) fn handle_piece(
+    /// As [`Half::handle_piece`], for those that have come together.
+    pub(crate) fn handle_pieces(
         &mut self,
         now: Instant,
-        piece: &Arrived<'_>,
+        pieces: &Pieces<'_>,
+        data_size_max: usize,
+        mut posted: Option<&mut [u8]>,
+    ) -> Pieced {
+        for (index, bytes) in pieces.bytes.chunks(pieces.size).enumerate() {
+            let (number, offset) = (pieces.number + index as u64, pieces.offset + index * pieces.size);
+            let piece = Pieces { number, offset, bytes, ..*pieces };
+            match self.handle_piece(now, &piece, data_size_max, posted.as_deref_mut()) {
+                Pieced::Part => {}
+                over => return over,
+            }
+        }
+        Pieced::Part
+    }
+
+    /// A piece of a message of transaction `tid`, which this end wants, of at most `data_size_max` bytes of data. It is
+    /// put where `posted` says, if that is said from its first piece on.
+    fn handle_piece(
+        &mut self,
+        now: Instant,
+        piece: &Pieces<'_>,
         data_size_max: usize,
         posted: Option<&mut [u8]>,
     ) -> Pieced {
+        if self.inward_tid.is_some_and(|tid| (piece.tid.wrapping_sub(tid) as i32) < 0) {
+            return Pieced::Part; // late: what has been acknowledged of a newer message must not be forgotten for it
+        }
         if self.inward_tid != Some(piece.tid) {
             self.inward = Inward::default();
             self.inward_tid = Some(piece.tid);
@@ -229,7 +254,7 @@ impl Half {
     }
 
     /// What the message of a first piece is put into, unless it is too large.
-    fn arriving(&self, piece: &Arrived<'_>, data_size_max: usize, posted: Option<&[u8]>) -> Option<Arriving> {
+    fn arriving(&self, piece: &Pieces<'_>, data_size_max: usize, posted: Option<&[u8]>) -> Option<Arriving> {
         let bound = posted.map_or(data_size_max, |posted| posted.len().min(data_size_max));
         let size = piece.total.checked_sub(HEADERS_SIZE).filter(|size| *size <= bound)?;
         let data = posted.is_none().then(|| (self.memory)(size));
@@ -310,16 +335,24 @@ impl Half {
         count_max: usize,
         out: &mut Vec<u8>,
     ) -> Option<usize> {
+        if let Some(segment) = self.seal_burst(now, data, count_max, out) {
+            return Some(segment);
+        }
         let leaving = self.leaving.as_mut()?;
         let piece_size = self.size_max - PIECE_HEAD_SIZE;
         let mut first = None;
         for _ in 0..count_max {
             let again = self.outward.send_again(now).map(|(number, piece)| (number, *piece));
             let (number, piece) = match again {
-                Some(again) => again,
+                Some((number, piece)) => {
+                    if piece.in_burst {
+                        self.bursts.lost(now);
+                    }
+                    (number, piece)
+                }
                 None if leaving.next < leaving.total && self.outward.is_open() => {
-                    let piece =
-                        Piece { offset: leaving.next, size: piece_size.min(leaving.total - leaving.next) };
+                    let size = piece_size.min(leaving.total - leaving.next);
+                    let piece = Piece { offset: leaving.next, size, in_burst: false };
                     leaving.next += piece.size;
                     self.has_unsent = leaving.next < leaving.total;
                     (self.outward.send(now, piece.size, piece), piece)
@@ -341,6 +374,44 @@ impl Half {
             }
         }
         first
+    }
+
+    /// Appends a burst of pieces that were never sent, where there are enough and bursts arrive; the size of the datagrams
+    /// that it is to be cut into.
+    fn seal_burst(
+        &mut self,
+        now: Instant,
+        data: &[u8],
+        count_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let leaving = self.leaving.as_mut()?;
+        let (piece_size, segment) = (self.size_max - PIECE_HEAD_SIZE, self.size_max + SEALED_OVERHEAD);
+        let count_max = count_max.min(BURST_SIZE_MAX / segment);
+        let (window, flying) = (self.outward.window(), self.outward.flying_size());
+        let room = window.saturating_sub(flying).min(leaving.total - leaving.next);
+        let worth_it = count_max >= BURST_MIN && room >= BURST_MIN * piece_size;
+        if !worth_it || !self.outward.is_open() || !self.bursts.may(now) {
+            return None;
+        }
+        let (begin, mut first) = (leaving.next, None);
+        for _ in 0..count_max {
+            let size = piece_size.min(leaving.total - leaving.next);
+            if size == 0 || !self.outward.is_open() {
+                break;
+            }
+            let piece = Piece { offset: leaving.next, size, in_burst: true };
+            let number = self.outward.send(now, size, piece);
+            first.get_or_insert(number);
+            leaving.next += size;
+        }
+        self.has_unsent = leaving.next < leaving.total;
+        self.bursts.sent(begin);
+        let head = burst_head(first?, leaving.tid, begin, leaving.total, piece_size);
+        let headers = if begin == 0 { &leaving.headers[..] } else { &[] };
+        let part = &data[begin.saturating_sub(HEADERS_SIZE)..leaving.next - HEADERS_SIZE];
+        self.session.seal_burst(now, &[&head, headers, part], out).ok()?;
+        Some(segment)
     }
 }
 

@@ -14,6 +14,8 @@
 //! [`bulk`] is the lower half: packets that must arrive, over a network that drops what comes too fast. The link between
 //! two kernels uses it too.
 //!
+//! Pieces of large messages are sealed together where that works (`bursts`).
+//!
 //! Start with `client` and `server`; `half` is what they have in common, `datagram` their bytes. The chapter is
 //! `docs/flows.md`.
 //!
@@ -22,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bulk;
+mod bursts;
 mod client;
 mod datagram;
 mod half;
@@ -32,6 +35,7 @@ mod tests;
 use std::time::Duration;
 
 pub use client::{FlowClient, SILENCE_MAX};
+pub use datagram::cut;
 pub use server::FlowServer;
 
 /// How long a client waits for any answer before it sends its request again; doubles to at most [`ASK_MAX`].

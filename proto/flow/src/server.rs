@@ -16,7 +16,7 @@ use amoeba_wire::{DATA_SIZE_MAX, Header, Status};
 use amoeba_world::{Message, Shared};
 
 use crate::datagram::Datagram;
-use crate::half::{Arrived, Half, Outgoing, Pieced, Small, rpc};
+use crate::half::{Half, Outgoing, Pieced, Small, rpc};
 use crate::{Memory, SILENT_MAX, Way};
 
 /// What is known of the last transaction.
@@ -117,11 +117,11 @@ impl FlowServer {
                     _ => {}
                 }
             }
-            Ok(Datagram::Piece { number, tid, offset, total, bytes }) => {
+            Ok(Datagram::Pieces(pieces)) => {
+                let tid = pieces.tid;
                 if self.is_later(tid) || self.tid == Some(tid) {
                     let limit = if self.tid == Some(tid) { 0 } else { self.request_size_max };
-                    let piece = Arrived { number, tid, offset, total, bytes };
-                    let pieced = self.half.handle_piece(now, &piece, limit, None);
+                    let pieced = self.half.handle_pieces(now, &pieces, limit, None);
                     self.handle_pieced(tid, pieced);
                 }
             }

@@ -86,6 +86,10 @@ struct Net {
     /// By time of arrival: to the server or not, and the datagram.
     flying: BTreeMap<(u64, u64), (bool, Vec<u8>)>,
     count: u64,
+    /// What was sent at once arrives at once, so often of sixteen times.
+    gathers: u64,
+    /// Datagrams and bursts that were read.
+    read: u64,
     /// Requests that the server executes, with when it ends and how.
     executing: Option<(u64, u32, u64)>,
     executed: BTreeMap<u64, u32>,
@@ -108,6 +112,8 @@ impl Net {
             server,
             flying: BTreeMap::new(),
             count: 0,
+            gathers: 0,
+            read: 0,
             executing: None,
             executed: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -115,6 +121,14 @@ impl Net {
             serve: 0,
             fickle: false,
         }
+    }
+
+    /// What an end has sent at once, in datagrams of `size` bytes.
+    fn put_all(&mut self, to_server: bool, sent: &[u8], size: usize) {
+        if self.gathers > 0 && self.dice.below(16) < self.gathers {
+            return self.put(to_server, sent);
+        }
+        sent.chunks(size).for_each(|datagram| self.put(to_server, datagram));
     }
 
     fn put(&mut self, to_server: bool, datagram: &[u8]) {
@@ -132,11 +146,11 @@ impl Net {
     fn transmit(&mut self) {
         let mut out = Vec::new();
         while let Some(size) = self.client.poll_transmit(at(self.now), 8, &mut out) {
-            out.chunks(size).for_each(|datagram| self.put(true, datagram));
+            self.put_all(true, &out, size);
             out.clear();
         }
         while let Some(size) = self.server.poll_transmit(at(self.now), 8, &mut out) {
-            out.chunks(size).for_each(|datagram| self.put(false, datagram));
+            self.put_all(false, &out, size);
             out.clear();
         }
     }
@@ -158,11 +172,14 @@ impl Net {
         self.now = self.now.max(next);
         let now = at(self.now);
         while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
-            let (to_server, mut datagram) = entry.remove();
-            match to_server {
-                true => self.server.handle_datagram(now, &mut datagram),
-                false => self.client.handle_datagram(now, &mut datagram, None),
-            };
+            let (to_server, mut read) = entry.remove();
+            for datagram in cut(&mut read, DATAGRAM_SIZE_MIN) {
+                self.read += 1;
+                match to_server {
+                    true => self.server.handle_datagram(now, datagram),
+                    false => self.client.handle_datagram(now, datagram, None),
+                };
+            }
         }
         self.serve();
         self.client.handle_timeout(now);
@@ -208,7 +225,7 @@ impl Net {
 /// Runs transactions and checks each from outside.
 fn check(seed: u64, weather: Weather) {
     let mut net = Net::new(seed, weather);
-    net.fickle = true;
+    (net.fickle, net.gathers) = (true, if seed.is_multiple_of(2) { 15 } else { 0 });
     let mut not_sent = BTreeSet::new();
     let mut replies = 0;
     for id in 0..12 {
@@ -267,6 +284,24 @@ fn a_null_transaction_is_two_datagrams() {
         net.transact(id, 0).unwrap();
         assert_eq!(net.count - before, 2);
     }
+}
+
+/// Pieces of a large message each way, over a way that keeps together what was sent at once, and over one that does not.
+#[test]
+fn pieces_are_sealed_together_where_that_arrives_and_one_by_one_where_it_does_not() {
+    let transfer = |gathers| {
+        let mut net = Net::new(1, Weather { lost: 0, doubled: 0, delay: 100, jitter: 1 });
+        (net.gathers, net.reply_size, net.serve) = (gathers, 1 << 20, 1);
+        for id in 0..4 {
+            assert_eq!(net.transact(id, 1 << 20), Ok(reply(id, 1 << 20)));
+        }
+        (net.read, net.client.sent_again() + net.server.sent_again())
+    };
+    let pieces = (4 * 2 << 20) / DATAGRAM_SIZE_MIN as u64;
+    let (read, _) = transfer(16);
+    assert!(read < pieces / 2, "{read} of {pieces}");
+    let (read, again) = transfer(0);
+    assert!(read > pieces && again < pieces / 10, "{read} of {pieces}, {again} again");
 }
 
 #[test]
@@ -345,6 +380,38 @@ fn a_late_copy_of_what_was_refused_is_not_executed() {
 }
 
 #[test]
+fn late_pieces_of_a_refused_request_do_not_undo_what_was_acknowledged_of_the_next() {
+    let (mut client, mut server) = ends(1 << 20);
+    let sent = |client: &mut FlowClient, now: u64| {
+        let mut out = Vec::new();
+        while client.poll_transmit(at(now), 1, &mut out).is_some() {}
+        out
+    };
+    client.begin(at(0), request(1, 3000), 100);
+    let mut first = sent(&mut client, 0);
+    client.handle_timeout(at(300_000));
+    let mut late = sent(&mut client, 300_000);
+    let take = |server: &mut FlowServer, datagrams: &mut [u8]| {
+        datagrams.chunks_mut(DATAGRAM_SIZE_MIN).for_each(|datagram| {
+            server.handle_datagram(at(300_000), datagram);
+        });
+    };
+    take(&mut server, &mut first);
+    let (tid, _) = server.poll_request().unwrap();
+    server.refuse(tid);
+    carry(at(300_000), &mut client, &mut server, &mut []);
+    assert_eq!(client.poll_result(), Some(Err(Error::NotSent(Status::RPC_TRYAGAIN))));
+    client.begin(at(300_000), request(2, 3000), 100);
+    let mut second = sent(&mut client, 300_000);
+    let (begun, rest) = second.split_at_mut(DATAGRAM_SIZE_MIN);
+    take(&mut server, begun);
+    take(&mut server, &mut late);
+    take(&mut server, rest);
+    carry(at(300_001), &mut client, &mut server, &mut []);
+    assert_eq!(server.poll_request().map(|(_, message)| message), Some(request(2, 3000)));
+}
+
+#[test]
 fn contents_of_anything_are_harmless() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let (mut client, mut server) = ends(1 << 16);
@@ -394,12 +461,12 @@ fn carry(now: Instant, client: &mut FlowClient, server: &mut FlowServer, posted:
         let mut out = Vec::new();
         while let Some(size) = client.poll_transmit(now, 4, &mut out) {
             moved = true;
-            out.chunks_mut(size).for_each(|datagram| assert!(server.handle_datagram(now, datagram)));
+            cut(&mut out, size).for_each(|datagram| assert!(server.handle_datagram(now, datagram)));
             out.clear();
         }
         while let Some(size) = server.poll_transmit(now, 4, &mut out) {
             moved = true;
-            for datagram in out.chunks_mut(size) {
+            for datagram in cut(&mut out, size) {
                 assert!(client.handle_datagram(now, datagram, Some(&mut *posted)));
             }
             out.clear();
@@ -446,14 +513,14 @@ fn a_late_piece_of_a_reply_never_reaches_the_buffer_of_the_next() {
     let mut late = Vec::new();
     let size = server.poll_transmit(at(1), 4, &mut late).unwrap();
     let mut again = late.clone();
-    late.chunks_mut(size).for_each(|datagram| {
+    cut(&mut late, size).for_each(|datagram| {
         client.handle_datagram(at(1), datagram, Some(&mut buffer));
     });
     carry(at(2), &mut client, &mut server, &mut buffer);
     assert!(client.poll_result().unwrap().is_ok() && client.posted_size() == 100_000);
     buffer.fill(0);
     client.begin(at(3), request(2, 10), 100_000);
-    for datagram in again.chunks_mut(size) {
+    for datagram in cut(&mut again, size) {
         assert!(!client.handle_datagram(at(4), datagram, Some(&mut buffer)), "a replay is not opened");
     }
     assert!(buffer.iter().all(|byte| *byte == 0));

@@ -35,8 +35,8 @@ pub use greeting::{
 pub use handshake::{HANDSHAKE_SIZE_MAX, Handshake, HandshakeError, Psk};
 pub use identity::{Identity, KEY_SIZE, ParseKeyError, PublicKey, is_same};
 pub use session::{
-    EPOCH_BYTES_MAX, EPOCH_LIFE, EPOCH_PACKETS_MAX, Exhausted, HEAD_SIZE, KEYS_SIZE, Keys, Opened,
-    PREVIOUS_LIFE, SEALED_KIND, SEALED_OVERHEAD, Session, Suite, Suites, TAG_SIZE, Unopened, flow_keys,
-    receiver_of,
+    BURST_SIZE_MAX, EPOCH_BYTES_MAX, EPOCH_LIFE, EPOCH_PACKETS_MAX, Exhausted, HEAD_SIZE, KEYS_SIZE, Keys,
+    Opened, PREVIOUS_LIFE, SEALED_KIND, SEALED_OVERHEAD, Session, Suite, Suites, TAG_SIZE, Unopened,
+    burst_size, flow_keys, receiver_of,
 };
 pub use window::WINDOW_SIZE;

@@ -1,11 +1,13 @@
 //! Sealed datagrams between two ends that have the same keys.
 //!
 //! ```text
-//! | 0x10 | 0 | 0 | 0 | receiver 4 | counter 8 | ciphertext | tag 16 |
+//! | 0x10 | 0 | 0 | 0 | receiver 4 | counter 8 | ciphertext | tag 16 |     a datagram
+//! | 0x11 | 0 | size 2 | receiver 4 | counter 8 | ciphertext | tag 16 |     a burst: one seal for what travels as many datagrams
 //! ```
 //!
 //! Integers are little-endian. `receiver` is a number that the receiving end chose: it finds the session by it. The 16
-//! bytes of the head are authenticated, all that follows is encrypted. The nonce is the counter; no counter is ever used
+//! bytes of the head are authenticated, all that follows is encrypted. `size` is that of the whole burst: it is cut after it
+//! was sealed, so it is opened when all of it is there, or never. The nonce is the counter; no counter is ever used
 //! twice with a key.
 //!
 //! **Keys roll without a word.** The counter's upper bits are the *epoch*: each has a key of its own, which follows from
@@ -26,6 +28,10 @@ use crate::window::Window;
 
 /// The first byte of a sealed datagram.
 pub const SEALED_KIND: u8 = 0x10;
+/// The first byte of a sealed burst.
+const BURST_KIND: u8 = 0x11;
+/// Bytes of the largest sealed burst.
+pub const BURST_SIZE_MAX: usize = u16::MAX as usize;
 /// Bytes before the ciphertext.
 pub const HEAD_SIZE: usize = 16;
 /// Bytes of the proof at the end.
@@ -180,6 +186,14 @@ pub fn receiver_of(datagram: &[u8]) -> Option<u32> {
     datagram[4..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
+/// Bytes of the sealed burst that these bytes begin, which may be more than are here.
+pub fn burst_size(bytes: &[u8]) -> Option<usize> {
+    match bytes.first_chunk::<HEAD_SIZE>()? {
+        [BURST_KIND, 0, low, high, ..] => Some(u16::from_le_bytes([*low, *high]).into()),
+        _ => None,
+    }
+}
+
 /// One end of a session.
 pub struct Session {
     suite: Suite,
@@ -264,10 +278,31 @@ impl Session {
     /// # Errors
     /// [`Exhausted`]; nothing is appended then.
     pub fn seal(&mut self, now: Instant, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Exhausted> {
+        self.seal_as([SEALED_KIND, 0, 0, 0], now, parts, out)
+    }
+
+    /// As [`Session::seal`], for a burst of at most [`BURST_SIZE_MAX`] bytes when it is sealed.
+    ///
+    /// # Errors
+    /// [`Exhausted`]; nothing is appended then.
+    pub fn seal_burst(&mut self, now: Instant, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Exhausted> {
+        let size = SEALED_OVERHEAD + parts.iter().map(|part| part.len()).sum::<usize>();
+        let [low, high] =
+            u16::try_from(size).expect("a burst has at most BURST_SIZE_MAX bytes").to_le_bytes();
+        self.seal_as([BURST_KIND, 0, low, high], now, parts, out)
+    }
+
+    fn seal_as(
+        &mut self,
+        kind: [u8; 4],
+        now: Instant,
+        parts: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Exhausted> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
         let counter = self.outward.next(now, self.suite, size)?;
         let mut head = [0; HEAD_SIZE];
-        head[0] = SEALED_KIND;
+        head[..4].copy_from_slice(&kind);
         head[4..8].copy_from_slice(&self.receiver.to_le_bytes());
         head[8..].copy_from_slice(&counter.to_le_bytes());
         out.reserve(size + SEALED_OVERHEAD);
@@ -286,12 +321,15 @@ impl Session {
         Ok(())
     }
 
-    /// Opens a datagram in its place. What is refused has changed nothing but the bytes of the datagram.
+    /// Opens a datagram or a burst in its place. What is refused has changed nothing but the bytes of the datagram.
     ///
     /// # Errors
     /// See [`Unopened`].
     pub fn open<'a>(&mut self, now: Instant, datagram: &'a mut [u8]) -> Result<Opened<'a>, Unopened> {
-        receiver_of(datagram).ok_or(Unopened::Malformed)?;
+        let is_burst = datagram.len() >= SEALED_OVERHEAD && burst_size(datagram) == Some(datagram.len());
+        if receiver_of(datagram).is_none() && !is_burst {
+            return Err(Unopened::Malformed);
+        }
         let (head, sealed) = datagram.split_first_chunk_mut::<HEAD_SIZE>().ok_or(Unopened::Malformed)?;
         let counter = u64::from_le_bytes(*head[8..].first_chunk().expect("the head has 16 bytes"));
         let epoch = counter >> EPOCH_BITS;

@@ -144,6 +144,27 @@ fn a_forged_message_changes_nothing_and_turns_are_kept() {
 }
 
 #[test]
+fn a_burst_is_opened_when_all_of_it_is_there_and_under_its_own_kind() {
+    let (mut one, mut other) = pair(Suite::Aes256Gcm);
+    let text = vec![9; 40_000];
+    let mut burst = Vec::new();
+    one.seal_burst(at(0), &[b"head", &text], &mut burst).unwrap();
+    assert_eq!(burst_size(&burst), Some(burst.len()));
+    assert_eq!(receiver_of(&burst), None, "no link takes it");
+    assert_eq!(open(&mut other, 0, &burst[..39_999]), Err(Unopened::Malformed));
+    for (place, byte) in [(0, SEALED_KIND), (2, burst[2] ^ 1), (5000, burst[5000] ^ 1)] {
+        let mut changed = burst.clone();
+        changed[place] = byte;
+        assert!(open(&mut other, 0, &changed).is_err());
+    }
+    let mut as_datagram = burst.clone();
+    as_datagram[..4].copy_from_slice(&[SEALED_KIND, 0, 0, 0]);
+    assert_eq!(open(&mut other, 0, &as_datagram), Err(Unopened::Forged));
+    assert_eq!(open(&mut other, 0, &burst), Ok([&b"head"[..], &text].concat()));
+    assert_eq!(open(&mut other, 0, &burst), Err(Unopened::Replayed));
+}
+
+#[test]
 fn many_datagrams_share_a_buffer() {
     let (mut one, mut other) = pair(Suite::Aes256Gcm);
     let mut buffer = Vec::with_capacity(64 << 10);
