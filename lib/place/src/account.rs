@@ -52,6 +52,21 @@ impl Account {
         self.fresh.add(Sum { count: 1.0, memory: memory as f64 });
     }
 
+    /// A process has ended that was placed here and was going to use so many bytes. It is taken off the latest
+    /// placements, since short processes are those whose ends are told.
+    pub(crate) fn end(&mut self, now: Instant, memory: u64) {
+        self.settled = self.settled(now);
+        self.settled_at = now;
+        let mut left = Sum { count: 1.0, memory: memory as f64 };
+        for part in [&mut self.fresh, &mut self.asked, &mut self.grace, &mut self.settled] {
+            let taken = Sum { count: part.count.min(left.count), memory: part.memory.min(left.memory) };
+            for (sum, taken) in [(&mut *part, taken), (&mut left, taken)] {
+                sum.count -= taken.count;
+                sum.memory -= taken.memory;
+            }
+        }
+    }
+
     /// The host is being asked.
     pub(crate) fn asked(&mut self) {
         self.asked.add(std::mem::take(&mut self.fresh));
@@ -116,6 +131,20 @@ mod tests {
         assert!((0.7..0.75).contains(&count), "{count}");
         assert!(memory < 1, "{memory}");
         assert_eq!(account.sums(at(62_020), 0), (0.0, 0));
+    }
+
+    #[test]
+    fn what_has_ended_counts_no_longer() {
+        let mut account = Account::new(at(0));
+        account.place(100);
+        account.asked();
+        account.answered(at(10));
+        account.place(10);
+        account.end(at(20), 10);
+        assert_eq!(account.sums(at(20), 1), (1.0, 100), "the latest was taken");
+        account.end(at(30), 100);
+        account.end(at(40), 100);
+        assert_eq!(account.sums(at(40), 1), (0.0, 0), "and no more than there was");
     }
 
     #[test]

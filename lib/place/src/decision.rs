@@ -26,6 +26,8 @@ pub struct Scored {
     pub equivalent: bool,
     /// Processes of this decision that were placed on it.
     pub chosen: u32,
+    /// Those of them that are known to have ended.
+    pub ended: u32,
 }
 
 /// How a choice came about. Its `Display` is the text of `amoeba why`: several lines, without one at the end that is
@@ -110,6 +112,7 @@ fn scored(able: &[Candidate], need: &Need, parameters: &Parameters) -> Vec<Score
             memory_free: candidate.memory_free.saturating_sub(candidate.memory_promised),
             equivalent: false,
             chosen: 0,
+            ended: 0,
         })
         .collect();
     let values = scored.iter().map(|scored| Some(scored.factors.value));

@@ -58,6 +58,19 @@ impl Found {
         }
     }
 
+    /// Says to whoever chose that processes which were placed on `host` have ended, so that they count no longer as on
+    /// their way.
+    pub fn ended(&self, world: &World, placer: &Placer, host: &str, count: u32) {
+        match &self.by {
+            By::RunServer { server, decision } => {
+                let options = TransOptions { locate_timeout: LOCATE_TIMEOUT, ..TransOptions::default() };
+                let client = Client::new(&*world.transactions, &options);
+                let _ = pool::ended(client, server, *decision, host.as_bytes(), count);
+            }
+            By::Client(decision) => placer.ended(decision, host, count),
+        }
+    }
+
     /// How the choice came about, if that is still known.
     pub fn why(&self, world: &World) -> Option<String> {
         match &self.by {
@@ -116,6 +129,25 @@ pub fn find(
         return Err(FindError::NoHost(decision.to_string()));
     }
     Ok(Found { places, by: By::Client(Box::new(decision)) })
+}
+
+/// As [`find`], but only the run server chooses: a client that starts many short processes has no time to ask all hosts for
+/// each. `None`: it does not answer.
+///
+/// # Errors
+/// See [`FindError`].
+pub fn find_by_run_server(
+    world: &World,
+    run_server: &Capability,
+    need: &Need,
+    count: u32,
+) -> Result<Option<Found>, FindError> {
+    Placer::check(need, count)?;
+    match ask(world, run_server, need, count) {
+        Ok(reply) => taken(run_server, reply).map(Some),
+        Err(Error::Refused(Status::STD_NOTNOW)) => Err(FindError::SwitchedOff),
+        Err(_) => Ok(None),
+    }
 }
 
 fn ask(world: &World, server: &Capability, need: &Need, count: u32) -> Result<pool::FindHostReply, Error> {

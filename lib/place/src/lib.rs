@@ -31,7 +31,7 @@ mod units;
 pub use ask::{Answer, SERVER_RIGHTS, Survey, hasty};
 pub use candidate::{Candidate, Machine, State};
 pub use decision::{Choice, Decision, Scored, choose};
-pub use find::{By, FindError, Found, find};
+pub use find::{By, FindError, Found, find, find_by_run_server};
 pub use need::{Bad, FIND_MAX, Need, OPTIONS_MAX, WISHES_MAX};
 pub use parameters::{Described, ENABLE, Parameters, Refused};
 pub use placer::{POOL_DEFAULT, Place, Placer};

@@ -37,14 +37,20 @@ pub struct Need {
     pub memory: u64,
     /// The same whenever the program is the same, and no part of a capability; zeros: no telling.
     pub program: [u8; 8],
-    /// Bytes of the program, if it must be fetched to the host it runs on; 0 for a host's own program.
+    /// Bytes of the program and of what it always reads, if they must be fetched to the host it runs on, which keeps
+    /// them; 0 for a host's own program.
     pub text: u64,
+    /// Whether they lie on [`Need::here`], and need not be fetched to that host.
+    pub text_here: bool,
     /// Bytes of files that must be brought to any host but [`Need::here`].
     pub ship: u64,
     /// How long it would run on an idle host; zero: what parameter WORK says.
     pub work: Duration,
     /// The client's own host.
     pub here: String,
+    /// Processes that run on the client's own host now, as the client counts them: the load there is taken to be no less. Unless
+    /// it is 0, what is placed there counts as among them from then on.
+    pub busy: u32,
     /// If there are any: one of these hosts.
     pub only: Vec<String>,
     /// None of these hosts.
@@ -61,9 +67,11 @@ impl Need {
             memory: self.memory,
             program: self.program,
             text: self.text,
+            text_here: self.text_here,
             ship: self.ship,
             work_milliseconds: u32::try_from(self.work.as_millis()).unwrap_or(u32::MAX),
             here: self.here.as_bytes().to_vec(),
+            busy: self.busy,
             only: bytes(&self.only),
             avoid: bytes(&self.avoid),
         }
@@ -81,9 +89,11 @@ impl Need {
             memory: record.memory,
             program: record.program,
             text: record.text,
+            text_here: record.text_here,
             ship: record.ship,
             work: Duration::from_millis(record.work_milliseconds.into()),
             here: printable(record.here)?,
+            busy: record.busy,
             only: texts(record.only)?,
             avoid: texts(record.avoid)?,
         };
@@ -129,9 +139,11 @@ mod tests {
             memory: 1,
             program: [2; 8],
             text: 3,
+            text_here: true,
             ship: 4,
             work: Duration::from_millis(5),
             here: "anvil".into(),
+            busy: 6,
             only: vec!["bolt".into()],
             avoid: vec!["cask".into(), "grüße".into()],
         };

@@ -104,6 +104,12 @@ impl Placer {
         self.0.state.lock().roster.doubt(host, self.0.world.threads.now());
     }
 
+    /// Processes of a decision of this client have ended. Nobody else counts them, so each is told once.
+    pub(crate) fn ended(&self, decision: &Decision, host: &str, count: u32) {
+        let now = self.0.world.threads.now();
+        self.0.state.lock().roster.ended(&mut decision.clone(), host, count, now);
+    }
+
     /// A run server did not answer: none is asked for a while.
     pub(crate) fn shun(&self) {
         self.0.state.lock().shunned = Some(self.0.world.threads.now() + SHUNNED);

@@ -248,13 +248,29 @@ impl Roster {
             let Some(host) = self.hosts.get_mut(&scored.name) else { continue };
             host.considered += 1;
             host.chosen += u64::from(scored.chosen);
-            for _ in 0..scored.chosen {
+            // A client that counts what runs on its own host counts this, too.
+            let counted = decision.need.busy > 0 && *scored.name == *decision.need.here;
+            for _ in 0..if counted { 0 } else { scored.chosen } {
                 host.account.place(decision.need.memory);
             }
             if scored.chosen > 0 {
                 host.remember(&decision.need);
             }
         }
+    }
+
+    /// Processes that `decision` placed on a host have ended. Whether it had placed so many there that have not.
+    pub fn ended(&mut self, decision: &mut Decision, name: &str, count: u32, now: Instant) -> bool {
+        let memory = decision.need.memory;
+        let scored = decision.scored.iter_mut().find(|scored| *scored.name == *name);
+        let Some(scored) = scored.filter(|scored| scored.chosen - scored.ended >= count) else {
+            return false;
+        };
+        scored.ended += count;
+        if let Some(host) = self.hosts.get_mut(name) {
+            (0..count).for_each(|_| host.account.end(now, memory));
+        }
+        true
     }
 
     /// The process server of a host that has answered at least once.
@@ -524,6 +540,15 @@ mod tests {
         assert_eq!((candidate.placed, candidate.memory_promised, candidate.cached), (3.0, 3 << 20, 1000));
         let record = &roster.records(at(1))[0];
         assert_eq!((record.considered, record.chosen, record.polls), (1, 3, 1));
+        let mut decision = choice.decision;
+        assert!(!roster.ended(&mut decision, "b", 1, at(1)) && !roster.ended(&mut decision, "a", 4, at(1)));
+        assert!(roster.ended(&mut decision, "a", 2, at(1)) && !roster.ended(&mut decision, "a", 2, at(1)));
+        let candidate = &roster.candidates(&need, at(1))[0];
+        assert_eq!((candidate.placed, candidate.memory_promised), (1.0, 1 << 20));
+        let own = Need { here: "a".into(), busy: 2, ..need.clone() };
+        let choice = choose(&roster.candidates(&own, at(1)), &own, 1, &Parameters::default(), &mut || 0);
+        roster.decided(&choice.decision);
+        assert_eq!(roster.candidates(&need, at(1))[0].placed, 1.0, "the client counts its own");
         for program in 0..PROGRAMS_MAX as u8 {
             let need = Need { program: [program + 100; 8], ..need.clone() };
             let choice =

@@ -158,11 +158,14 @@ pub struct Factors {
 pub fn score(candidate: &Candidate, need: &Need, parameters: &Parameters) -> Factors {
     let preference = parameters.preference(&candidate.machine.architecture);
     let kips = if candidate.machine.kips == 0 { KIPS_ASSUMED } else { candidate.machine.kips };
-    let load = candidate.load.max(0.0) + candidate.placed.max(0.0);
+    let here = is_here(candidate, need);
+    let counted = if here { need.busy.into() } else { 0.0 };
+    let load = candidate.load.max(counted) + candidate.placed.max(0.0);
     let share = (f64::from(candidate.machine.cpus.max(1)) / (load + 1.0)).min(1.0);
     let speed = f64::from(kips) * share;
     let memory = available(candidate, need, parameters).clamp(1.0, parameters.memory_enough as f64);
-    let startup = 1.0 + candidate.cached as f64 / KB / parameters.cache_time as f64;
+    let cached = if here && need.text_here { need.text } else { candidate.cached };
+    let startup = 1.0 + cached as f64 / KB / parameters.cache_time as f64;
     let run = parameters.work_of(need.work).as_secs_f64() / share;
     let transfer = transfer(candidate, need, parameters);
     let value = preference as f64 / 100.0 * speed * memory * startup * run / (run + transfer);
@@ -178,11 +181,16 @@ fn available(candidate: &Candidate, need: &Need, parameters: &Parameters) -> f64
     if left < 0.0 || candidate.memory_free == 0 { 0.0 } else { ((left + cached) / KB).max(1.0) }
 }
 
-/// Seconds until everything it needs is there. The program is fetched to every host, the client's files to any other
-/// than its own.
+/// Whether it is the client's own host.
+fn is_here(candidate: &Candidate, need: &Need) -> bool {
+    !need.here.is_empty() && *need.here == *candidate.name
+}
+
+/// Seconds until everything it needs is there. A program of the directory graph is fetched to every host, the client's
+/// own program and files to any other than its own.
 fn transfer(candidate: &Candidate, need: &Need, parameters: &Parameters) -> f64 {
-    let here = !need.here.is_empty() && *need.here == *candidate.name;
-    let text = need.text.saturating_sub(candidate.cached);
+    let here = is_here(candidate, need);
+    let text = if here && need.text_here { 0 } else { need.text.saturating_sub(candidate.cached) };
     let (files, dispatch) = if here { (0, 0.0) } else { (need.ship, parameters.dispatch as f64 / 1e6) };
     text.saturating_add(files) as f64 / KB / parameters.rate as f64 + dispatch
 }
@@ -248,6 +256,29 @@ mod tests {
         assert!(best_is_here(Duration::from_millis(100), 50 << 20));
         assert!(!best_is_here(Duration::from_secs(60), 50 << 20));
         assert!(!best_is_here(Duration::from_millis(100), 0));
+    }
+
+    #[test]
+    fn a_clients_own_count_and_its_own_program_count_on_its_own_host_alone() {
+        let best_is_here = |busy, load, cached| {
+            let need = Need {
+                here: "anvil".into(),
+                busy,
+                text: 40 << 20,
+                text_here: true,
+                work: Duration::from_millis(500),
+                ..Need::default()
+            };
+            let here = Candidate { load: 0.1, ..Candidate::idle("anvil") };
+            let there = Candidate { load, cached, ..Candidate::idle("bolt") };
+            let value = |candidate| score(candidate, &need, &Parameters::default()).value;
+            value(&here) > value(&there)
+        };
+        assert!(best_is_here(3, 0.0, 0), "a processor is idle");
+        assert!(best_is_here(5, 0.0, 0), "waiting for one is shorter than fetching the program");
+        assert!(!best_is_here(5, 0.0, 40 << 20), "which is there already");
+        assert!(best_is_here(5, 5.0, 40 << 20), "but the other is as busy");
+        assert!(!best_is_here(40, 0.0, 0), "here it would take ten times as long");
     }
 
     #[test]

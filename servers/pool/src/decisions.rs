@@ -63,6 +63,10 @@ impl Decisions {
         self.decisions.get(&number)
     }
 
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Decision> {
+        self.decisions.get_mut(&number)
+    }
+
     /// Notes that a process came of a decision; whether that is remembered.
     pub(crate) fn note(&mut self, number: u64, process: Process) -> bool {
         if !self.decisions.contains_key(&number) {

@@ -149,6 +149,22 @@ impl pool::Serve for RunServer {
         self.shared.work.notify_all();
         Ok(())
     }
+
+    fn ended(
+        &self,
+        _: &Call,
+        _: Object<{ FINDHOST.bits() }>,
+        decision: u64,
+        host: &[u8],
+        count: u32,
+    ) -> Result<(), Status> {
+        let host = std::str::from_utf8(host).map_err(|_| Status::STD_NOTFOUND)?;
+        let now = self.shared.now();
+        let mut pool = self.shared.pool.lock();
+        let Pool { roster, decisions, .. } = &mut *pool;
+        let decision = decisions.get_mut(decision).ok_or(Status::STD_NOTFOUND)?;
+        if roster.ended(decision, host, count, now) { Ok(()) } else { Err(Status::STD_NOTFOUND) }
+    }
 }
 
 fn text_of(decision: &Decision) -> Vec<u8> {

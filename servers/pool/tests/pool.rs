@@ -360,6 +360,25 @@ fn a_doubted_host_is_chosen_again_after_it_has_answered() {
 }
 
 #[test]
+fn what_has_ended_counts_no_longer() {
+    let system = System::new(&["anvil"]);
+    let placed = || system.records()["anvil"].placed_thousandths;
+    let decision = system.find(&Need::default(), 3).unwrap().decision;
+    assert!(placed() > 2000);
+    let ended = |decision, host: &[u8], count| pool::ended(&system.world, &system.run, decision, host, count);
+    assert_eq!(ended(decision, b"anvil", 2), Ok(()));
+    assert!(placed() <= 1000);
+    let forgotten = Err(Error::Refused(Status::STD_NOTFOUND));
+    for (decision, host, count) in
+        [(decision, &b"anvil"[..], 2), (decision, b"bolt", 1), (decision, b"\xFF", 1), (0, b"anvil", 1)]
+    {
+        assert_eq!(ended(decision, host, count), forgotten);
+    }
+    assert_eq!(ended(decision, b"anvil", 1), Ok(()));
+    assert_eq!(placed(), 0);
+}
+
+#[test]
 fn copies_share_a_port_and_a_client_places_when_all_are_gone() {
     let mut system = System::new(&["anvil", "bolt"]);
     let copy = run_server(&system.world, &system.pool, options());

@@ -50,6 +50,8 @@ pub const CMD_HOSTS: rt::Command = rt::Command(3054);
 pub const CMD_RESCAN: rt::Command = rt::Command(3055);
 /// The command of [`doubt()`].
 pub const CMD_DOUBT: rt::Command = rt::Command(3056);
+/// The command of [`ended()`].
+pub const CMD_ENDED: rt::Command = rt::Command(3057);
 
 /// What is known of a process before it runs. Zero, empty: not known, or nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,14 +65,19 @@ pub struct Need {
     /// Eight bytes that are the same whenever the program is the same, never a part of a capability; zeros:
     /// no telling.
     pub program: [u8; 8],
-    /// Bytes of the program, if they must be fetched.
+    /// Bytes of the program and of what it always reads, if they must be fetched; a host keeps them.
     pub text: u64,
+    /// Whether they lie on the client's own host, and need not be fetched to that one.
+    pub text_here: bool,
     /// Bytes of files that must be brought to any host but the client's.
     pub ship: u64,
     /// How long it would run on an idle host.
     pub work_milliseconds: u32,
     /// The client's own host.
     pub here: Vec<u8>,
+    /// Processes that run on the client's own host now, as the client counts them: its load is taken to be
+    /// no less. Unless it is 0, the client counts what is placed there, too.
+    pub busy: u32,
     /// If there are any: one of these hosts.
     pub only: Vec<Vec<u8>>,
     /// None of these hosts.
@@ -87,9 +94,11 @@ impl rt::Marshal for Need {
         writer_.put_u64(self.memory);
         writer_.raw(&self.program);
         writer_.put_u64(self.text);
+        writer_.put_bool(self.text_here);
         writer_.put_u64(self.ship);
         writer_.put_u32(self.work_milliseconds);
         rt::put_string(writer_, &self.here, 255)?;
+        writer_.put_u32(self.busy);
         rt::put_count(writer_, self.only.len(), 64)?;
         for item_ in &self.only {
             rt::put_string(writer_, item_, 255)?;
@@ -107,12 +116,27 @@ impl rt::Marshal for Need {
         let memory = reader_.get_u64()?;
         let program = reader_.array::<8>()?;
         let text = reader_.get_u64()?;
+        let text_here = reader_.get_bool()?;
         let ship = reader_.get_u64()?;
         let work_milliseconds = reader_.get_u32()?;
         let here = reader_.get_string(255).map(<[u8]>::to_vec)?;
+        let busy = reader_.get_u32()?;
         let only = rt::get_list(reader_, 64, |reader_| reader_.get_string(255).map(<[u8]>::to_vec))?;
         let avoid = rt::get_list(reader_, 64, |reader_| reader_.get_string(255).map(<[u8]>::to_vec))?;
-        Ok(Need { architecture, options, memory, program, text, ship, work_milliseconds, here, only, avoid })
+        Ok(Need {
+            architecture,
+            options,
+            memory,
+            program,
+            text,
+            text_here,
+            ship,
+            work_milliseconds,
+            here,
+            busy,
+            only,
+            avoid,
+        })
     }
 }
 
@@ -400,6 +424,34 @@ pub fn doubt<'t>(
     Ok(())
 }
 
+/// Processes that a decision placed on this host have ended, so that they no longer count as placed
+/// there. Many short ones are then spread as evenly as long ones. STD_NOTFOUND: the decision is
+/// forgotten, or placed no more there.
+///
+/// - `count`: Processes.
+///
+/// # Rights
+/// `FINDHOST`.
+pub fn ended<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    decision: u64,
+    host: &[u8],
+    count: u32,
+) -> Result<(), rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_ENDED);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_u64(decision);
+    rt::put_string(writer_, host, 255)?;
+    writer_.put_u32(count);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 0, false)?;
+    rt::Reader::new(&data_).end()?;
+    Ok(())
+}
+
 /// The standard operations this class offers.
 pub const STANDARD: &[rt::Standard] = &[
     // age
@@ -437,7 +489,7 @@ pub const STANDARD: &[rt::Standard] = &[
 ];
 
 /// The most bytes of data in any request: what to listen with.
-pub const REQUEST_SIZE_MAX: usize = 34165;
+pub const REQUEST_SIZE_MAX: usize = 34170;
 
 /// A server of this class: one method an operation, on objects the skeleton has checked.
 pub trait Serve: rt::Objects {
@@ -513,6 +565,20 @@ pub trait Serve: rt::Objects {
         object: rt::Object<{ FINDHOST.bits() }>,
         host: &[u8],
     ) -> Result<(), rt::Status>;
+    /// Processes that a decision placed on this host have ended, so that they no longer count as placed
+    /// there. Many short ones are then spread as evenly as long ones. STD_NOTFOUND: the decision is
+    /// forgotten, or placed no more there.
+    ///
+    /// # Rights
+    /// `FINDHOST`.
+    fn ended(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<{ FINDHOST.bits() }>,
+        decision: u64,
+        host: &[u8],
+        count: u32,
+    ) -> Result<(), rt::Status>;
 }
 
 /// A server of this class as the skeleton sees it.
@@ -543,6 +609,7 @@ impl<S: Serve> rt::Service for Service<S> {
             3054 => request.answer(|call, header, data| serve_hosts(server, call, header, data)),
             3055 => request.answer(|call, header, data| serve_rescan(server, call, header, data)),
             3056 => request.answer(|call, header, data| serve_doubt(server, call, header, data)),
+            3057 => request.answer(|call, header, data| serve_ended(server, call, header, data)),
             _ => return Some(request),
         }
         None
@@ -736,6 +803,30 @@ fn serve_doubt<S: Serve>(
 }
 
 fn reply_doubt((): ()) -> Result<rt::Message, rt::Failure> {
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let data_ = Vec::new();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_ended<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let decision = reader_.get_u64()?;
+    let host = reader_.get_string(255)?;
+    let count = reader_.get_u32()?;
+    reader_.end()?;
+    server_.ended(call, object, decision, host, count)?;
+    reply_ended(())
+}
+
+fn reply_ended((): ()) -> Result<rt::Message, rt::Failure> {
     let mut header_ = rt::Header::reply(rt::Status::STD_OK);
     let data_ = Vec::new();
     header_.size = rt::header_size(&data_);
