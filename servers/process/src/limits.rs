@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use amoeba_stubs::process::{ENFORCES_CPU, ENFORCES_MEMORY, ENFORCES_NO_NETWORK, ENFORCES_PROCESSES};
+use amoeba_stubs::process::{ENFORCES_CPU, ENFORCES_MEMORY, ENFORCES_PROCESSES};
 use amoeba_wire::{Malformed, Reader, Writer};
 
 /// The unit of [`Limits::cpu_thousandths`]: this much is one processor.
@@ -78,8 +78,6 @@ pub struct Enforced {
     pub cpu: bool,
     /// Processes.
     pub processes: bool,
-    /// Keeping a process away from the host's network.
-    pub no_network: bool,
 }
 
 impl Enforced {
@@ -99,7 +97,6 @@ impl Enforced {
         bit(self.memory, ENFORCES_MEMORY)
             | bit(self.cpu, ENFORCES_CPU)
             | bit(self.processes, ENFORCES_PROCESSES)
-            | bit(self.no_network, ENFORCES_NO_NETWORK)
     }
 
     /// The inverse of [`Enforced::bits`]; bits that are not known are not looked at.
@@ -108,7 +105,6 @@ impl Enforced {
             memory: bits & ENFORCES_MEMORY != 0,
             cpu: bits & ENFORCES_CPU != 0,
             processes: bits & ENFORCES_PROCESSES != 0,
-            no_network: bits & ENFORCES_NO_NETWORK != 0,
         }
     }
 }
@@ -129,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_enforced_is_named() {
-        let all = Enforced { memory: true, cpu: true, processes: true, no_network: true };
+        let all = Enforced { memory: true, cpu: true, processes: true };
         let limits = Limits { memory: 1, cpu_thousandths: 1, processes: 1 };
         assert_eq!(all.lacks(&limits), None);
         assert_eq!(Enforced { memory: false, ..all }.lacks(&limits), Some("memory"));
@@ -139,7 +135,7 @@ mod tests {
             Some("the number of processes")
         );
         assert_eq!(Enforced::default().lacks(&Limits::default()), None);
-        for bits in 0..16 {
+        for bits in 0..8 {
             assert_eq!(Enforced::from_bits(bits).bits(), bits);
         }
     }
