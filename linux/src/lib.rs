@@ -11,6 +11,7 @@
 //! - `look` is how an end waits for another: it spins, gives way, sleeps.
 //! - [`facts`] is what this machine is and allows.
 //! - [`lock`] says which process is the one, [`host`] ends processes and keeps descriptors from them.
+//! - [`slots`] counts the jobs that run on this host's processors.
 //! - [`netns`] and [`family`] are for throw-away hosts: a network of their own, and no process that stays behind.
 
 mod channel;
@@ -33,6 +34,7 @@ pub mod memory;
 pub mod netns;
 mod packet;
 mod place;
+pub mod slots;
 pub mod socket;
 pub mod terminal;
 mod threads;

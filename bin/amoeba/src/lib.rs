@@ -25,6 +25,7 @@ mod roles;
 mod setup;
 mod state;
 mod system;
+mod turn;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

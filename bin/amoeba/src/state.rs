@@ -13,7 +13,7 @@
 //! guests/         output of detached processes
 //! log/            what the daemons have to say
 //! namespaces/     links to the namespaces of a throw-away host
-//! run/            the kernel's socket, locks of the supervisor and of each daemon, the supervisor's report
+//! run/            the kernel's socket, locks of the supervisor and of each daemon, the supervisor's report; slots of jobs
 //! members.json    the hosts of the system, as they were when they could last be read
 //! invites.json    the invitations of this host
 //! join.pending    this host has what it needs of a system and is not confirmed as a member yet

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use amoeba_cli::{
     Console, DaemonStatus, DevOptions, Diagnosis, Hint, Invitation, InviteOptions, Invited, JoinOptions,
-    JoinedSystem, Restoring, Secrets, Session, Start, SystemKind, SystemStatus, UpOptions,
+    JoinedSystem, Restoring, Secrets, Session, Start, SystemKind, SystemStatus, Turn, UpOptions,
 };
 use amoeba_linux::host;
 use amoeba_world::Threads;
@@ -171,6 +171,10 @@ impl amoeba_cli::System for Local {
 
     fn threads(&self) -> Threads {
         amoeba_linux::threads()
+    }
+
+    fn turn(&self) -> Turn {
+        crate::turn::turn()
     }
 
     fn diagnosis(&self) -> Option<&dyn Diagnosis> {

@@ -24,6 +24,7 @@ mod place;
 mod progress;
 mod rights;
 mod shown;
+mod spool;
 mod system;
 #[cfg(test)]
 mod testing;
@@ -38,6 +39,7 @@ use clap::Parser;
 pub use diagnosis::{Check, Diagnosis, Health, Trace, TraceBatch, TraceOptions};
 pub use failure::{Code, Hint};
 pub use keeping::{Restoring, Secrets};
+pub use system::{Slot, Turn};
 pub use system::{
     Console, DaemonStatus, DevOptions, Invitation, InvitationState, InviteOptions, Invited, JoinOptions,
     JoinedSystem, Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
@@ -111,17 +113,17 @@ fn execute(
     stderr: &mut dyn Write,
 ) -> ExitCode {
     let wrong = commands::usage_code(args.get(1).map(OsString::as_os_str));
-    let cli = match Cli::try_parse_from(commands::kill::signal_as_option(args)) {
-        Ok(cli) => cli,
+    let command = match parse(args) {
+        Ok(command) => command,
         Err(error) => {
             // Help and version are data; if even they cannot be written there is nobody to tell.
             let _ = error.print();
             return if error.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(wrong) };
         }
     };
-    let otherwise = cli.command.failure_code();
+    let otherwise = command.failure_code();
     let mut context = Context { system, out: Out::new(stdout), errors: &mut *stderr };
-    let result = cli.command.run(&mut context).and_then(|code| {
+    let result = command.run(&mut context).and_then(|code| {
         context.out.flush()?;
         Ok(code)
     });
@@ -134,6 +136,13 @@ fn execute(
         }
         ExitCode::from(report.code)
     })
+}
+
+fn parse(args: Vec<OsString>) -> Result<Command, clap::Error> {
+    match commands::at_once(&args) {
+        Some(command) => Ok(command),
+        None => Cli::try_parse_from(commands::kill::signal_as_option(args)).map(|cli| cli.command),
+    }
 }
 
 #[cfg(test)]

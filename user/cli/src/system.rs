@@ -200,6 +200,10 @@ pub trait System {
     fn restore(&self) -> anyhow::Result<Box<dyn Restoring>>;
     /// Threads of this process, also where no system runs.
     fn threads(&self) -> Threads;
+    /// Whether a job should run here at once, and what it is to hold on to while it does; see [`Turn`].
+    fn turn(&self) -> Turn {
+        Turn::Here(None)
+    }
     /// What looks for faults on this host, where there is any.
     fn diagnosis(&self) -> Option<&dyn Diagnosis> {
         None
@@ -207,6 +211,23 @@ pub trait System {
     /// The terminal, if there is one, and the signals.
     fn console(&self) -> &dyn Console;
 }
+
+/// What a host says to a job that could run on it, or elsewhere. A slot counts as taken until it is dropped, or, when this
+/// process has become another program, until that one and all its children have ended.
+pub enum Turn {
+    /// Run here: a processor is free, or there is nobody else who could do it.
+    Here(Option<Slot>),
+    /// Ask where.
+    Ask {
+        /// What runs here now, as far as slots tell.
+        busy: u32,
+        /// What it takes to run here all the same; none where too many run to be counted.
+        slot: Option<Slot>,
+    },
+}
+
+/// A place among the jobs of a host.
+pub type Slot = Box<dyn Any + Send>;
 
 /// Whose system it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -3,6 +3,7 @@
 mod backup;
 mod cap;
 mod cat;
+mod cc;
 mod compact;
 mod completions;
 mod cp;
@@ -41,7 +42,7 @@ mod up;
 mod wait;
 mod why;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use amoeba_cap::Capability;
@@ -59,6 +60,7 @@ const WRONG_COMMAND_LINE: u8 = 2;
 pub(crate) enum Command {
     Run(run::Arguments),
     Map(map::Arguments),
+    Cc(cc::Arguments),
     Ps(ps::Arguments),
     Kill(kill::Arguments),
     Wait(wait::Arguments),
@@ -105,11 +107,19 @@ pub(crate) fn process(graph: &Graph, number: &OsStr) -> anyhow::Result<Capabilit
     processes::find_by_number(graph, &number.to_string_lossy())
 }
 
+/// The command of a line that is not worth the time of parsing it: a build starts hundreds of compilers a second.
+pub(crate) fn at_once(args: &[OsString]) -> Option<Command> {
+    match args {
+        [_, word, rest @ ..] if word == "cc" => cc::Arguments::plain(rest).map(Command::Cc),
+        _ => None,
+    }
+}
+
 /// The exit code of a wrong command line; `word` says which command it was to be. Where exit codes are those of what is
 /// run, it is the one that says that nothing ran.
 pub(crate) fn usage_code(word: Option<&OsStr>) -> u8 {
     match word.and_then(OsStr::to_str) {
-        Some("run" | "map" | "dev") => run::OUR_FAULT,
+        Some("run" | "map" | "cc" | "dev") => run::OUR_FAULT,
         _ => WRONG_COMMAND_LINE,
     }
 }
@@ -118,7 +128,7 @@ impl Command {
     /// The exit code of a failure that asks for no other.
     pub(crate) fn failure_code(&self) -> u8 {
         match self {
-            Command::Run(_) | Command::Map(_) | Command::Dev(_) => run::OUR_FAULT,
+            Command::Run(_) | Command::Map(_) | Command::Cc(_) | Command::Dev(_) => run::OUR_FAULT,
             _ => FAILED,
         }
     }
@@ -128,6 +138,7 @@ impl Command {
         match self {
             Command::Run(arguments) => return arguments.run(context),
             Command::Map(arguments) => return arguments.run(context),
+            Command::Cc(arguments) => return arguments.run(context),
             Command::Wait(arguments) => return arguments.run(context),
             Command::Dev(arguments) => return arguments.run(context),
             Command::Up(arguments) => return arguments.run(context),

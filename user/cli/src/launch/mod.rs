@@ -367,7 +367,7 @@ fn architecture(head: &[u8]) -> &'static str {
 }
 
 /// This program's environment strings, with what the person asked for.
-fn environment(set: &[(OsString, OsString)]) -> Vec<Vec<u8>> {
+pub(crate) fn environment(set: &[(OsString, OsString)]) -> Vec<Vec<u8>> {
     let replaced = |name: &OsString| {
         NOT_PASSED_ON.iter().any(|hidden| name == hidden) || set.iter().any(|(other, _)| other == name)
     };

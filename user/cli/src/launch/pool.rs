@@ -172,6 +172,14 @@ impl Pool {
         }
     }
 
+    /// Chooses a host for one process, if the run server does; nobody else is asked.
+    pub(crate) fn ask(&self, need: &Need) -> Option<Target> {
+        let run_server = self.0.run_server.as_ref()?;
+        let found = amoeba_place::find_by_run_server(&self.0.world, run_server, need, 1).ok()??;
+        let found = Arc::new(found);
+        found.places.first().map(|place| self.target(place, &found))
+    }
+
     fn target(&self, place: &amoeba_place::Place, found: &Arc<Found>) -> Target {
         if place.host == self.0.here.host {
             return Target { found: Some(found.clone()), ..self.here() };
@@ -186,6 +194,13 @@ impl Pool {
             let options = TransOptions { locate_timeout: HOST_LOCATE_TIMEOUT, ..TransOptions::default() };
             // A hint to a hint-giver: if it is not heard, the next choice is no better.
             let _ = pool::doubt(Client::new(&*self.0.world.transactions, &options), server, host.as_bytes());
+        }
+    }
+
+    /// A process that was to run there has ended: it no longer counts as placed.
+    pub(crate) fn ended(&self, target: &Target) {
+        if let Some(found) = &target.found {
+            found.ended(&self.0.world, &self.0.placer, &target.host, 1);
         }
     }
 

@@ -1,8 +1,7 @@
 //! `amoeba map`: one command for each of many arguments, over the hosts of the pool.
 //!
-//! [`work`] runs the processes, a few at a time; [`spool`] keeps what they write until its turn has come.
+//! [`work`] runs the processes, a few at a time; [`spool`](crate::spool) keeps what they write until its turn has come.
 
-mod spool;
 mod work;
 
 use std::collections::BTreeMap;
@@ -14,8 +13,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use amoeba_cap::GetPort;
-use amoeba_stream::StreamServer;
 use amoeba_stubs::process;
 use amoeba_threads::{Condition, Mutex};
 use amoeba_world::World;
@@ -30,8 +27,8 @@ use crate::launch::files::Porter;
 use crate::launch::owner::Owner;
 use crate::launch::{self, CANNOT_EXECUTE, Launcher};
 use crate::out::printable;
+use crate::spool::{self, Spool, Store};
 use crate::{Context, Standard, Start};
-use spool::{Spool, Store};
 use work::{Done, Event, Progress, Work};
 
 /// What stands between the command and its arguments.
@@ -134,7 +131,7 @@ impl Arguments {
             retries: self.retries,
             retry_maybe: self.retry_maybe,
             keep_going: self.keep_going,
-            streams: streams(&world)?,
+            streams: spool::streams(&world, STREAM_THREADS)?,
             store: Store::default(),
             progress: Mutex::new(&world.threads, Progress::default()),
             changed: Condition::new(&world.threads),
@@ -201,14 +198,6 @@ fn read_arguments(input: &mut dyn BufRead, end: u8) -> anyhow::Result<Vec<Vec<u8
         }
         arguments.push(line);
     }
-}
-
-fn streams(world: &World) -> anyhow::Result<Arc<StreamServer>> {
-    let port = GetPort::from_bytes(amoeba_world::random(&*world.entropy));
-    let listener = world.transactions.listen(&port, amoeba_stream::REQUEST_SIZE_MAX)?;
-    let server = StreamServer::new(world, listener.put_port());
-    amoeba_stream::start(world, listener, server.clone(), STREAM_THREADS)?;
-    Ok(server)
 }
 
 fn catch_signals(context: &Context<'_>, world: &World, to: Sender<Event>) -> anyhow::Result<()> {

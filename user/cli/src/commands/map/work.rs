@@ -15,11 +15,11 @@ use amoeba_threads::{Condition, Mutex};
 use amoeba_wire::Status;
 use amoeba_world::World;
 
-use super::spool::{Spool, Store};
 use crate::failure::{MAY_HAVE_RUN, report};
 use crate::launch::files::{self, Luggage, Porter, Sent};
 use crate::launch::pool::Target;
 use crate::launch::{self, Launcher, Plan};
+use crate::spool::{Spool, Store, keep};
 
 /// Processes that are started before the one whose output is shown next has ended.
 const AHEAD_MAX: usize = 4096;
@@ -361,17 +361,6 @@ pub(super) fn fill(word: &[u8], argument: &[u8]) -> Option<Vec<u8>> {
     }
     filled.extend_from_slice(rest);
     replaced.then_some(filled)
-}
-
-/// Keeps what a process writes until it has ended.
-fn keep(sink: &Sink, spool: &mut Spool) -> std::io::Result<()> {
-    while let Some(piece) = sink.take() {
-        if let Err(error) = spool.push(piece) {
-            sink.refuse();
-            return Err(error);
-        }
-    }
-    Ok(())
 }
 
 fn send(world: &World, target: &Target, process: &Capability, signal: u8) {

@@ -7,6 +7,10 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use amoeba_cap::GetPort;
+use amoeba_stream::{Sink, StreamServer};
+use amoeba_world::World;
+
 /// Bytes of one output that are kept in memory.
 const OUTPUT_MEMORY_MAX: usize = 1 << 20;
 /// Bytes of all outputs together that are kept in memory.
@@ -14,9 +18,29 @@ const MEMORY_MAX: usize = 64 << 20;
 /// Pieces smaller than this are joined.
 const PIECE_SIZE: usize = 64 << 10;
 
+/// Serves outputs of processes on a port that nobody knows but who gets their capabilities.
+pub(crate) fn streams(world: &World, threads: usize) -> anyhow::Result<Arc<StreamServer>> {
+    let port = GetPort::from_bytes(amoeba_world::random(&*world.entropy));
+    let listener = world.transactions.listen(&port, amoeba_stream::REQUEST_SIZE_MAX)?;
+    let server = StreamServer::new(world, listener.put_port());
+    amoeba_stream::start(world, listener, server.clone(), threads)?;
+    Ok(server)
+}
+
+/// Keeps what a process writes until it has ended.
+pub(crate) fn keep(sink: &Sink, spool: &mut Spool) -> io::Result<()> {
+    while let Some(piece) = sink.take() {
+        if let Err(error) = spool.push(piece) {
+            sink.refuse();
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
 /// Where all outputs of one command are kept.
 #[derive(Clone, Default)]
-pub(super) struct Store(Arc<Mutex<Kept>>);
+pub(crate) struct Store(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
@@ -34,7 +58,7 @@ enum Piece {
 }
 
 /// One output: written in pieces, read once.
-pub(super) struct Spool {
+pub(crate) struct Spool {
     store: Store,
     pieces: Vec<Piece>,
     memory: usize,
@@ -46,7 +70,7 @@ impl Store {
     }
 
     /// An output without bytes.
-    pub(super) fn spool(&self) -> Spool {
+    pub(crate) fn spool(&self) -> Spool {
         Spool { store: self.clone(), pieces: Vec::new(), memory: 0 }
     }
 }
@@ -90,7 +114,7 @@ impl Kept {
 fn unnamed(directory: &Path) -> io::Result<File> {
     let mut number = 0;
     loop {
-        let path = directory.join(format!(".amoeba-map-{}-{number}", std::process::id()));
+        let path = directory.join(format!(".amoeba-spool-{}-{number}", std::process::id()));
         match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => {
                 std::fs::remove_file(&path)?;
@@ -104,7 +128,7 @@ fn unnamed(directory: &Path) -> io::Result<File> {
 
 impl Spool {
     /// Keeps more bytes.
-    pub(super) fn push(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+    pub(crate) fn push(&mut self, bytes: Vec<u8>) -> io::Result<()> {
         let mut kept = self.store.kept();
         if self.memory + bytes.len() > OUTPUT_MEMORY_MAX || !kept.takes(bytes.len()) {
             let piece = kept.write(&bytes)?;
@@ -122,12 +146,12 @@ impl Spool {
     }
 
     /// Whether nothing was kept.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
     /// Hands everything over to `to`, in order.
-    pub(super) fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
         let mut buffer = Vec::new();
         for piece in &self.pieces {
             match piece {
