@@ -72,7 +72,7 @@ pub(crate) fn receive(socket: &FlowSocket, end: &mut impl End) -> bool {
     SCRATCH.with_borrow_mut(|(scratch, _)| {
         let Some(Batch { size, segment, age }) = socket.receive(scratch) else { return false };
         let arrived = Instant::from_epoch(now().since(Instant::default()).saturating_sub(age));
-        for datagram in scratch[..size].chunks_mut(segment.max(1)) {
+        for datagram in amoeba_flow::cut(&mut scratch[..size], segment) {
             end.handle_datagram(arrived, datagram);
         }
         true
