@@ -177,6 +177,45 @@ fn attributes_are_kept() {
     assert_eq!(space.f_blocks * space.f_frsize, SIZE_MAX);
 }
 
+/// Also between two seconds before 1970, where the kernel and the standard library round to different sides.
+#[test]
+fn times_come_back() {
+    let Some(scene) = Scene::new("times") else { return };
+    let path = scene.at("a");
+    let file = File::create_new(&path).unwrap();
+    for (seconds, nanoseconds) in [(0, 0), (1, 1), (-1, 0), (-1, 999_999_999), (-77, 5), (1 << 33, 7)] {
+        let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        let both = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        rustix::fs::futimens(&file, &both).unwrap();
+        // What the kernel has kept, and what the file system says.
+        for _ in 0..2 {
+            let metadata = fs::metadata(&path).unwrap();
+            assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (seconds, nanoseconds));
+            assert_eq!((metadata.atime(), metadata.atime_nsec()), (seconds, nanoseconds));
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+}
+
+/// `cp -a` sets a list of access control in place of a mode, and would lose the mode if that were kept as any attribute.
+#[test]
+fn access_control_lists_are_refused() {
+    let Some(scene) = Scene::new("lists") else { return };
+    let path = scene.at("a");
+    fs::write(&path, b"x").unwrap();
+    // Version 2; owner rw-, group r--, others r--.
+    let list = [
+        2_u8, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 4, 0, 4, 0, 255, 255, 255, 255, 32, 0, 4, 0, 255, 255,
+        255, 255,
+    ];
+    let name = "system.posix_acl_access";
+    assert_eq!(
+        rustix::fs::setxattr(&path, name, &list, XattrFlags::empty()),
+        Err(rustix::io::Errno::OPNOTSUPP)
+    );
+    assert_eq!(rustix::fs::getxattr(&path, name, &mut [0; 64]), Err(rustix::io::Errno::OPNOTSUPP));
+}
+
 #[test]
 fn holes_and_room() {
     let Some(scene) = Scene::new("holes") else { return };

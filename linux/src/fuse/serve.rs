@@ -478,11 +478,13 @@ impl Filesystem for Server {
         reply: ReplyEmpty,
     ) {
         let how = convert::set_attribute(flags);
-        answer(self.files.setxattr(node(of), name.as_bytes(), value, how), reply);
+        let set = |name| self.files.setxattr(node(of), name, value, how);
+        answer(convert::attribute_name(name).and_then(set), reply);
     }
 
     fn getxattr(&self, _: &Request, of: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        Server::answer_bytes(self.files.getxattr(node(of), name.as_bytes()), size, reply);
+        let value = convert::attribute_name(name).and_then(|name| self.files.getxattr(node(of), name));
+        Server::answer_bytes(value, size, reply);
     }
 
     fn listxattr(&self, _: &Request, of: INodeNo, size: u32, reply: ReplyXattr) {
