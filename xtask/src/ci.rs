@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::suite::Counts;
-use crate::{shell, tidy};
+use crate::{programs, shell, tidy};
 
 struct Step {
     name: &'static str,
@@ -19,6 +19,11 @@ pub(crate) fn main() -> Result<()> {
     let mut counts = Counts { passed: 0, failed: 1, skipped: 0 };
     step(&mut steps, "fmt", || shell::run(&mut shell::cargo(&["fmt", "--all", "--check"])));
     step(&mut steps, "tidy", tidy::main);
+    // What cannot be had is told there, and skipped by the tests.
+    step(&mut steps, "programs", || {
+        programs::prepare();
+        Ok(())
+    });
     step(&mut steps, "test", || test(&mut counts));
     step(&mut steps, "clippy", || shell::run(&mut shell::cargo(&CLIPPY)));
     step(&mut steps, "doc", || shell::run(shell::cargo(&DOC).env("RUSTDOCFLAGS", DOC_FLAGS)));

@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod r#gen;
 mod long;
+mod programs;
 mod shell;
 mod suite;
 mod tidy;
@@ -21,6 +22,7 @@ cargo xtask test [ARGS]         build the programs, run every test, print the co
 cargo xtask tidy                floors, dependencies, licences, stray files, text rules
 cargo xtask long [MINUTES]      what is too long for ci: fuzzing, many seeds, live tests in a loop (default 60)
 cargo xtask long soak [MINUTES] storage at full speed, memory and descriptors watched (default 5)
+cargo xtask programs [--long]   install git, sqlite3, fio, ... and run them on our mounts
 cargo xtask bench NAME [--json] measure ours beside limits and peers; NAME: transaction, storage, run
 ";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         "test" => suite::main(rest),
         "tidy" => tidy::main(),
         "long" => long::main(rest),
+        "programs" => programs::main(rest),
         "bench" => bench::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -1,0 +1,84 @@
+//! The POSIX suite (pjdfstest), and the list of what fails in `docs/conformance.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use crate::place::Place;
+use crate::shell::{Script, built};
+
+const CONFORMANCE: &str = include_str!("../../../../docs/conformance.md");
+
+/// Below this the suite did not run as it should.
+const PASSED_MIN: usize = 330;
+
+const SETTINGS: &str = "\
+[features]
+posix_fallocate = {}
+rename_ctime = {}
+utime_now = {}
+utimensat = {}
+[settings]
+naptime = 0.02
+allow_remount = false
+[dummy_auth]
+entries = [[\"nobody\", \"nogroup\"], [\"daemon\", \"daemon\"]]
+";
+
+/// A case that fails without being listed fails the test, and so does a listed one that passes. What fails on the local
+/// file system as well is the suite's affair.
+pub(crate) fn suite(place: &Place) {
+    let Some(suite) = built("pjdfstest") else { return };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: the POSIX suite becomes other users, which only root may");
+        return;
+    }
+    let [mounted, local] = place.twins("posix");
+    let settings = place.local().join("pjdfstest.toml");
+    fs::write(&settings, SETTINGS).expect("there is room");
+    let run = |at: &Path, beside: &Path| {
+        let command = format!(
+            "{} -c {} -p {} -s {}",
+            suite.display(),
+            settings.display(),
+            at.display(),
+            beside.display()
+        );
+        let mut script = Script::start(at, &command);
+        script.finish();
+        script.said()
+    };
+    let (said, said_locally) = (run(&mounted, &local), run(&local, &mounted));
+    let (here, there) = (outcomes(&said), outcomes(&said_locally));
+    let passed = here.values().filter(|outcome| **outcome == "ok").count();
+    assert!(passed >= PASSED_MIN, "only {passed} passed:\n{said}");
+    let failed: BTreeSet<&str> = failures(&here).difference(&failures(&there)).copied().collect();
+    let listed = listed(place.kind);
+    let new: Vec<_> = failed.difference(&listed).collect();
+    let mended: Vec<_> = listed.difference(&failed).collect();
+    assert!(new.is_empty(), "not in docs/conformance.md, `{}`: {new:#?}\n{said}", place.kind);
+    assert!(mended.is_empty(), "in docs/conformance.md, `{}`, and passing: {mended:#?}", place.kind);
+}
+
+/// How each case ended.
+fn outcomes(said: &str) -> BTreeMap<&str, &str> {
+    let words = said.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((words.next().filter(|name| name.contains("::"))?, words.next()?))
+    });
+    words.filter(|(_, outcome)| ["ok", "FAILED", "skipped"].contains(outcome)).collect()
+}
+
+fn failures<'a>(outcomes: &BTreeMap<&'a str, &str>) -> BTreeSet<&'a str> {
+    outcomes.iter().filter(|(_, outcome)| **outcome == "FAILED").map(|(name, _)| *name).collect()
+}
+
+/// The cases of the table under the heading that names this kind of mount.
+fn listed(kind: &str) -> BTreeSet<&'static str> {
+    let heading = format!("(`{kind}`)");
+    let section = CONFORMANCE
+        .split("\n## ")
+        .find(|section| section.lines().next().is_some_and(|line| line.ends_with(&heading)));
+    let lines = section.expect("each kind of mount has its heading").lines();
+    lines.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
+}
