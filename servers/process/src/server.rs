@@ -11,14 +11,16 @@ use amoeba_cap::{Capability, CheckField, ObjectNumber, PutPort, Rights, ServerSe
 use amoeba_server::{AnyObject, Call, Object, Objects, Pending};
 use amoeba_stubs::process::{
     self, COMMENT_SIZE_MAX, ExitRecord, GetdefReply, GetloadClassicReply, KILL, LoadReply, ProcessRecord,
-    READ, ReadLogReply, WRITE,
+    READ, ReadLogReply, RunReply, WRITE,
 };
 use amoeba_wire::Status;
 use amoeba_world::World;
 
 use crate::owner::{self, Mailbox, Notice};
 use crate::status::{BADARCH, NOLIMIT};
-use crate::table::{Process, State, Table, WAITERS_MAX, exit_record, index_of, microseconds, object_of};
+use crate::table::{
+    Process, Starter, State, Table, WAITERS_MAX, exit_record, index_of, microseconds, object_of,
+};
 use crate::{
     ClassicHead, DescriptorError, Events, Exit, Guest, GuestError, Guests, ProcessDescriptor, Program, Spec,
     WindowSize,
@@ -105,14 +107,14 @@ impl ProcessServer {
 
 /// Starting.
 impl ProcessServer {
-    fn start(&self, bytes: &[u8], pending: Pending<Capability>) {
+    fn start(&self, bytes: &[u8], starter: Starter) {
         let descriptor = match self.admit(bytes) {
             Ok(descriptor) => descriptor,
-            Err(status) => return pending.send(Err(status)),
+            Err(status) => return starter.refuse(status),
         };
-        let (index, mut descriptor) = match self.enter(descriptor, pending) {
+        let (index, mut descriptor) = match self.enter(descriptor, starter) {
             Ok(entered) => entered,
-            Err((status, pending)) => return pending.send(Err(status)),
+            Err((status, starter)) => return starter.refuse(status),
         };
         let process =
             self.table().get(index).map(|process| self.capability(index, process.random, Rights::ALL));
@@ -126,7 +128,7 @@ impl ProcessServer {
                 if let Some(process) = self.table().get_mut(index).filter(|process| process.exit.is_none()) {
                     process.guest = Some(guest);
                 }
-                self.answer_exec(index);
+                self.answer_starter(index);
             }
             Err(error) => self.refuse(index, error.status()),
         }
@@ -164,8 +166,8 @@ impl ProcessServer {
     fn enter(
         &self,
         descriptor: ProcessDescriptor,
-        pending: Pending<Capability>,
-    ) -> Result<(u16, ProcessDescriptor), (Status, Pending<Capability>)> {
+        starter: Starter,
+    ) -> Result<(u16, ProcessDescriptor), (Status, Starter)> {
         let process = Process {
             random: CheckField::from_bytes(amoeba_world::random(&*self.world.entropy)),
             state: State::Starting,
@@ -180,36 +182,37 @@ impl ProcessServer {
             guest: None,
             exit: None,
             output_lost: None,
-            exec: None,
+            starter: None,
             waiters: VecDeque::new(),
             mailbox: None,
             stuns: 0,
         };
         let mut table = self.table();
-        let Ok(index) = table.insert(process) else { return Err((Status::STD_NOMEM, pending)) };
-        table.get_mut(index).expect("it was inserted under this lock").exec = Some(pending);
+        let Ok(index) = table.insert(process) else { return Err((Status::STD_NOMEM, starter)) };
+        table.get_mut(index).expect("it was inserted under this lock").starter = Some(starter);
         Ok((index, descriptor))
     }
 
     /// Answers exec once the program runs and the guest is at hand for whatever the client asks next, whichever of the
-    /// two comes last.
-    fn answer_exec(&self, index: u16) {
-        let exec = {
-            let mut table = self.table();
-            let ready = |process: &&mut Process| {
-                process.exit.is_some() || (process.state == State::Running && process.guest.is_some())
-            };
-            table
-                .get_mut(index)
-                .filter(ready)
-                .and_then(|process| Some((process.exec.take()?, process.random)))
-        };
-        if let Some((exec, random)) = exec {
-            exec.send(Ok(self.capability(index, random, Rights::ALL)));
+    /// two comes last; and run once the process has ended.
+    fn answer_starter(&self, index: u16) {
+        let mut table = self.table();
+        let Some(process) = table.get_mut(index) else { return };
+        let runs = process.state == State::Running && process.guest.is_some();
+        let starter = process
+            .starter
+            .take_if(|starter| process.exit.is_some() || (runs && matches!(starter, Starter::Exec(_))));
+        let capability = self.capability(index, process.random, Rights::ALL);
+        let result = process.exit.as_ref().map(exit_record);
+        drop(table);
+        match (starter, result) {
+            (Some(Starter::Exec(exec)), _) => exec.send(Ok(capability)),
+            (Some(Starter::Run(run)), Some(result)) => run.send(Ok(RunReply { process: capability, result })),
+            _ => {}
         }
     }
 
-    /// The process never ran: exec hears why, and nothing is remembered.
+    /// The process never ran: who started it hears why, and nothing is remembered.
     fn refuse(&self, index: u16, status: Status) {
         let removed = self.table().remove(index);
         self.guests.forget(index);
@@ -218,8 +221,8 @@ impl ProcessServer {
             // Ends the owner's thread: the process is no longer in the table, so nobody is told.
             mailbox.post(Notice::Exited(Exit::default()));
         }
-        if let Some(exec) = process.exec {
-            exec.send(Err(status));
+        if let Some(starter) = process.starter {
+            starter.refuse(status);
         }
     }
 
@@ -258,7 +261,7 @@ impl Events for GuestEvents {
         if let Some(process) = server.table().get_mut(self.index) {
             process.state = State::Running;
         }
-        server.answer_exec(self.index);
+        server.answer_starter(self.index);
     }
 
     fn output_lost(&self, reason: &str) {
@@ -297,7 +300,7 @@ impl ProcessServer {
         if let Some(forgotten) = forgotten {
             self.guests.forget(forgotten);
         }
-        self.answer_exec(index);
+        self.answer_starter(index);
         for waiter in waiters {
             waiter.send(Ok(exit_record(&exit)));
         }
@@ -556,7 +559,17 @@ impl process::Serve for ProcessServer {
         descriptor: Vec<u8>,
         pending: Pending<Capability>,
     ) {
-        self.start(&descriptor, pending);
+        self.start(&descriptor, Starter::Exec(pending));
+    }
+
+    fn run(
+        &self,
+        _call: &Call,
+        _object: Object<{ process::EXEC.bits() }>,
+        descriptor: Vec<u8>,
+        pending: Pending<RunReply>,
+    ) {
+        self.start(&descriptor, Starter::Run(pending));
     }
 
     fn resume(&self, _call: &Call, object: Object<{ KILL.bits() }>) -> Result<(), Status> {

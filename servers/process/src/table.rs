@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use amoeba_cap::{Capability, CheckField, ObjectNumber};
 use amoeba_server::Pending;
-use amoeba_stubs::process::{self, COMMENT_SIZE_MAX, ExitRecord, ResultRecord};
+use amoeba_stubs::process::{self, COMMENT_SIZE_MAX, ExitRecord, ResultRecord, RunReply};
+use amoeba_wire::Status;
 
 use crate::owner::Mailbox;
 use crate::{Exit, Guest, Limits};
@@ -76,6 +77,24 @@ impl State {
     }
 }
 
+/// Who started a process and has not been answered.
+pub(crate) enum Starter {
+    /// Hears when the program runs.
+    Exec(Pending<Capability>),
+    /// Hears when the process has ended.
+    Run(Pending<RunReply>),
+}
+
+impl Starter {
+    /// The program does not run.
+    pub(crate) fn refuse(self, status: Status) {
+        match self {
+            Starter::Exec(exec) => exec.send(Err(status)),
+            Starter::Run(run) => run.send(Err(status)),
+        }
+    }
+}
+
 /// One process.
 pub(crate) struct Process {
     pub(crate) random: CheckField,
@@ -94,8 +113,8 @@ pub(crate) struct Process {
     pub(crate) exit: Option<Exit>,
     /// Why the rest of its output is not in its log.
     pub(crate) output_lost: Option<String>,
-    /// The duty to answer exec, until the program runs.
-    pub(crate) exec: Option<Pending<Capability>>,
+    /// The duty to answer whoever started it.
+    pub(crate) starter: Option<Starter>,
     pub(crate) waiters: VecDeque<Pending<ExitRecord>>,
     /// What is to be told to the owner; `None` as long as there never was one.
     pub(crate) mailbox: Option<Arc<Mailbox>>,

@@ -284,6 +284,34 @@ fn a_process_that_ends_before_anybody_looks_is_answered_for() {
 }
 
 #[test]
+fn exec_and_wait_in_one_tell_how_it_ended() {
+    let fixture = Fixture::start();
+    let run = |name: &str| process::run(&fixture.world, &fixture.server, command(name).encode().unwrap());
+    let at_once = run("at-once").unwrap();
+    assert_eq!(at_once.result.code, 0);
+    assert_eq!(process::wait(&fixture.world, &at_once.process).unwrap(), at_once.result);
+    assert_eq!(run("missing"), Err(refused(status::NOPROG)));
+    assert_eq!(run("no-room"), Err(refused(Status::STD_NOMEM)));
+    let (world, server) = (fixture.world.clone(), fixture.server);
+    let running = move || process::run(&world, &server, command("cc").encode().unwrap());
+    let running = fixture.world.threads.spawn("run", running).unwrap();
+    let live = || {
+        let records = process::processes(&fixture.world, &fixture.server).unwrap();
+        records.into_iter().find(|record| record.state == process::STATE_RUNNING)
+    };
+    fixture.eventually("it runs", || live().is_some());
+    let index = live().unwrap().index;
+    let found = process::lookup_process(&fixture.world, &fixture.server, index).unwrap();
+    fixture.guest(&found).events.exited(Exit { code: 3, ..Exit::default() });
+    let ended = running.join().unwrap().unwrap();
+    assert_eq!((ended.process, ended.result.code), (found, 3));
+    let looker =
+        standard::restrict(&fixture.world, &fixture.server, u32::from(process::READ.bits())).unwrap();
+    let denied = process::run(&fixture.world, &looker, command("cc").encode().unwrap());
+    assert_eq!(denied, Err(refused(Status::STD_DENIED)));
+}
+
+#[test]
 fn numbers_begin_elsewhere_in_every_life_of_the_server() {
     let world = amoeba_loopback::world();
     let first = |port: &[u8; 6]| {

@@ -126,6 +126,7 @@ pub fn command_name(command: u16) -> Option<&'static str> {
         2358 => Some("process.resize"),
         2359 => Some("process.setcomment"),
         2360 => Some("process.getcomment"),
+        2361 => Some("process.run"),
         2400 => Some("tod.get_time_classic"),
         2450 => Some("tod.get_time"),
         2550 => Some("system.statistics"),

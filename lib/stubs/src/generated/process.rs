@@ -46,8 +46,6 @@ pub const ENFORCES_MEMORY: u8 = 1;
 pub const ENFORCES_CPU: u8 = 2;
 /// A limit of processes.
 pub const ENFORCES_PROCESSES: u8 = 4;
-/// That a process which did not ask for the network has none.
-pub const ENFORCES_NO_NETWORK: u8 = 8;
 /// the program was found but cannot be executed
 pub const NOTEXEC: rt::Status = rt::Status(-2350);
 /// the program is for another CPU type, or needs an option this one lacks
@@ -94,6 +92,8 @@ pub const CMD_RESIZE: rt::Command = rt::Command(2358);
 pub const CMD_SETCOMMENT: rt::Command = rt::Command(2359);
 /// The command of [`getcomment()`].
 pub const CMD_GETCOMMENT: rt::Command = rt::Command(2360);
+/// The command of [`run()`].
+pub const CMD_RUN: rt::Command = rt::Command(2361);
 
 /// A file that a process has left in its scratch directory.
 #[derive(Clone, Debug, PartialEq)]
@@ -516,7 +516,7 @@ pub struct LoadReply {
     pub processes: u32,
     /// The architecture.
     pub architecture: Vec<u8>,
-    /// Bits, ENFORCES_MEMORY to ENFORCES_NO_NETWORK.
+    /// Bits, ENFORCES_MEMORY to ENFORCES_PROCESSES.
     pub enforces: u8,
 }
 
@@ -684,6 +684,41 @@ pub fn getcomment<'t>(t: impl Into<rt::Client<'t>>, object: &rt::Capability) -> 
     let comment = reader_.get_string(255).map(<[u8]>::to_vec)?;
     reader_.end()?;
     Ok(comment)
+}
+
+/// What [`run()`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunReply {
+    /// The process that has ended: for its log.
+    pub process: rt::Capability,
+    /// The result.
+    pub result: ExitRecord,
+}
+
+/// exec and wait in one: starts a process, and answers when it has ended and its output has been
+/// delivered. Refused as exec is. For processes that nobody need signal: who wants to do that does not
+/// know which it is before it has ended.
+///
+/// - `descriptor`: A virgin process, as for exec.
+///
+/// # Rights
+/// `EXEC`.
+pub fn run<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    descriptor: impl Into<Vec<u8>>,
+) -> Result<RunReply, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_RUN);
+    let descriptor = descriptor.into();
+    let data_ = rt::within(descriptor, 1048576)?;
+    header_.size = rt::header_size(&data_);
+    let (header_, data_) = t.into().trans(header_, data_, 70682, false)?;
+    let process = header_.capability();
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let result = <ExitRecord as rt::Marshal>::get(reader_)?;
+    reader_.end()?;
+    Ok(RunReply { process, result })
 }
 
 /// The standard operations this class offers.
@@ -881,6 +916,19 @@ pub trait Serve: rt::Objects {
     /// `READ`.
     fn getcomment(&self, call: &rt::Call, object: rt::Object<{ READ.bits() }>)
     -> Result<Vec<u8>, rt::Status>;
+    /// exec and wait in one: starts a process, and answers when it has ended and its output has been
+    /// delivered. Refused as exec is. For processes that nobody need signal: who wants to do that does not
+    /// know which it is before it has ended.
+    ///
+    /// # Rights
+    /// `EXEC`.
+    fn run(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<{ EXEC.bits() }>,
+        descriptor: Vec<u8>,
+        pending: rt::Pending<RunReply>,
+    );
 }
 
 /// A server of this class as the skeleton sees it.
@@ -922,6 +970,7 @@ impl<S: Serve> rt::Service for Service<S> {
             2358 => request.answer(|call, header, data| serve_resize(server, call, header, data)),
             2359 => request.answer(|call, header, data| serve_setcomment(server, call, header, data)),
             2360 => request.answer(|call, header, data| serve_getcomment(server, call, header, data)),
+            2361 => request.defer(reply_run, |call, header, data| serve_run(server, call, header, data)),
             _ => return Some(request),
         }
         None
@@ -1364,5 +1413,28 @@ fn reply_getcomment(comment: Vec<u8>) -> Result<rt::Message, rt::Failure> {
     rt::put_string(writer_, &comment, 255)?;
     let data_ = buffer_.finish();
     header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_run<'s, S: Serve>(
+    server_: &'s S,
+    call: rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<impl FnOnce(rt::Pending<RunReply>) + use<'s, S>, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    let descriptor = rt::rest(data_, 0, 1048576)?;
+    Ok(move |pending| server_.run(&call, object, descriptor, pending))
+}
+
+fn reply_run(result: RunReply) -> Result<rt::Message, rt::Failure> {
+    let RunReply { process, result } = result;
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::Marshal::put(&result, writer_)?;
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    header_.set_capability(&process);
     Ok(rt::Message { header: header_, data: data_ })
 }
