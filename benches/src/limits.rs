@@ -219,15 +219,6 @@ pub(crate) fn copy(count: usize) -> Result<Duration> {
     })
 }
 
-/// Starting `true` and waiting for its end.
-pub(crate) fn start_true(count: usize) -> Result<Duration> {
-    median_time(count, || {
-        let status = Command::new("true").stdin(Stdio::null()).status()?;
-        ensure!(status.success(), "`true` ended with {status}");
-        Ok(())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,11 +9,13 @@
 //! - [`ours`]: two throw-away hosts for the length of the run; [`load`]: a server and clients on them; [`place`]: on which
 //!   cores.
 //! - [`rounds`]: contenders that take turns.
-//! - [`transaction`], [`storage`], [`dispatch`], [`mount`]: the benchmarks `transaction`, `storage`, `run` and `mount`.
+//! - [`transaction`], [`storage`], [`dispatch`], [`mount`], [`build`]: the benchmarks `transaction`, `storage`, `run`, `mount` and
+//!   `build`.
 //!
 //! The far ends of the measurements are this same program, started again with the name of their part.
 #![forbid(unsafe_code)]
 
+mod build;
 mod dispatch;
 mod harness;
 mod limits;
@@ -37,7 +39,7 @@ use report::Report;
 use rounds::Scope;
 
 const HELP: &str =
-    "usage: amoeba-bench transaction|storage|run|mount [--json] [--quick] [--rows PART-OF-A-NAME]";
+    "usage: amoeba-bench transaction|storage|run|mount|build [--json] [--quick] [--rows PART-OF-A-NAME]";
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -50,6 +52,7 @@ fn main() -> Result<ExitCode> {
         [storage::client::CLIENT, socket, host, state, ref words @ ..] => {
             storage::client::client(socket.as_ref(), host.as_ref(), state.as_ref(), words)?;
         }
+        [build::ON_HOST, directory, ref command @ ..] => build::on_host(directory.as_ref(), command)?,
         [mount::SERVE, directory, kind] => mount::serve(directory.as_ref(), kind)?,
         _ => return bench(&words, &arguments),
     }
@@ -73,13 +76,15 @@ fn bench(words: &[&str], arguments: &[String]) -> Result<ExitCode> {
     let measure: Box<dyn Fn() -> Result<Report>> = match name {
         Some("transaction") => Box::new(move || transaction::run(&scope)),
         Some("storage") => Box::new(move || storage::run(&scope)),
-        Some("run") => Box::new(dispatch::run),
+        Some("run") => Box::new(move || dispatch::run(&scope)),
         Some("mount") => Box::new(move || mount::run(&scope)),
+        Some("build") => Box::new(move || build::run(&scope)),
         _ => bail!(HELP),
     };
     // A mount needs no hosts.
     if name != Some("mount") && !ours::System::is_there() {
-        return ours::among_hosts(arguments);
+        let hosts = if name == Some("build") { build::HOSTS } else { 2 };
+        return ours::among_hosts(hosts, arguments);
     }
     let report = measure()?;
     if json {
