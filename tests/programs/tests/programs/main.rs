@@ -50,7 +50,7 @@ macro_rules! scenarios {
         $(
             #[test]
             fn $name() {
-                if let Some(place) = Place::$kind(stringify!($name)) {
+                if let Some(place) = Place::$kind() {
                     $scenario(&place);
                 }
             }

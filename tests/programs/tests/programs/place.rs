@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use amoeba_linux::fuse::{Mount, MountError, MountOptions};
@@ -23,8 +24,8 @@ pub(crate) struct Place {
 
 impl Place {
     /// The file system in memory. `None`, and said so, where nothing can be mounted.
-    pub(crate) fn memory(name: &str) -> Option<Place> {
-        let folder = folder(&format!("memory-{name}"));
+    pub(crate) fn memory() -> Option<Place> {
+        let folder = folder();
         let files = Arc::new(MemoryFileSystem::new(amoeba_linux::clock(), SIZE_MAX));
         // The POSIX suite looks in as other users, too.
         let options = MountOptions { others: true, ..MountOptions::new("programs") };
@@ -71,12 +72,14 @@ impl Drop for Place {
     }
 }
 
-fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("amoeba-programs-{name}-{}", std::process::id()));
+/// Short, so that the path of a socket below it fits its 108 bytes; open, so that other users pass through on their way.
+fn folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("amoeba-p{}-{number}", std::process::id()));
     for part in ["mount", "local"] {
         fs::create_dir_all(folder.join(part)).expect("the temporary folder is ours");
     }
-    // Other users pass through on their way to the mount.
     folder
 }
 
