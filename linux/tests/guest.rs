@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use amoeba_cap::{Capability, CheckField, GetPort, ServerSecret};
 use amoeba_linux::guest::{GuestConfig, Isolation, LOG_CUT_MARK, LOG_SIZE_MAX, LinuxGuests, architecture};
-use amoeba_process::{ProcessDescriptor, ProcessServer, Program, Scratch, ServedInput, WindowSize, status};
+use amoeba_process::{
+    Limits, ProcessDescriptor, ProcessServer, Program, Scratch, ServedInput, WindowSize, status,
+};
 use amoeba_stream::{Sink, StreamServer};
 use amoeba_stubs::bullet;
 use amoeba_stubs::process::{self, ExitRecord};
@@ -196,7 +198,7 @@ fn what_cannot_run_says_why() {
     let mut other = command_of(&["true"]);
     other.architecture = b"vax-ultrix".to_vec();
     assert_eq!(host.exec(&other), Err(Error::Refused(status::BADARCH)));
-    let script = host.logs.join("bad");
+    let script = host.logs.with_file_name("bad");
     std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     assert_eq!(refused(&[script.to_str().unwrap()]), status::NOTEXEC);
@@ -206,7 +208,7 @@ fn what_cannot_run_says_why() {
 fn only_text_is_given_to_the_shell() {
     let host = Host::start("binaries", Isolation::Best).unwrap();
     let file = |name: &str, contents: &[u8]| {
-        let path = host.logs.join(name);
+        let path = host.logs.with_file_name(name);
         std::fs::write(&path, contents).unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         path.to_str().unwrap().to_owned()
@@ -594,7 +596,7 @@ fn a_guest_cannot_gain_privilege_and_sees_its_own_processes() {
         assert!(output.starts_with("NoNewPrivs:\t1\n"), "{output}");
         if host.isolation != Isolation::Tree {
             let pid: u32 = output.lines().last().unwrap().parse().unwrap();
-            assert!(pid < 10, "{output}");
+            assert!(pid < 100, "{output}");
         }
     });
 }
@@ -684,4 +686,157 @@ fn a_scratch_directory_is_the_guests_alone_and_gone_afterwards() {
         assert_eq!(host.exec(&descriptor), Err(Error::Refused(status::NOINPUT)));
         assert!(!PathBuf::from(lines[0]).with_file_name("2.scratch").exists());
     });
+}
+
+/// What a script of a guest says, and how it ended; with these limits, and without the network.
+fn confined(host: &Host, limits: Limits, script: &str) -> (ExitRecord, String) {
+    let mut descriptor = command_of(&["sh", "-c", script]);
+    descriptor.limits = limits;
+    let (output, errors) = host.attach(&mut descriptor, b"");
+    let process = host.exec(&descriptor).unwrap();
+    let errors = host.world.threads.spawn("errors", move || all(&errors)).unwrap();
+    let output = all(&output);
+    let _ = errors.join();
+    (host.wait(&process), String::from_utf8(output).unwrap())
+}
+
+/// Which limits the host enforces; `None`, loudly, if `wanted` is none of them.
+fn enforces(host: &Host, wanted: u8) -> Option<()> {
+    let enforced = process::load(&host.world, &host.server).unwrap().enforces;
+    if enforced & wanted != wanted {
+        eprintln!("SKIPPED: {:?}: this host enforces only {enforced:b}", host.isolation);
+        return None;
+    }
+    Some(())
+}
+
+#[test]
+fn a_fork_bomb_meets_its_own_limit_and_nobody_elses() {
+    everywhere("bomb", |host| {
+        let Some(()) = enforces(host, process::ENFORCES_PROCESSES) else { return };
+        let limits = Limits { processes: 20, ..Limits::default() };
+        let bomb = "(for i in $(seq 100); do sleep 60 & done) 2>/dev/null; while :; do :; done";
+        let mut descriptor = command_of(&["sh", "-c", bomb]);
+        descriptor.limits = limits;
+        let process = host.exec(&descriptor).unwrap();
+        let record = || {
+            let records = process::processes(&host.world, &host.server).unwrap();
+            records.into_iter().find(|record| record.state == process::STATE_RUNNING).unwrap()
+        };
+        assert_eq!(record().process_limit, 20);
+        // Others have all they want meanwhile.
+        let (exit, output) =
+            confined(host, Limits::default(), "for i in $(seq 100); do sleep 0 & done; wait; echo fine");
+        assert_eq!((exit.code, output.as_str()), (0, "fine\n"));
+        process::signal(&host.world, &process, 9).unwrap();
+        let exit = host.wait(&process);
+        assert_eq!((exit.signal, exit.reason.as_slice()), (9, &b"out of processes (limit 20)"[..]));
+        // A shepherd that has served the bomb serves the next, and blames it for nothing.
+        let (exit, _) = confined(host, Limits::default(), "exit 3");
+        assert_eq!((exit.code, exit.reason.len()), (3, 0));
+    });
+}
+
+#[test]
+fn a_memory_hog_hurts_only_itself() {
+    everywhere("hog", |host| {
+        let Some(()) = enforces(host, process::ENFORCES_MEMORY) else { return };
+        let limits = Limits { memory: 64 << 20, ..Limits::default() };
+        let (exit, output) =
+            confined(host, limits, "head -c 200M /dev/zero | tail | wc -c; echo the shell lives; exit 1");
+        assert_eq!(String::from_utf8_lossy(&exit.reason), "out of memory (limit 64 MiB)", "{output}");
+        let (exit, output) = confined(host, limits, "head -c 20M /dev/zero | tail | wc -c");
+        assert_eq!((exit.code, exit.reason.len(), output.as_str()), (0, 0, "20971520\n"));
+        let (exit, output) = confined(host, Limits::default(), "head -c 200M /dev/zero | tail | wc -c");
+        assert_eq!((exit.code, exit.reason.len(), output.as_str()), (0, 0, "209715200\n"));
+    });
+}
+
+#[test]
+fn limits_that_cannot_be_enforced_are_refused() {
+    let host = Host::start("limits", Isolation::Best).unwrap();
+    let enforced = process::load(&host.world, &host.server).unwrap().enforces;
+    let all = [
+        (process::ENFORCES_MEMORY, Limits { memory: 1 << 30, ..Limits::default() }),
+        (process::ENFORCES_CPU, Limits { cpu_thousandths: 500, ..Limits::default() }),
+        (process::ENFORCES_PROCESSES, Limits { processes: 50, ..Limits::default() }),
+    ];
+    for (bit, limits) in all {
+        let mut descriptor = command_of(&["true"]);
+        descriptor.limits = limits;
+        let started = host.exec(&descriptor);
+        match enforced & bit {
+            0 => assert_eq!(started, Err(Error::Refused(process::NOLIMIT))),
+            _ => assert_eq!(host.wait(&started.unwrap()).code, 0),
+        }
+    }
+}
+
+/// A host without privilege over its user name space is what the second and the third way are about.
+#[test]
+fn a_guest_reaches_nothing_of_ours_and_nothing_outside() {
+    everywhere("reach", |host| {
+        let apart = host.isolation != Isolation::Tree;
+        let log = host.logs.join("secret");
+        std::fs::write(&log, "hush").unwrap();
+        let says = |script: &str| {
+            let (exit, output) =
+                confined(host, Limits::default(), &format!("({script}) 2>/dev/null && echo DONE"));
+            (exit, output)
+        };
+        let refused = |script: &str| {
+            let (_, output) = says(script);
+            assert!(!output.contains("DONE"), "{:?}: {script}: {output}", host.isolation);
+        };
+        let secret = log.display();
+        refused(&format!("cat {secret}"));
+        refused(&format!("echo x > {secret}"));
+        refused(&format!("ls {} | grep -q secret", host.logs.display()));
+        refused("unshare -U true");
+        refused("unshare -r -m true");
+        refused("mount -t tmpfs none /mnt");
+        refused("umount /proc");
+        refused("chroot / true");
+        refused(&format!("kill -0 {}", std::process::id()));
+        refused("dmesg | grep -q .");
+        refused("ip link set lo down || ip link add dummy0 type dummy");
+        if apart {
+            refused("mknod /tmp/amoeba-test-device b 1 1");
+            refused("cat /proc/1/environ");
+            refused("ls -l /proc/1/fd/ | grep -q socket");
+            refused("dd if=/dev/vda count=1 || dd if=/dev/sda count=1 || dd if=/dev/mem count=1");
+            refused("echo 1 > /proc/sys/vm/drop_caches");
+            refused("echo h > /proc/sysrq-trigger");
+            refused(
+                "for f in $(find /sys/fs/cgroup -name cgroup.procs -o -name tasks | head -50); do echo $$ > $f && break; done",
+            );
+            refused(
+                "grep -v -e lo: -e 'Inter-' -e ' face ' -e 'tunl0:' -e 'sit0:' -e 'gre' -e 'erspan0:' -e 'ip6' -e '_vti' -e 'ip_vti' /proc/net/dev | grep -q :",
+            );
+            let (_, output) = says("ps -e -o pid= | wc -l");
+            let count: u32 = output.lines().next().unwrap().trim().parse().unwrap();
+            assert!(count < 10, "{output}");
+            // What every program needs is there.
+            let (_, output) = says(
+                "echo x > /dev/null; head -c 4 /dev/urandom | wc -c; echo y > /dev/shm/z && cat /dev/shm/z && test -c /dev/ptmx; true",
+            );
+            assert!(output.starts_with("4\n"), "{output}");
+        }
+        assert_eq!(std::fs::read(&log).unwrap(), b"hush");
+        // The kernel's socket is what it needs of ours.
+        let (_, output) = says("test -S $AMOEBA_SOCKET");
+        assert_eq!(output, "DONE\n");
+    });
+}
+
+#[test]
+fn one_guest_leaves_nothing_to_the_next() {
+    for isolation in [Isolation::Best, Isolation::UserNamespace] {
+        let Some(host) = Host::start("leftovers", isolation) else { continue };
+        for _ in 0..6 {
+            let script = "ls -A /dev/shm /dev/mqueue | grep -v :; ipcs -m | grep -c 0x; echo left > /dev/shm/left; ipcmk -M 4096 >/dev/null";
+            let (_, output) = confined(&host, Limits::default(), script);
+            assert_eq!(output.trim(), "0", "{isolation:?}");
+        }
+    }
 }

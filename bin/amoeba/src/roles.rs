@@ -54,7 +54,9 @@ pub(crate) fn kernel(state: &State) -> Result<()> {
     let stopper = daemon.stopper();
     on_termination(move || stopper.stop())?;
     let seed = state.host_seed()?;
-    let guests = LinuxGuests::new(GuestConfig::new(&socket, &state.path("guests")), amoeba_linux::threads())?;
+    let guests = GuestConfig::new(&socket, &state.path("guests"));
+    let guests = GuestConfig { hidden: vec![state.dir().to_owned()], ..guests };
+    let guests = LinuxGuests::new(guests, amoeba_linux::threads())?;
     let world = connect(&socket);
     let statistics = Client::new(&socket);
     let name = state.host_name()?;

@@ -53,10 +53,17 @@ pub(super) struct Make {
     pub(super) isolation: Isolation,
     /// Where the kernel daemon listens.
     pub(super) socket: Vec<u8>,
+    /// Where the logs are.
+    pub(super) logs: Vec<u8>,
+    /// Directories that no guest is to see.
+    pub(super) hidden: Vec<Vec<u8>>,
 }
 
+/// The most directories in [`Make::hidden`].
+pub(super) const HIDDEN_MAX: usize = 8;
+
 /// The most bytes of a packet with [`Make`].
-pub(super) const MAKE_SIZE_MAX: usize = PATH_SIZE_MAX + 64;
+pub(super) const MAKE_SIZE_MAX: usize = (HIDDEN_MAX + 2) * (PATH_SIZE_MAX + 4) + 64;
 
 /// A guest that a shepherd is to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +114,11 @@ impl Make {
             Isolation::Tree => 2,
         };
         let mut out = Writer::new();
-        out.put_u8(isolation).put_bytes(&self.socket);
+        out.put_u8(isolation).put_bytes(&self.socket).put_bytes(&self.logs);
+        out.put_u8(u8::try_from(self.hidden.len()).expect("at most HIDDEN_MAX"));
+        for directory in &self.hidden {
+            out.put_bytes(directory);
+        }
         out.finish()
     }
 
@@ -119,7 +130,14 @@ impl Make {
             2 => Isolation::Tree,
             _ => return Err(Malformed),
         };
-        let make = Make { isolation, socket: input.get_bytes(PATH_SIZE_MAX)?.to_vec() };
+        let mut path = || input.get_bytes(PATH_SIZE_MAX).map(<[u8]>::to_vec);
+        let (socket, logs) = (path()?, path()?);
+        let count = usize::from(input.get_u8()?);
+        if count > HIDDEN_MAX {
+            return Err(Malformed);
+        }
+        let hidden = (0..count).map(|_| input.get_bytes(PATH_SIZE_MAX).map(<[u8]>::to_vec));
+        let make = Make { isolation, socket, logs, hidden: hidden.collect::<Result<_, _>>()? };
         input.end()?;
         Ok(make)
     }
@@ -333,7 +351,8 @@ mod tests {
     #[test]
     fn what_is_asked_of_the_keeper_comes_back() {
         for isolation in [Isolation::Best, Isolation::UserNamespace, Isolation::Tree] {
-            let make = Make { isolation, socket: b"/s".to_vec() };
+            let hidden = vec![b"/h".to_vec(); HIDDEN_MAX];
+            let make = Make { isolation, socket: b"/s".to_vec(), logs: b"/l".to_vec(), hidden };
             assert_eq!(Make::parse(&make.encode()), Ok(make));
         }
     }

@@ -7,7 +7,9 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
@@ -17,7 +19,7 @@ use amoeba_process::{Events, Exit, Guest, GuestError, WindowSize};
 use amoeba_wire::Status;
 use amoeba_world::Threads;
 
-use super::control::{Make, Order, Report, Start, receive_report, send_make, send_order};
+use super::control::{HIDDEN_MAX, Make, Order, Report, Start, receive_report, send_make, send_order};
 use super::program::CODE_OUR_FAULT;
 use super::{GuestConfig, host, scratch};
 
@@ -106,9 +108,12 @@ impl Flock {
 
     /// Hands the keeper one end of a new shepherd's socket pair; there is another keeper when the last one has died.
     fn ask_keeper(&self, theirs: &UnixStream) -> io::Result<()> {
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         let make = Make {
             isolation: self.config.isolation,
-            socket: std::os::unix::ffi::OsStrExt::as_bytes(self.config.socket.as_os_str()).to_vec(),
+            socket: bytes(&self.config.socket),
+            logs: bytes(&self.config.log_directory),
+            hidden: self.config.hidden.iter().take(HIDDEN_MAX).map(|path| bytes(path)).collect(),
         };
         let mut inner = held(&self.inner);
         if let Some(keeper) = &inner.keeper

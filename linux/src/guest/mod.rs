@@ -4,9 +4,11 @@
 //! - [`shepherd`] is the other end, a program: the keeper, and its forks, the [`warden`]s inside their namespaces.
 //! - [`spawn`] starts a guest's first process, [`streams`] are its standard streams.
 //! - [`program`] finds what is to run, [`image`] is that as execve takes it, [`pump`] and [`remote`] carry the streams, [`tree`] knows the processes.
+//! - [`confine`]: what a guest may use of its host, and what is out of its reach.
 //! - [`scratch`] is the working directory that a guest has for itself.
 //! - [`control`] is what the two ends say to each other, [`log`] the output of detached guests.
 
+mod confine;
 mod control;
 mod flock;
 mod host;
@@ -30,9 +32,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use amoeba_process::{Events, Exit, Guest, GuestError, Guests, HostLoad, Spec};
+use amoeba_process::{Enforced, Events, Exit, Guest, GuestError, Guests, HostLoad, Spec};
 use amoeba_world::Threads;
 
+use confine::groups::Groups;
 use control::Start;
 use flock::Flock;
 
@@ -52,6 +55,8 @@ pub struct GuestConfig {
     pub socket: PathBuf,
     /// Where the logs of detached guests are kept.
     pub log_directory: PathBuf,
+    /// Directories of ours, of which no guest is to see anything but the socket. The logs are hidden also without being named.
+    pub hidden: Vec<PathBuf>,
     /// How guests are set apart; [`Isolation::Best`] unless a test wants less.
     pub isolation: Isolation,
 }
@@ -65,6 +70,7 @@ impl GuestConfig {
             environment: Vec::new(),
             socket: socket.into(),
             log_directory: log_directory.into(),
+            hidden: Vec::new(),
             isolation: Isolation::Best,
         }
     }
@@ -75,6 +81,7 @@ pub struct LinuxGuests {
     log_directory: PathBuf,
     flock: Arc<Flock>,
     options: BTreeSet<Vec<u8>>,
+    enforced: Enforced,
     lost: Lost,
 }
 
@@ -122,7 +129,16 @@ impl LinuxGuests {
         }
         let log_directory = config.log_directory.clone();
         let flock = Flock::new(config, threads);
-        Ok(LinuxGuests { log_directory, flock, options: host::cpu_options(), lost: Lost::default() })
+        // The keeper makes the groups that are used; that these could be made says that it can.
+        let groups = Groups::make();
+        groups.remove();
+        Ok(LinuxGuests {
+            log_directory,
+            flock,
+            options: host::cpu_options(),
+            enforced: groups.enforced(),
+            lost: Lost::default(),
+        })
     }
 
     fn log(&self, index: u16) -> PathBuf {
@@ -137,6 +153,10 @@ impl Guests for LinuxGuests {
 
     fn has_option(&self, option: &[u8]) -> bool {
         self.options.contains(option)
+    }
+
+    fn enforced(&self) -> Enforced {
+        self.enforced
     }
 
     fn load(&self) -> HostLoad {

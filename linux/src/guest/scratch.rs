@@ -15,6 +15,7 @@ use amoeba_stubs::bullet_stream;
 use amoeba_world::World;
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, statat};
 
+use super::confine::Confinement;
 use super::program::{CODE_NOT_EXECUTABLE, Refusal};
 use super::remote::fetch;
 
@@ -47,13 +48,19 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory, brings its files, and enters it.
-    pub(super) fn enter(scratch: &Scratch, log: &[u8], world: &World) -> Result<Directory, Refusal> {
+    /// Makes the directory, brings its files, and enters it where the guest sees it.
+    pub(super) fn enter(
+        scratch: &Scratch,
+        log: &[u8],
+        world: &World,
+        confinement: &mut Confinement,
+    ) -> Result<Directory, Refusal> {
         let ours = |error: &dyn std::fmt::Display| Refusal::ours("scratch directory", error);
         let path = path(log).ok_or_else(|| ours(&"there is no place for it"))?;
         let _ = std::fs::remove_dir_all(&path);
         DirBuilder::new().mode(0o700).create(&path).map_err(|error| ours(&error))?;
-        std::env::set_current_dir(&path).map_err(|error| ours(&error))?;
+        let shown = confinement.show(&path).map_err(|error| ours(&error))?;
+        std::env::set_current_dir(&shown).map_err(|error| ours(&error))?;
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let descriptor = openat(rustix::fs::CWD, ".", flags, Mode::empty()).map_err(|error| ours(&error))?;
         for (name, file) in &scratch.files {

@@ -21,10 +21,13 @@
 //!    warden end them when the other dies. A guest's children outlive both only if both are killed in one moment.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use nix::libc;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -34,6 +37,8 @@ use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, wait};
 use rustix::stdio;
 
+use super::confine::groups::{Group, Groups};
+use super::confine::{self, Apart, Confinement, Ours};
 use super::control::{Isolation, MAKE_SIZE_MAX, Make};
 use super::tree::{self, Reach};
 use super::warden::{self, Post};
@@ -56,7 +61,7 @@ fn keep() -> io::Result<()> {
     // The terminal or the session of whoever started the process server is none of the guests' business.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let mut keeper = Keeper::default();
+    let mut keeper = Keeper { groups: Groups::make(), ..Keeper::default() };
     loop {
         let (is_asked, has_ended) = keeper.look(&requests)?;
         if has_ended {
@@ -66,8 +71,10 @@ fn keep() -> io::Result<()> {
             break;
         }
     }
+    let groups = std::mem::take(&mut keeper.groups);
     drop(keeper);
     tree::kill_all(Reach::Descendants);
+    groups.remove();
     Ok(())
 }
 
@@ -86,6 +93,8 @@ struct Kept {
     _control: UnixStream,
     /// Tells the warden by its end that the keeper has ended, however it ended.
     _life: OwnedFd,
+    /// The groups of its guests.
+    group: Group,
 }
 
 /// See the module.
@@ -94,6 +103,10 @@ struct Keeper {
     wardens: BTreeMap<i32, Kept>,
     /// The way that has worked here; the same is tried first for the next warden.
     way: Option<Way>,
+    /// Where the groups of guests are made.
+    groups: Groups,
+    /// Wardens that were tried to be made, so that each has groups of its own.
+    made: u64,
 }
 
 impl Keeper {
@@ -118,6 +131,9 @@ impl Keeper {
         if self.way == Some(Way::Tree) && !ended.is_empty() {
             let wardens: Vec<i32> = self.wardens.keys().copied().collect();
             tree::kill_orphans(&wardens);
+        }
+        for kept in &ended {
+            kept.group.remove();
         }
     }
 
@@ -160,7 +176,9 @@ impl Keeper {
         let (mut ready, tell_ready) = pipe().map(|(read, write)| (File::from(read), write))?;
         let (life, keep_alive) = pipe()?;
         let kept_control = control.try_clone()?;
-        let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
+        self.made += 1;
+        let group = self.groups.group(&self.made.to_string())?;
+        let (user, users_group) = (rustix::process::getuid(), rustix::process::getgid());
         // SAFETY: a null stack makes this a fork with flags. The keeper has one thread, so the child is a whole copy
         // of it and may do whatever the keeper may.
         let child = unsafe {
@@ -172,8 +190,12 @@ impl Keeper {
             0 => {
                 // What the keeper holds for other wardens is not this one's.
                 drop((ready, keep_alive, kept_control, std::mem::take(&mut self.wardens)));
-                let ids = (user.as_raw(), group.as_raw());
-                std::process::exit(be_warden(way, ids, make, control, life, tell_ready).unwrap_or(1))
+                let ids = (user.as_raw(), users_group.as_raw());
+                let ended = be_warden(way, ids, make, control, life, tell_ready, group);
+                std::process::exit(ended.unwrap_or_else(|error| {
+                    tracing::warn!("a shepherd cannot be set apart as {way:?}: {error}");
+                    1
+                }))
             }
             child => {
                 drop((tell_ready, life));
@@ -188,10 +210,11 @@ impl Keeper {
                     .is_err()
                 {
                     tree::wait_for(warden);
+                    group.remove();
                     return Ok(false);
                 }
                 let ended = pidfd_open(warden, PidfdFlags::empty())?;
-                let kept = Kept { ended, _control: kept_control, _life: keep_alive.into() };
+                let kept = Kept { ended, _control: kept_control, _life: keep_alive.into(), group };
                 self.wardens.insert(number, kept);
                 Ok(true)
             }
@@ -226,9 +249,17 @@ enum Way {
 impl Way {
     fn clone_flags(self) -> i32 {
         match self {
-            Way::Namespace => libc::CLONE_NEWPID | libc::CLONE_NEWNS,
-            Way::UserNamespace => libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS,
+            Way::Namespace => libc::CLONE_NEWPID | libc::CLONE_NEWNS | confine::NAMESPACES,
+            Way::UserNamespace => libc::CLONE_NEWUSER | Way::Namespace.clone_flags(),
             Way::Tree => 0,
+        }
+    }
+
+    fn apart(self) -> Apart {
+        match self {
+            Way::Namespace => Apart::Fully,
+            Way::UserNamespace => Apart::AsUser,
+            Way::Tree => Apart::Not,
         }
     }
 
@@ -249,17 +280,24 @@ fn be_warden(
     control: &UnixStream,
     life: OwnedFd,
     tell_ready: OwnedFd,
+    group: Group,
 ) -> io::Result<i32> {
     let mut life = File::from(life);
     let mut number = [0; 4];
     life.read_exact(&mut number)?;
     isolate(way, ids)?;
+    let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+    let hidden: Vec<PathBuf> = make.hidden.iter().map(|directory| path(directory)).collect();
+    let (logs, socket) = (path(&make.logs), path(&make.socket));
+    let ours = Ours { hidden: &hidden, logs: &logs, socket: &socket };
+    let confinement = Confinement::make(ours, way.apart(), group)?;
     File::from(tell_ready).write_all(&[1])?;
     let post = Post {
         control: control.try_clone()?,
         socket: make.socket.clone(),
         reach: way.reach(),
         number: u32::from_le_bytes(number),
+        confinement,
     };
     Ok(warden::run(post, life))
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use nix::libc;
 use rustix::process::Pid;
 
+use super::confine::Confinement;
 use super::image::Image;
 
 /// The child's stack: what it runs are system calls and the few functions around them.
@@ -24,6 +25,10 @@ pub(super) struct Birth<'a> {
     pub(super) streams: [BorrowedFd<'a>; 3],
     /// Whether they are a terminal, which becomes that of its session.
     pub(super) terminal: bool,
+    /// What holds it.
+    pub(super) confinement: Option<&'a Confinement>,
+    /// Whether it uses the host's network.
+    pub(super) network: bool,
 }
 
 /// What parent and child share while the parent waits.
@@ -31,6 +36,8 @@ struct Delivery<'a> {
     image: &'a Image,
     streams: [RawFd; 3],
     terminal: bool,
+    confinement: Option<&'a Confinement>,
+    network: bool,
     /// Why the program could not be loaded.
     error: c_int,
 }
@@ -46,7 +53,14 @@ impl Birth<'_> {
             streams.iter().all(|stream| *stream > 2),
             "a stream in its place already would be closed on exec"
         );
-        let mut delivery = Delivery { image: self.image, streams, terminal: self.terminal, error: 0 };
+        let mut delivery = Delivery {
+            image: self.image,
+            streams,
+            terminal: self.terminal,
+            confinement: self.confinement,
+            network: self.network,
+            error: 0,
+        };
         let mut stack = Vec::<u8>::with_capacity(STACK_SIZE);
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         let blocked = block_signals()?;
@@ -106,8 +120,8 @@ extern "C" fn be_born(delivery: *mut c_void) -> c_int {
     }
 }
 
-/// In the guest, just before its program: its streams, a session of its own, no way to more privilege, no life without
-/// its warden, and signals as a program expects them.
+/// In the guest, just before its program: its streams, a session of its own, its confinement, no life without its warden,
+/// and signals as a program expects them.
 fn become_guest(delivery: &Delivery<'_>) -> io::Result<()> {
     for (place, stream) in (0..).zip(delivery.streams) {
         // SAFETY: dup2 takes two numbers; what it closes in its place is this process's copy.
@@ -120,7 +134,9 @@ fn become_guest(delivery: &Delivery<'_>) -> io::Result<()> {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    rustix::thread::set_no_new_privs(true)?;
+    if let Some(confinement) = delivery.confinement {
+        confinement.take_on(delivery.network)?;
+    }
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     // SAFETY: dispositions are not shared with the parent; an empty set is a valid one.
     unsafe {
@@ -148,7 +164,8 @@ mod tests {
         let environment = BTreeMap::from([(&b"A"[..], &b"b"[..])]);
         let image = Image::new(Path::new(path), &arguments, &environment).unwrap();
         let streams = [nowhere.as_fd(), write.as_fd(), nowhere.as_fd()];
-        let pid = Birth { image: &image, streams, terminal: false }.deliver();
+        let pid =
+            Birth { image: &image, streams, terminal: false, confinement: None, network: true }.deliver();
         drop(write);
         let mut output = String::new();
         File::from(read).read_to_string(&mut output).unwrap();

@@ -20,13 +20,14 @@ use std::thread;
 use std::time::Duration;
 
 use amoeba_name::Environment;
+use amoeba_process::status::NOLIMIT;
 use amoeba_process::{Exit, ProcessDescriptor, Program};
 use amoeba_wire::Status;
 use amoeba_world::World;
 use nix::libc;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitStatus};
 
+use super::confine::Confinement;
 use super::control::{Order, Report, Start, receive_order, send_report};
 use super::image::Image;
 use super::program::{self, Executable, Refusal};
@@ -54,6 +55,7 @@ pub(super) struct Post {
     pub(super) reach: Reach,
     /// The warden's number on the host.
     pub(super) number: u32,
+    pub(super) confinement: Confinement,
 }
 
 /// What the control thread and the main thread share.
@@ -105,9 +107,9 @@ pub(super) fn run(post: Post, life: File) -> i32 {
     // Without this a debugger of the same user could read the capabilities that the pumps hold.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     heed_signals();
-    let Post { control, socket, reach, number } = post;
+    let Post { control, socket, reach, number, confinement } = post;
     let shared = Arc::new(Shared { reach, control, state: Mutex::default() });
-    let Ok(mut warden) = Warden::new(shared.clone(), socket, number) else { return 1 };
+    let Ok(mut warden) = Warden::new(shared.clone(), socket, number, confinement) else { return 1 };
     let (tell, starts) = mpsc::sync_channel(1);
     let watching = shared.clone();
     let control = thread::Builder::new().name("control".into()).spawn(move || obey(&shared, &tell));
@@ -116,7 +118,7 @@ pub(super) fn run(post: Post, life: File) -> i32 {
         return 1;
     }
     while let Ok(start) = starts.recv() {
-        match warden.serve(&start) {
+        match warden.serve(start) {
             Ok(true) => {}
             Ok(false) => return 0,
             Err(_) => return 1,
@@ -145,31 +147,39 @@ struct Warden {
     nowhere: File,
     /// The capability environment of a guest that is given nothing.
     no_capabilities: OwnedFd,
-    /// Tells when something was mounted in our namespace, or unmounted.
-    mounts: File,
+    confinement: Confinement,
     /// Processor time of all earlier guests.
     used: (Duration, Duration),
 }
 
 impl Warden {
-    fn new(shared: Arc<Shared>, socket: Vec<u8>, number: u32) -> io::Result<Warden> {
+    fn new(
+        shared: Arc<Shared>,
+        socket: Vec<u8>,
+        number: u32,
+        mut confinement: Confinement,
+    ) -> io::Result<Warden> {
+        confinement.settle_in()?;
         Ok(Warden {
+            confinement,
             shared,
             number,
             world: crate::connect(Path::new(OsStr::from_bytes(&socket))),
             socket,
             nowhere: File::options().read(true).write(true).open("/dev/null")?,
             no_capabilities: program::sealed_memory(b"amoeba-capabilities", &Environment::new().to_bytes())?,
-            mounts: File::open("/proc/self/mountinfo")?,
             used: (Duration::ZERO, Duration::ZERO),
         })
     }
 
     /// Runs one guest and reports its end; whether the warden is as new.
-    fn serve(&mut self, start: &Start) -> io::Result<bool> {
+    fn serve(&mut self, mut start: Start) -> io::Result<bool> {
         let mut pumps = None;
-        let exit = self.run_guest(start, &mut pumps).unwrap_or_else(Refusal::into_exit);
+        start.log = self.confinement.way_to(&start.log);
+        let mut exit = self.run_guest(&start, &mut pumps).unwrap_or_else(Refusal::into_exit);
+        self.confinement.judge(&mut exit);
         let pumped = pumps.is_none_or(Pumps::join);
+        self.confinement.take_back();
         let _ = std::env::set_current_dir("/");
         scratch::remove(&start.log);
         let stays = pumped && self.is_as_new();
@@ -181,22 +191,24 @@ impl Warden {
     }
 
     /// Whether nothing of the last guest is left, as far as that was not seen to already: every process has been reaped
-    /// and every thread of its streams has ended; what it served would go on being served, and a guest of root may have
-    /// mounted something.
+    /// and every thread of its streams has ended. It may have left memory that it shared; it cannot mount anything.
     fn is_as_new(&self) -> bool {
-        let mut mounts = [PollFd::new(&self.mounts, PollFlags::PRI)];
-        self.shared.reach == Reach::Descendants
-            || poll(&mut mounts, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
+        self.shared.reach == Reach::Descendants || self.confinement.is_clean()
     }
 
     fn run_guest(&mut self, start: &Start, pumps: &mut Option<Pumps>) -> Result<Exit, Refusal> {
         let descriptor = ProcessDescriptor::parse(&start.descriptor)
             .map_err(|error| Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string()))?;
         let scratch = match &descriptor.scratch {
-            Some(scratch) => Some(scratch::Directory::enter(scratch, &start.log, &self.world)?),
+            Some(scratch) => {
+                Some(scratch::Directory::enter(scratch, &start.log, &self.world, &mut self.confinement)?)
+            }
             None => enter_working_directory(&descriptor).map(|()| None)?,
         };
         let executable = find_program(&descriptor, &self.world)?;
+        self.confinement.limit(&descriptor.limits).map_err(|error| {
+            Refusal::new(NOLIMIT, program::CODE_OUR_FAULT, format!("its limits: {error}"))
+        })?;
         let ways = Ways {
             world: &self.world,
             log: &start.log,
@@ -258,8 +270,15 @@ impl Warden {
                 (None, Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string()))
             })?;
             let terminal = descriptor.terminal.is_some();
-            let birth = Birth { image: &image, streams: streams.of_guest(), terminal };
-            birth.deliver().map_err(|error| (error.raw_os_error(), program::exec_refused(path, &error)))
+            let birth = Birth {
+                image: &image,
+                streams: streams.of_guest(),
+                terminal,
+                confinement: Some(&self.confinement),
+                network: descriptor.network,
+            };
+            let born = self.confinement.inside(|| birth.deliver()).and_then(|born| born);
+            born.map_err(|error| (error.raw_os_error(), program::exec_refused(path, &error)))
         };
         let path = &executable.path;
         match deliver(path, &descriptor.arguments) {

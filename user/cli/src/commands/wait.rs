@@ -49,7 +49,7 @@ impl Arguments {
                 core_dumped: exit.core_dumped,
                 user_microseconds: exit.user_microseconds,
                 system_microseconds: exit.system_microseconds,
-                reason: (exit.status != 0).then_some(reason),
+                reason: (!reason.is_empty()).then_some(reason),
             })?;
         }
         Ok(ExitCode::from(exit.code))

@@ -2,10 +2,12 @@
 //! that takes it.
 //!
 //! - [`program`] finds what is to run, [`pool`] where.
+//! - [`limits`]: how much of its host it may use.
 //! - [`files`] go along with it and come back.
 //! - [`owner`] is the object that hears of a process's end.
 
 pub(crate) mod files;
+pub(crate) mod limits;
 pub(crate) mod owner;
 pub(crate) mod pool;
 pub(crate) mod program;
@@ -61,6 +63,8 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
     #[command(flatten)]
+    limits: limits::LimitOptions,
+    #[command(flatten)]
     pub(crate) files: files::FileOptions,
 }
 
@@ -71,6 +75,7 @@ pub(crate) struct Launcher {
     directory: PathBuf,
     environment: Vec<Vec<u8>>,
     capabilities: Vec<(Vec<u8>, Capability)>,
+    limits: limits::LimitOptions,
     /// Names of files that go along and may be the program.
     carried: Vec<Vec<u8>>,
 }
@@ -123,7 +128,8 @@ impl Launcher {
         let directory = options.workdir.as_ref().map_or(here.clone(), |workdir| here.join(workdir));
         let environment = environment(&options.env);
         let carried = options.files.names();
-        Ok(Launcher { pool, on, directory, environment, capabilities: capabilities(graph)?, carried })
+        let (capabilities, limits) = (capabilities(graph)?, options.limits.clone());
+        Ok(Launcher { pool, on, directory, environment, capabilities, limits, carried })
     }
 
     /// Finds the program that `word` names, and what a process of it needs.
@@ -157,6 +163,7 @@ impl Launcher {
         descriptor.environment = self.environment.clone();
         descriptor.working_directory = self.directory.as_os_str().as_bytes().to_vec();
         descriptor.capabilities = self.capabilities.clone();
+        self.limits.describe(&mut descriptor);
         Plan { shown: program::shown(word), descriptor, need }
     }
 
@@ -229,6 +236,7 @@ pub(crate) fn start(
                 | process::NOTEXEC
                 | process::NOWORK
                 | process::BADARCH
+                | process::NOLIMIT
                 | Status::STD_NOMEM
                 | Status::STD_CAPBAD,
             ) => launcher.pool.here(),
@@ -299,6 +307,15 @@ pub(crate) fn not_started(why: NotStarted, shown: &str, descriptor: &ProcessDesc
         Refusal::Refused(UNREADABLE) => failed(shown, format!("permission denied{at}"), CANNOT_EXECUTE),
         Refusal::Refused(process::NOTEXEC) => {
             failed(shown, format!("cannot be executed{at}"), CANNOT_EXECUTE)
+        }
+        Refusal::Refused(process::NOLIMIT) => {
+            let limits = &descriptor.limits;
+            anyhow!("a limit that was asked for ({limits}) cannot be enforced{at}")
+                .context(Code(CANNOT_EXECUTE))
+                .context(Hint(
+                    "hosts limit by control groups, which a process server must be allowed to make".into(),
+                ))
+                .context(shown.to_owned())
         }
         Refusal::Refused(process::NOINPUT) => {
             anyhow!("its files cannot be brought{at}").context(Code(CANNOT_EXECUTE)).context(shown.to_owned())

@@ -8,6 +8,7 @@ mod pipeline;
 mod streams;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::graph::Graph;
 use crate::launch::files::Porter;
 use crate::launch::owner::Owner;
 use crate::launch::{self, Launcher, Plan};
+use crate::out::printable;
 use crate::{Context, Standard, Start, duration, place};
 use control::{End, Job};
 use streams::{Joint, Streams};
@@ -240,6 +242,11 @@ fn result_of(plans: &[Plan], ends: Vec<End>) -> anyhow::Result<(u8, Vec<ResultRe
             let why = String::from_utf8_lossy(&exit.reason).into_owned();
             let why = if why.is_empty() { Status(exit.status).to_string() } else { why };
             return Err(launch::failed(&plan.shown, why, exit.code));
+        }
+        if !exit.reason.is_empty() {
+            // It ran, so how it ended is its own; this says why it may have ended so.
+            let why = printable(&exit.reason);
+            let _ = writeln!(std::io::stderr(), "amoeba: {}: {why}", plan.shown);
         }
         (code, left) = (exit.code, exit.results);
     }

@@ -1,0 +1,268 @@
+//! Confinement: what a guest may use of its host, and what of it is out of its reach. `docs/confinement.md` says against whom.
+//!
+//! - [`groups`]: how much memory, processor time and how many processes; what was met of these limits. [`nest`] is the
+//!   thread that is in the group.
+//! - [`mounts`]: what of the host's file tree is covered, or read-only.
+//! - [`network`]: a loopback interface of its own instead of the host's network.
+//! - [`calls`]: system calls that it is refused. [`powers`]: what root gives up. [`domain`]: whom its signals reach.
+//!
+//! A warden makes its [`Confinement`] before a guest comes; the guest's first process takes it on just before its program
+//! ([`Confinement::take_on`]), when it shares its warden's memory: nothing of that allocates.
+
+mod calls;
+mod domain;
+pub(super) mod groups;
+mod mounts;
+mod nest;
+mod network;
+mod powers;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use amoeba_process::{Exit, Limits, PROCESSES_DEFAULT};
+use nix::libc;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use calls::{Filter, Strictness};
+use domain::Domain;
+use groups::{Doors, Group, Met};
+use mounts::Passage;
+use nest::Nest;
+use network::Network;
+
+/// More name spaces of a warden that has name spaces at all: messages and shared memory of System V and POSIX, and the
+/// host's name.
+pub(super) const NAMESPACES: i32 = libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+
+/// Added to a guest's chance of being ended when the whole host has no memory left, where its own memory is not limited.
+const FIRST_TO_GO: &[u8] = b"500";
+
+/// What of the host is ours and no guest's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ours<'a> {
+    /// Directories of which a guest is to see nothing but the socket.
+    pub(super) hidden: &'a [PathBuf],
+    /// Where the logs are.
+    pub(super) logs: &'a Path,
+    /// The kernel's socket.
+    pub(super) socket: &'a Path,
+}
+
+/// How far a warden is apart from its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Apart {
+    /// It has name spaces of its own.
+    Fully,
+    /// The same, inside a user name space.
+    AsUser,
+    /// Not at all.
+    Not,
+}
+
+/// What holds the guests of one warden.
+#[derive(Debug)]
+pub(super) struct Confinement {
+    apart: Apart,
+    group: Group,
+    nest: Option<Nest>,
+    doors: Doors,
+    passage: Option<Passage>,
+    network: Option<Network>,
+    /// For a guest without the network, and for one with it.
+    filters: [Filter; 2],
+    domain: Option<Domain>,
+    /// What the domain keeps from guests where nothing else does, and what of it they reach nevertheless.
+    hidden: Vec<PathBuf>,
+    socket: PathBuf,
+    limits: Limits,
+    /// What earlier guests have met.
+    met: Met,
+}
+
+impl Confinement {
+    /// Makes the confinement of a warden, of which this is the process. Where the warden is apart, what is ours is covered
+    /// there; elsewhere only a domain keeps it from guests.
+    ///
+    /// # Errors
+    /// Something could not be covered: then no guest must run.
+    pub(super) fn make(ours: Ours<'_>, apart: Apart, group: Group) -> io::Result<Confinement> {
+        let is_apart = apart != Apart::Not;
+        let doors = group.doors()?;
+        group.limit(&Limits::default())?;
+        let (passage, network) = match is_apart {
+            true => (Some(mounts::settle(ours.hidden, ours.logs, ours.socket)?), Network::make().ok()),
+            false => (None, None),
+        };
+        let hidden: Vec<PathBuf> = ours.hidden.iter().cloned().chain([ours.logs.to_owned()]).collect();
+        let socket = ours.socket.to_owned();
+        let domain = match is_apart {
+            true => Domain::make(),
+            false => Domain::make_without(&hidden, std::slice::from_ref(&socket)),
+        };
+        let filter = |no_network| Filter::new(Strictness { no_inspection: !is_apart, no_network });
+        let filters = [filter(network.is_none()), filter(false)];
+        let (nest, limits, met) = (None, Limits::default(), group.met());
+        Ok(Confinement {
+            apart,
+            group,
+            nest,
+            doors,
+            passage,
+            network,
+            filters,
+            domain,
+            hidden,
+            socket,
+            limits,
+            met,
+        })
+    }
+
+    /// Limits the next guest. Called in the warden when it has threads: the first time starts the one for guests.
+    ///
+    /// # Errors
+    /// The kernel does not take a limit.
+    pub(super) fn limit(&mut self, limits: &Limits) -> io::Result<()> {
+        if *limits != self.limits {
+            self.group.limit(limits)?;
+            self.limits = *limits;
+        }
+        Ok(())
+    }
+
+    /// Starts the thread that starts guests, where they are in a group by it.
+    ///
+    /// # Errors
+    /// There is no room for a thread.
+    pub(super) fn settle_in(&mut self) -> io::Result<()> {
+        if self.doors.are_for_threads() {
+            self.nest = Some(Nest::make(self.doors.take_those_of_threads())?);
+        }
+        Ok(())
+    }
+
+    /// Does what starts a guest, in the guest's group. The guest ends with the warden.
+    ///
+    /// # Errors
+    /// The group cannot be entered.
+    pub(super) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        match &self.nest {
+            Some(nest) => {
+                nest.run(work).ok_or_else(|| io::Error::other("the guest's group cannot be entered"))
+            }
+            None => Ok(work()),
+        }
+    }
+
+    /// The calling process is a guest from now on: with no more power than it needs, and `network` or not. What it has of
+    /// its file tree it must have by now.
+    ///
+    /// Neither allocates nor locks.
+    ///
+    /// # Errors
+    /// The kernel's; then the guest must not run.
+    pub(super) fn take_on(&self, network: bool) -> io::Result<()> {
+        self.doors.enter_as_process()?;
+        self.hold_without_groups();
+        if let (false, Some(own)) = (network, &self.network) {
+            own.enter()?;
+        }
+        // A kernel without rings of keys has none to leave.
+        // SAFETY: a null name is a new ring without one.
+        let _ = unsafe {
+            libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>())
+        };
+        powers::give_up()?;
+        rustix::thread::set_no_new_privs(true)?;
+        if let Some(domain) = &self.domain {
+            domain.enter()?;
+        }
+        self.filters[usize::from(network)].apply()
+    }
+
+    /// What there is where groups cannot limit: a number of processes for each user name space, and a place before all
+    /// others when the host runs out of memory.
+    fn hold_without_groups(&self) {
+        let enforces = self.group.enforces();
+        if self.apart == Apart::AsUser && !enforces.processes {
+            let most = Some(PROCESSES_DEFAULT.into());
+            let _ = setrlimit(Resource::Nproc, Rlimit { current: most, maximum: most });
+        }
+        if !enforces.memory {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
+                let _ = rustix::io::write(&file, FIRST_TO_GO);
+            }
+        }
+    }
+
+    /// Says of a guest's end whether a limit may be why. Called once for each guest.
+    pub(super) fn judge(&mut self, exit: &mut Exit) {
+        let met = self.group.met();
+        let before = std::mem::replace(&mut self.met, met);
+        if exit.code == 0 || !exit.reason.is_empty() {
+            return;
+        }
+        let own = |limit: u64, text: String| if limit == 0 { "the host's bound".to_owned() } else { text };
+        if met.out_of_memory > before.out_of_memory {
+            let memory = Limits { memory: self.limits.memory, ..Limits::default() };
+            let limit = own(memory.memory, format!("limit {memory}"));
+            exit.reason = format!("out of memory ({limit})");
+        } else if met.out_of_processes > before.out_of_processes {
+            let asked = self.limits.processes;
+            let most = if asked == 0 { PROCESSES_DEFAULT } else { asked };
+            exit.reason = format!("out of processes (limit {most})");
+        }
+    }
+
+    /// Whether nothing is left of the guests but what a new one may find. Nobody of them is left.
+    pub(super) fn is_clean(&self) -> bool {
+        let lists = ["shm", "sem", "msg"].map(|name| format!("/proc/sysvipc/{name}"));
+        let no_entries = |path: &str| fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
+        // Each list begins with a line of headings.
+        let is_short = |list: &String| {
+            fs::read(list).map_or(true, |text| text.iter().filter(|b| **b == b'\n').count() <= 1)
+        };
+        self.passage.is_some()
+            && lists.iter().all(is_short)
+            && ["/dev/shm", "/dev/mqueue"].into_iter().all(no_entries)
+    }
+
+    /// The path by which the warden reaches a log, or what lies beside it.
+    pub(super) fn way_to(&self, log: &[u8]) -> Vec<u8> {
+        match &self.passage {
+            Some(passage) if !log.is_empty() => {
+                passage.to(Path::new(OsStr::from_bytes(log))).as_os_str().as_bytes().to_vec()
+            }
+            _ => log.to_vec(),
+        }
+    }
+
+    /// Shows a guest the directory that the warden reaches at `path`: the guest's path of it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn show(&mut self, path: &Path) -> io::Result<PathBuf> {
+        match &self.passage {
+            Some(passage) => passage.show(path),
+            None => {
+                self.domain = Domain::make_without(&self.hidden, &[self.socket.clone(), path.to_owned()]);
+                Ok(path.to_owned())
+            }
+        }
+    }
+
+    /// Shows it no more.
+    pub(super) fn take_back(&self) {
+        if let Some(passage) = &self.passage {
+            // The warden's working directory may be the last that holds it.
+            let _ = std::env::set_current_dir("/");
+            let _ = passage.take_back();
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The thread of a warden that starts its guests: it is in their group, and so is whatever it starts, from its birth.
+
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+
+use super::groups::Doors;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// See the module. The thread ends when this is dropped, and with it the guest it has started.
+#[derive(Debug)]
+pub(super) struct Nest {
+    give: mpsc::SyncSender<Work>,
+}
+
+impl Nest {
+    /// Starts the thread, which enters at its leisure.
+    pub(super) fn make(doors: Doors) -> io::Result<Nest> {
+        let (give, given) = mpsc::sync_channel::<Work>(1);
+        thread::Builder::new().name("nest".into()).spawn(move || {
+            if let Err(error) = doors.enter_as_thread() {
+                // Nothing is given to a thread that has ended, so no guest runs outside of its group.
+                return tracing::error!("a guest's group cannot be entered: {error}");
+            }
+            drop(doors);
+            while let Ok(work) = given.recv() {
+                work();
+            }
+        })?;
+        Ok(Nest { give })
+    }
+
+    /// What `work` gives, done by the thread; `None` when that could not enter.
+    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Option<T> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let work: Box<dyn FnOnce() + Send + '_> = Box::new(move || drop(tell.send(work())));
+        // SAFETY: only the lifetime is forgotten. What `work` borrows lives until this function returns, and it returns
+        // when `tell` is gone: after `work` has been done, or was dropped undone by a thread that has ended.
+        let work = unsafe { std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Work>(work) };
+        let given = self.give.send(work);
+        drop(given);
+        let done = told.recv().ok();
+        // `tell` may have been used and not be gone yet, but nothing it borrows is touched by its end.
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_may_borrow_and_is_done_elsewhere() {
+        let nest = Nest::make(Doors::default()).unwrap();
+        let here = thread::current().id();
+        let words = ["a", "b"].map(str::to_owned);
+        for word in &words {
+            let (got, there) = nest.run(|| (word.len(), thread::current().id())).unwrap();
+            assert_eq!(got, 1);
+            assert_ne!(there, here);
+        }
+    }
+}
