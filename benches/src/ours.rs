@@ -1,4 +1,4 @@
-//! Our side of a benchmark: two throw-away hosts for the length of the run.
+//! Our side of a benchmark: throw-away hosts for the length of the run.
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileTypeExt;
@@ -16,17 +16,21 @@ const NETWORK: &str = "namespaces/net";
 /// The interface of a throw-away host on its wire.
 const ETHERNET: &str = "eth0";
 
-/// Two throw-away hosts that are one system, of `amoeba dev 2`, which also ends them.
+/// Throw-away hosts that are one system, at least two, of `amoeba dev`, which also ends them.
 pub(crate) struct System {
     binary: PathBuf,
     /// Names and state directories.
     hosts: Vec<(String, PathBuf)>,
 }
 
-/// Runs this program again with these arguments, among two hosts of the binary that `AMOEBA_BIN` names.
-pub(crate) fn among_hosts(arguments: &[String]) -> Result<ExitCode> {
+/// Runs this program again with these arguments, among so many hosts of the binary that `AMOEBA_BIN` names.
+pub(crate) fn among_hosts(hosts: usize, arguments: &[String]) -> Result<ExitCode> {
     let mut command = Command::new(binary()?);
-    let status = command.args(["dev", "2", "--"]).arg(std::env::current_exe()?).args(arguments).status()?;
+    let status = command
+        .args(["dev", &hosts.to_string(), "--"])
+        .arg(std::env::current_exe()?)
+        .args(arguments)
+        .status()?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
@@ -78,16 +82,21 @@ impl System {
     pub(crate) fn address(&self, host: usize) -> Ipv4Addr {
         match self.has_networks() {
             true => amoeba_linux::netns::Network::address(host),
-            false => Ipv4Addr::new(127, 0, 0, u8::try_from(host + 1).expect("there are two hosts")),
+            false => Ipv4Addr::new(127, 0, 0, u8::try_from(host + 1).expect("there are a few hosts")),
         }
     }
 
     /// What lies between the hosts, in a sentence.
     pub(crate) fn place(&self) -> &'static str {
         match self.has_networks() {
-            true => "two hosts in network namespaces joined by a bridge",
-            false => "two hosts on the loopback interface",
+            true => "hosts in network namespaces joined by a bridge",
+            false => "hosts on the loopback interface",
         }
+    }
+
+    /// The binary.
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
     }
 
     /// The binary with these arguments, on the first host.
