@@ -30,6 +30,46 @@ fn sixty_commands_land_on_all_hosts_right_and_in_order() {
 }
 
 #[test]
+fn three_hundred_files_keep_their_order_and_an_interrupted_map_goes_on() {
+    let system = System::new();
+    let text = r#"
+        cd $HOME
+        for i in $(seq 300); do head -c $((i * 37)) /dev/zero | tr '\0' x > in.$i; done
+        while [ $(amoeba host ls | grep -c ' up ') != 3 ]; do sleep 0.1; done
+        count() {
+            amoeba map -j 12 --keep-going --journal journal --json --in {} --out {}.size \
+                sh -c 'wc -c < $1 > $1.size; case $1 in *7) exit 3;; esac' name {} ::: $(seq -f in.%g 300)
+        }
+        count && exit 1
+        [ $? = 3 ]
+        for i in $(seq 300); do [ $(cat in.$i.size) = $((i * 37)) ]; done
+        count > again && exit 1
+        [ $(wc -l < again) = 30 ]
+        printf 'sleep 0.1\necho $1\n' > slow.sh
+        slow="-j 3 --journal slow sh $HOME/slow.sh ::: $(seq 300)"
+        timeout -s INT 3 amoeba map $slow > first && exit 1
+        amoeba map $slow > rest
+        [ $(wc -l < rest) -lt 300 ]
+        seq 300 > all
+        sort -n first rest | cmp - all
+        amoeba map --journal slow echo ::: 1 && exit 1
+        true
+    "#;
+    let outcome = script(&system, &["3"], text).ok();
+    let outcome = outcome.told("this is not the journal of this command");
+    let lines: Vec<serde_json::Value> =
+        outcome.text().lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    assert_eq!(lines.len(), 300);
+    for (number, line) in (1..).zip(&lines) {
+        assert_eq!(line["arg"], format!("in.{number}"));
+        assert_eq!(line["code"], if number % 10 == 7 { 3 } else { 0 }, "{line}");
+    }
+    for host in ["anvil", "bolt", "chisel"] {
+        assert!(lines.iter().any(|line| line["host"] == host), "{host} did nothing");
+    }
+}
+
+#[test]
 fn a_lost_host_and_a_killed_run_server_change_nothing_for_what_may_run_twice() {
     let system = System::new();
     let text = r#"

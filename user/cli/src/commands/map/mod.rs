@@ -1,13 +1,16 @@
 //! `amoeba map`: one command for each of many arguments, over the hosts of the pool.
 //!
-//! [`work`] runs the processes, a few at a time; [`spool`](crate::spool) keeps what they write until its turn has come.
+//! [`work`] runs the processes, a few at a time; [`spool`](crate::spool) keeps what they write until its turn has come;
+//! [`journal`] remembers what is done.
 
+mod journal;
 mod work;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -29,6 +32,7 @@ use crate::launch::{self, CANNOT_EXECUTE, Launcher};
 use crate::out::printable;
 use crate::spool::{self, Spool, Store};
 use crate::{Context, Standard, Start};
+use journal::Journal;
 use work::{Done, Event, Progress, Work};
 
 /// What stands between the command and its arguments.
@@ -75,6 +79,9 @@ pub(crate) struct Arguments {
     /// Also try again what may have run (75), because its host was lost: only for what may run twice
     #[arg(long)]
     retry_maybe: bool,
+    /// Remember in FILE what has succeeded, and leave out what it remembers: the same command again goes on
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
     /// Arguments on the standard input end with a NUL, not with a newline
     #[arg(short = '0', long)]
     null: bool,
@@ -106,7 +113,12 @@ struct Line {
 
 impl Arguments {
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
-        let arguments = self.take_arguments(&mut io::stdin().lock())?;
+        let mut arguments = self.take_arguments(&mut io::stdin().lock())?;
+        let journal = self.journal.as_deref().map(|path| Journal::open(path, &self.command)).transpose()?;
+        let mut journal = journal.map(|mut journal| {
+            journal.leave_out(&mut arguments);
+            journal
+        });
         if arguments.is_empty() {
             return Ok(ExitCode::SUCCESS);
         }
@@ -144,7 +156,11 @@ impl Arguments {
             world.threads.spawn("worker", move || work.work(Some(host), &to))?;
         }
         let bar = bar(context, total);
-        let shown = Show { work: &work, json: self.json, bar: &bar }.all(context, &sender, &events);
+        let show = Show { work: &work, json: self.json, bar: &bar };
+        let shown = show.all(context, &sender, &events, |argument| match &mut journal {
+            Some(journal) => journal.write(argument).context("the journal"),
+            None => Ok(()),
+        });
         bar.finish_and_clear();
         shown
     }
@@ -241,6 +257,7 @@ impl Show<'_> {
         context: &mut Context<'_>,
         sender: &Sender<Event>,
         events: &Receiver<Event>,
+        mut succeeded: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<ExitCode> {
         let mut waiting: BTreeMap<usize, Done> = BTreeMap::new();
         let (mut ended, mut next, mut failed, mut first_failure, mut signal) = (0, 0, 0, None, None);
@@ -265,7 +282,11 @@ impl Show<'_> {
                 if done.code != 0 {
                     first_failure.get_or_insert(done.code);
                 }
+                let (index, is_good) = (done.index, done.code == 0);
                 self.one(context, done)?;
+                if is_good {
+                    succeeded(&self.work.arguments[index])?;
+                }
                 self.work.shown(next);
             }
         }

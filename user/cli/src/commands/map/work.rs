@@ -107,7 +107,7 @@ impl Work {
         let mut since = Instant::now();
         while let Some(index) = self.take() {
             if since.elapsed() > HOST_AGE_MAX {
-                host = None;
+                self.leave(&mut host);
             }
             if host.is_none() {
                 since = Instant::now();
@@ -117,8 +117,16 @@ impl Work {
                 self.stop();
             }
             if to.send(Event::Done(Box::new(done))).is_err() {
-                return;
+                break;
             }
+        }
+        self.leave(&mut host);
+    }
+
+    /// A worker keeps its host no longer: nothing counts as placed there for it.
+    fn leave(&self, host: &mut Option<Target>) {
+        if let Some(target) = host.take() {
+            self.launcher.pool.ended(&target);
         }
     }
 
@@ -187,7 +195,7 @@ impl Work {
             let tried = self.try_once(index, host, &mut output, &mut errors);
             let again = tried.may_pass || (tried.maybe && self.retry_maybe);
             if again && tries < self.retries && !self.progress.lock().ending {
-                *host = None;
+                self.leave(host);
                 self.world.threads.sleep(wait);
                 wait *= 2;
                 continue;
@@ -261,6 +269,9 @@ impl Work {
                 return Tried { may_pass, maybe, ..Tried::failed(String::new(), &error) };
             }
         };
+        if host.as_ref().is_some_and(|kept| kept.host != target.host) {
+            self.leave(host);
+        }
         *host = Some(target.clone());
         if self.begun(index, &target, process) {
             send(&self.world, &target, &process, SIGKILL);
@@ -300,7 +311,7 @@ impl Work {
                 Tried { has_run: true, left: exit.results, ..Tried::ended(&target, exit.code) }
             }
             (Err(error), _) => {
-                *host = None;
+                self.leave(host);
                 let why = format!("{}; it may have run", launch::lost(error, &target));
                 Tried { why: Some(why), maybe: true, ..Tried::ended(&target, MAY_HAVE_RUN) }
             }
