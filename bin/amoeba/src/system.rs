@@ -24,6 +24,7 @@ use crate::invite;
 use crate::join;
 use crate::keeping;
 use crate::logs;
+use crate::mounting::Mounts;
 use crate::state::State;
 
 /// How long a system may take to start.
@@ -179,6 +180,10 @@ impl amoeba_cli::System for Local {
 
     fn diagnosis(&self) -> Option<&dyn Diagnosis> {
         Some(&Doctor)
+    }
+
+    fn mounting(&self) -> Option<&dyn amoeba_cli::Mounting> {
+        Some(&Mounts)
     }
 
     fn console(&self) -> &dyn Console {

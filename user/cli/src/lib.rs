@@ -19,6 +19,7 @@ mod keeping;
 mod launch;
 mod masks;
 mod members;
+mod mounting;
 mod out;
 mod place;
 mod progress;
@@ -39,6 +40,7 @@ use clap::Parser;
 pub use diagnosis::{Check, Diagnosis, Health, Trace, TraceBatch, TraceOptions};
 pub use failure::{Code, Hint};
 pub use keeping::{Restoring, Secrets};
+pub use mounting::{MountOptions, Mounted, Mounting};
 pub use system::{Slot, Turn};
 pub use system::{
     Console, DaemonStatus, DevOptions, Invitation, InvitationState, InviteOptions, Invited, JoinOptions,

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::diagnosis::Diagnosis;
 use crate::keeping::{Restoring, Secrets};
+use crate::mounting::Mounting;
 
 /// What to do when no system runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +207,10 @@ pub trait System {
     }
     /// What looks for faults on this host, where there is any.
     fn diagnosis(&self) -> Option<&dyn Diagnosis> {
+        None
+    }
+    /// What mounts on this host, where anything can be mounted.
+    fn mounting(&self) -> Option<&dyn Mounting> {
         None
     }
     /// The terminal, if there is one, and the signals.

@@ -23,6 +23,7 @@ mod ls;
 mod man;
 mod map;
 mod mkdir;
+mod mount;
 mod mv;
 mod ping;
 mod processes;
@@ -38,6 +39,7 @@ mod status;
 mod stun;
 mod top;
 mod trace;
+mod umount;
 mod up;
 mod wait;
 mod why;
@@ -78,6 +80,8 @@ pub(crate) enum Command {
     Mkdir(mkdir::Arguments),
     Rm(rm::Arguments),
     Stat(stat::Arguments),
+    Mount(mount::Arguments),
+    Umount(umount::Arguments),
     Cap(cap::Arguments),
     Up(up::Arguments),
     Down(down::Arguments),
@@ -170,6 +174,8 @@ impl Command {
             Command::Ln(arguments) => arguments.run(context)?,
             Command::Mkdir(arguments) => arguments.run(context)?,
             Command::Rm(arguments) => arguments.run(context)?,
+            Command::Mount(arguments) => arguments.run(context)?,
+            Command::Umount(arguments) => arguments.run(context)?,
             Command::Stat(arguments) => arguments.run(context)?,
             Command::Cap(arguments) => arguments.run(context)?,
             Command::Down(arguments) => arguments.run(context)?,

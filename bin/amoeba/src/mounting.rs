@@ -1,0 +1,71 @@
+//! Mounts on this host, for the subcommands.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amoeba_cli::{MountOptions, Mounted, Mounting};
+use amoeba_linux::{fuse, host};
+use amoeba_volume::FileSystem;
+use anyhow::{Context, Result};
+
+use crate::logs;
+use crate::state::State;
+
+/// Operations of a mount that can be under way at once.
+const THREADS: usize = 8;
+
+/// Mounts of this host.
+pub(crate) struct Mounts;
+
+impl Mounting for Mounts {
+    fn folder(&self) -> Result<PathBuf> {
+        Ok(State::find()?.path("mounts"))
+    }
+
+    fn background(&self) -> Result<Command> {
+        host::keep_descriptors().context("cannot keep descriptors from the mount")?;
+        let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+        command.env("AMOEBA_STATE", State::find()?.dir()).current_dir("/");
+        Ok(command)
+    }
+
+    fn enter_background(&self) {
+        // A process that leads a session is no further from the terminal than it was.
+        drop(host::leave_session());
+    }
+
+    fn mount(
+        &self,
+        files: Arc<dyn FileSystem>,
+        directory: &Path,
+        options: &MountOptions,
+    ) -> Result<Box<dyn Mounted>> {
+        logs::to_standard_error();
+        let mut how = fuse::MountOptions::new(&options.name);
+        (how.read_only, how.others, how.threads) = (options.read_only, options.others, THREADS);
+        Ok(Box::new(Live(fuse::Mount::new(files, directory, &how)?)))
+    }
+
+    fn unmount(&self, directory: &Path) -> io::Result<bool> {
+        fuse::place::unmount(directory)
+    }
+}
+
+struct Live(fuse::Mount);
+
+impl Mounted for Live {
+    fn directory(&self) -> &Path {
+        self.0.directory()
+    }
+
+    fn ended(&self, wait: Duration) -> io::Result<bool> {
+        self.0.ended(wait)
+    }
+
+    fn unmount(self: Box<Self>, wait: Duration) -> io::Result<bool> {
+        self.0.unmount(wait)
+    }
+}

@@ -1,0 +1,307 @@
+//! `amoeba mount`: the directory graph as a file system.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use amoeba_cap::Capability;
+use amoeba_mount::{GraphFileSystem, Options};
+use amoeba_name::Account;
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::Context;
+use crate::failure::Hint;
+use crate::graph::{Graph, Kind};
+use crate::mounting::{MountOptions, Mounting};
+use crate::place::Place;
+use crate::tree::accounts;
+
+/// The largest number of mounts of one directory by one user.
+const MOUNTS_MAX: usize = 256;
+/// How often a mount looks whether it is to end.
+const END_INTERVAL: Duration = Duration::from_millis(200);
+/// How long those who use a mount are waited for when it is to end.
+const USERS_WAIT: Duration = Duration::from_secs(5);
+/// And how long the servers, to take what is not committed yet.
+const COMMIT_WAIT: Duration = Duration::from_secs(60);
+/// How often the servers are asked what others have changed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// What a mount in the background says when it is there.
+const READY: &str = "ready";
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+const SIGHUP: i32 = 1;
+/// What a mount has in its folder: a lock as long as it runs, and where it is.
+pub(super) const LOCK: &str = "lock";
+pub(super) const WHERE: &str = "where";
+const LOG: &str = "log";
+
+/// Mount the directory graph at a local directory
+///
+/// Every program can then use it as files. What is written becomes visible to others when it is closed, and to other hosts
+/// within two seconds. The mount goes on in the background until `amoeba umount`; it needs root, or the program
+/// fusermount3.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The local directory
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Mount this directory of the graph, instead of the root of your directories
+    #[arg(long, value_name = "PATH")]
+    root: Option<OsString>,
+    /// Change nothing
+    #[arg(long)]
+    read_only: bool,
+    /// Stay, and end with SIGINT or SIGTERM
+    #[arg(long)]
+    foreground: bool,
+    /// Let other users look in
+    #[arg(long)]
+    allow_other: bool,
+    /// Let programs read the capability of a file, a secret, as the attribute user.amoeba.capability
+    #[arg(long)]
+    show_capabilities: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Be what the same command has put into the background
+    #[arg(long, hide = true)]
+    detached: bool,
+}
+
+/// Where a mount is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MountedAt {
+    /// The local directory.
+    pub(crate) directory: PathBuf,
+    /// The process that serves it.
+    pub(crate) pid: u32,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
+        let mounting = context.system.mounting().context("nothing can be mounted here")?;
+        let graph = context.graph()?;
+        let root = self.root(&graph)?;
+        // A dead mount cannot be looked at; it is cleared away before anything lies there again.
+        if let Err(error) = fs::metadata(&self.directory)
+            && error.kind() == std::io::ErrorKind::NotConnected
+        {
+            mounting.unmount(&self.directory).with_context(|| self.shown())?;
+        }
+        let directory = fs::canonicalize(&self.directory).with_context(|| self.shown())?;
+        if !directory.is_dir() {
+            bail!("{} is not a directory", self.shown());
+        }
+        if self.foreground || self.detached {
+            return self.serve(context, mounting, &graph, root, &directory);
+        }
+        let pid = self.go_to_background(mounting, &root, &directory)?;
+        let at = MountedAt { directory, pid };
+        if self.json { context.out.json(&at) } else { Ok(()) }
+    }
+
+    fn shown(&self) -> String {
+        self.directory.display().to_string()
+    }
+
+    fn root(&self, graph: &Graph) -> anyhow::Result<Capability> {
+        let Some(root) = &self.root else { return Ok(graph.session().root) };
+        let place = Place::parse(root)?;
+        let found = graph.lookup(&place)?;
+        match graph.answering(&found.set)? {
+            (root, Kind::Directory) => Ok(root),
+            (_, kind) => bail!("{} is a {}, not a directory", place.shown(), kind.name()),
+        }
+    }
+
+    /// Starts the same in the background; returns when it is there.
+    fn go_to_background(
+        &self,
+        mounting: &dyn Mounting,
+        root: &Capability,
+        directory: &Path,
+    ) -> anyhow::Result<u32> {
+        let folder = mounting.folder()?;
+        make_folder(&folder)?;
+        let mut log =
+            File::options().read(true).append(true).create(true).mode(0o600).open(folder.join(LOG))?;
+        let from = log.seek(SeekFrom::End(0))?;
+        let mut command = mounting.background()?;
+        command.arg("mount").arg(directory).args(["--detached", "--root", "-"]);
+        for (flag, set) in [
+            ("--read-only", self.read_only),
+            ("--allow-other", self.allow_other),
+            ("--show-capabilities", self.show_capabilities),
+        ] {
+            command.args(set.then_some(flag));
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone()?);
+        let mut child = command.spawn().context("cannot start the mount")?;
+        let mut input = child.stdin.take().expect("it was asked for");
+        // If it ended already, it has said why.
+        let _ = input.write_all(root.to_text().as_bytes());
+        drop(input);
+        let mut line = String::new();
+        let output = child.stdout.take().expect("it was asked for");
+        BufReader::new(output).read_line(&mut line)?;
+        if line.trim() == READY {
+            return Ok(child.id());
+        }
+        let status = child.wait()?;
+        let mut said = String::new();
+        log.seek(SeekFrom::Start(from))?;
+        log.take(1 << 16).read_to_string(&mut said)?;
+        let said = said.lines().map(|line| line.trim_start_matches("amoeba: ")).collect::<Vec<_>>();
+        match said.first() {
+            Some(first) => Err(anyhow!("{first}").context(Hint(said[1..].join("\n")))),
+            None => bail!("the mount ended ({status})"),
+        }
+    }
+
+    fn serve(
+        &self,
+        context: &Context<'_>,
+        mounting: &dyn Mounting,
+        graph: &Graph,
+        root: Capability,
+        directory: &Path,
+    ) -> anyhow::Result<()> {
+        let (folder, _lock) = take_folder(&mounting.folder()?, &root)?;
+        let options = Options {
+            root,
+            file_server: graph.file_server()?,
+            folder: folder.join("scratch"),
+            accounts: Arc::new(OwnAccounts::read(directory)?),
+            show_capabilities: self.show_capabilities,
+            look_interval: LOOK_INTERVAL,
+        };
+        let (files, redone) =
+            GraphFileSystem::new(graph.world(), options).with_context(|| folder.display().to_string())?;
+        redone.iter().for_each(|line| eprintln!("amoeba: {line}"));
+        let files = Arc::new(files);
+        let options =
+            MountOptions { name: "amoeba".into(), read_only: self.read_only, others: self.allow_other };
+        let mounted = mounting.mount(Arc::clone(&files) as _, directory, &options)?;
+        let at = MountedAt { directory: mounted.directory().to_owned(), pid: std::process::id() };
+        fs::write(folder.join(WHERE), serde_json::to_vec(&at)?)?;
+        let ending = end_with_signals(context)?;
+        if self.detached {
+            mounting.enter_background();
+        }
+        let mut stdout = std::io::stdout();
+        // Nobody may be there to read it.
+        let _ = writeln!(stdout, "{READY}").and_then(|()| stdout.flush());
+        while !ending.load(Ordering::Relaxed) && !mounted.ended(END_INTERVAL)? {}
+        // What cannot be taken out is out already.
+        let _ = mounted.unmount(USERS_WAIT);
+        let _ = fs::remove_file(folder.join(WHERE));
+        files.end(COMMIT_WAIT).map_err(|left| {
+            anyhow!("{} updates could not be committed: the servers do not answer", left.0)
+                .context(Hint("what was synced is committed by the next mount".to_owned()))
+        })
+    }
+}
+
+/// Set when SIGINT, SIGTERM or SIGHUP comes.
+fn end_with_signals(context: &Context<'_>) -> anyhow::Result<Arc<AtomicBool>> {
+    let mut signals = context.system.console().signals(&[SIGINT, SIGTERM, SIGHUP])?;
+    let ending = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&ending);
+    let wait = move || {
+        signals.next();
+        told.store(true, Ordering::Relaxed);
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(wait)?;
+    Ok(ending)
+}
+
+fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| folder.display().to_string())
+}
+
+/// A folder for a mount of `root` that no other one has, and the lock on it. The first that is free: it may have what a killed
+/// mount has left.
+fn take_folder(folder: &Path, root: &Capability) -> anyhow::Result<(PathBuf, File)> {
+    let name = blake3::hash(&root.to_bytes()).to_hex();
+    for number in 0..MOUNTS_MAX {
+        let folder = folder.join(format!("{}-{number}", &name[..16]));
+        make_folder(&folder)?;
+        let lock =
+            File::options().write(true).create(true).truncate(false).mode(0o600).open(folder.join(LOCK))?;
+        match lock.try_lock() {
+            Ok(()) => return Ok((folder, lock)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+    }
+    bail!("there are {MOUNTS_MAX} mounts of this directory")
+}
+
+/// The mounts of this user that run, each with its folder.
+pub(crate) fn running(mounting: &dyn Mounting) -> anyhow::Result<Vec<(MountedAt, PathBuf)>> {
+    let mut all = Vec::new();
+    let Ok(folders) = fs::read_dir(mounting.folder()?) else { return Ok(all) };
+    for folder in folders {
+        let folder = folder?.path();
+        let Ok(text) = fs::read(folder.join(WHERE)) else { continue };
+        let Ok(at) = serde_json::from_slice::<MountedAt>(&text) else { continue };
+        if is_locked(&folder) {
+            all.push((at, folder));
+        }
+    }
+    Ok(all)
+}
+
+/// Whether the mount of a folder runs.
+pub(super) fn is_locked(folder: &Path) -> bool {
+    let lock = File::open(folder.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Accounts as the files of this host say; what has no owner belongs to whom the place of the mount belongs.
+struct OwnAccounts {
+    accounts: accounts::Accounts,
+    own: (u32, u32),
+}
+
+impl OwnAccounts {
+    fn read(directory: &Path) -> anyhow::Result<OwnAccounts> {
+        let place = fs::metadata(directory).with_context(|| directory.display().to_string())?;
+        Ok(OwnAccounts { accounts: accounts::Accounts::read(), own: (place.uid(), place.gid()) })
+    }
+}
+
+impl amoeba_mount::Accounts for OwnAccounts {
+    fn own(&self) -> (u32, u32) {
+        self.own
+    }
+
+    fn user_name(&self, number: u32) -> Vec<u8> {
+        self.accounts.users.name(number)
+    }
+
+    fn group_name(&self, number: u32) -> Vec<u8> {
+        self.accounts.groups.name(number)
+    }
+
+    fn user_number(&self, account: &Account) -> u32 {
+        self.accounts.users.number(account)
+    }
+
+    fn group_number(&self, account: &Account) -> u32 {
+        self.accounts.groups.number(account)
+    }
+}

@@ -1,0 +1,168 @@
+//! Rows of directories become nodes.
+
+use std::collections::btree_map::Entry;
+use std::sync::PoisonError;
+
+use amoeba_cap::Capability;
+use amoeba_stubs::bullet_stream;
+use amoeba_volume::{Error, Kind, LINK_TEXT_SIZE_MAX, NAME_SIZE_MAX, Node};
+
+use crate::rows::{self, Class, Page, Row, kind_of_mode};
+use crate::tree::{Content, Folder, Local, Shown, Slot};
+use crate::{CLASSES_MAX, Shared};
+
+impl Shared {
+    /// The node under a name, if there is one; for the moment, unless it is remembered.
+    pub(crate) fn find(&self, directory: Node, name: &[u8]) -> Result<Option<Node>, Error> {
+        if name.len() > NAME_SIZE_MAX {
+            return Err(Error::NameTooLong);
+        }
+        loop {
+            let shown = self.tree.lock().shown(directory, name)?;
+            match shown {
+                Some(Shown::Node(node)) => return Ok(Some(node)),
+                Some(Shown::Nothing) => return Ok(None),
+                Some(Shown::Row(row)) => {
+                    let (kind, content) = self.understand(&row);
+                    if let Some(node) = self.tree.lock().meet(directory, name, &row, kind, content)? {
+                        return Ok(Some(node));
+                    }
+                }
+                None => self.load(directory, name)?,
+            }
+        }
+    }
+
+    /// As [`Shared::find`]; the node is remembered.
+    pub(crate) fn find_and_remember(&self, directory: Node, name: &[u8]) -> Result<Option<Node>, Error> {
+        loop {
+            let Some(node) = self.find(directory, name)? else { return Ok(None) };
+            let mut tree = self.tree.lock();
+            // It may have been dropped in between, or something else have come.
+            if matches!(tree.shown(directory, name)?, Some(Shown::Node(now)) if now == node) {
+                tree.remember(node);
+                return Ok(Some(node));
+            }
+        }
+    }
+
+    /// Asks for what is to be known of a name: with the first page of the directory, or by itself.
+    fn load(&self, directory: Node, name: &[u8]) -> Result<(), Error> {
+        let (capability, asked) = self.directory(directory)?;
+        if !asked {
+            let page = rows::page(self.client(), &capability, b"", rows::PAGE)?;
+            return self.take_page(directory, page, true);
+        }
+        let row = rows::row(self.client(), &capability, name)?;
+        let mut tree = self.tree.lock();
+        let folder = tree.folder_mut(directory)?;
+        let slot = Slot { server: row, local: Local::Same, pending: 0 };
+        folder.entries.entry(name.to_vec()).or_insert(slot);
+        tree.note_row(directory, name);
+        Ok(())
+    }
+
+    /// Makes sure that all names of a directory are known.
+    pub(crate) fn load_all(&self, directory: Node) -> Result<(), Error> {
+        let mut after = Vec::new();
+        loop {
+            if self.tree.lock().folder(directory)?.complete {
+                return Ok(());
+            }
+            let (capability, _) = self.directory(directory)?;
+            let page = rows::page(self.client(), &capability, &after, rows::PAGE)?;
+            let is_first = after.is_empty();
+            match page.rows.last() {
+                Some((last, _)) => after.clone_from(last),
+                None if page.more => return Err(Error::Io),
+                None => {}
+            }
+            self.take_page(directory, page, is_first)?;
+        }
+    }
+
+    fn directory(&self, directory: Node) -> Result<(Capability, bool), Error> {
+        let tree = self.tree.lock();
+        let asked = tree.folder(directory)?.asked;
+        Ok((*tree.member(directory)?.set.first().ok_or(Error::Io)?, asked))
+    }
+
+    /// What is not known yet is taken; what is known was asked for, or changed, since.
+    fn take_page(&self, directory: Node, page: Page, is_first: bool) -> Result<(), Error> {
+        let mut tree = self.tree.lock();
+        let folder = tree.folder_mut(directory)?;
+        if is_first && !folder.asked {
+            (folder.asked, folder.sequence) = (true, page.sequence);
+        }
+        folder.complete |= !page.more;
+        for (name, row) in page.rows {
+            let slot = Slot { server: Some(row), local: Local::Same, pending: 0 };
+            let folder = tree.folder_mut(directory)?;
+            if let Entry::Vacant(place) = folder.entries.entry(name.clone()) {
+                place.insert(slot);
+                tree.note_row(directory, &name);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a row is to programs.
+    pub(crate) fn understand(&self, row: &Row) -> (Kind, Content) {
+        let Some(object) = row.object() else {
+            return (Kind::File, Content::Object(b"its server does not answer\n".to_vec()));
+        };
+        match self.class(object) {
+            Class::Directory => (Kind::Directory, Content::Directory(Folder::default())),
+            Class::Other(info) => (Kind::File, Content::Object(format!("{info}\n").into_bytes())),
+            Class::File => self.understand_file(row, object),
+        }
+    }
+
+    fn understand_file(&self, row: &Row, object: &Capability) -> (Kind, Content) {
+        let content = row.attributes.content.filter(|content| content.is_of(object));
+        let kind = row.attributes.mode.filter(|_| content.is_some()).and_then(kind_of_mode);
+        match kind {
+            Some(Kind::SymbolicLink) => {
+                let text =
+                    row.attributes.link.clone().map(Ok).unwrap_or_else(|| {
+                        bullet_stream::read_whole(self.client(), object, LINK_TEXT_SIZE_MAX)
+                    });
+                match text {
+                    Ok(text) => (Kind::SymbolicLink, Content::Link(text)),
+                    Err(error) => (Kind::File, Content::Object(format!("{error}\n").into_bytes())),
+                }
+            }
+            Some(kind @ (Kind::Pipe | Kind::Socket)) => (kind, Content::Special),
+            _ => {
+                let size = match content {
+                    Some(content) => Ok(content.size),
+                    None => rows::size(self.client(), &row.set),
+                };
+                match size {
+                    Ok(size) => (Kind::File, Content::File(self.tree.lock().new_file(size, None))),
+                    Err(error) => (Kind::File, Content::Object(format!("{error}\n").into_bytes())),
+                }
+            }
+        }
+    }
+
+    /// What an object is; its server is asked once for each port.
+    fn class(&self, object: &Capability) -> Class {
+        let key = (object.port, object.object().get() == 0);
+        let known = self.classes.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(known) = known {
+            return known;
+        }
+        let Some(class) = rows::class(self.client(), object) else {
+            return Class::Other("its server does not answer".to_owned());
+        };
+        // Others may say something else for each object.
+        if !matches!(class, Class::Other(_)) {
+            let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+            if classes.len() < CLASSES_MAX {
+                classes.insert(key, class.clone());
+            }
+        }
+        class
+    }
+}

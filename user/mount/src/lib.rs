@@ -1,0 +1,275 @@
+//! The directory graph as a file system: [`GraphFileSystem`].
+//!
+//! It is what `amoeba mount` serves. It is no cache of its own for contents (the kernel has one) and knows nothing of FUSE;
+//! transactions, threads and time come from the world, and of the host it uses a folder for what is being written.
+//!
+//! - [`tree`]: nodes and names, as the servers have them and as they are shown here; no transaction.
+//! - [`find`]: rows of directories become nodes. [`names`]: names are made, moved and taken away.
+//! - [`contents`]: files are read and written, in a [`scratch`] while somebody has them open for writing.
+//! - [`queue`]: what is to be done at the servers; [`commit`]: doing it, in batches.
+//! - [`journal`]: what was synced survives a kill. [`watch`]: what others change is seen here.
+//!
+//! Locks: the gate of a file, then that of its version, then the tree; no transaction is done with the tree locked.
+//! `docs/mount.md` says what programs may rely on.
+#![forbid(unsafe_code)]
+
+mod commit;
+mod contents;
+mod file_system;
+mod find;
+mod journal;
+mod names;
+mod queue;
+mod rows;
+mod scratch;
+mod tree;
+mod watch;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use amoeba_cap::{Capability, PutPort};
+use amoeba_name::{Account, Time};
+use amoeba_stubs::Client;
+use amoeba_threads::{Condition, JoinHandle, Mutex};
+use amoeba_volume::{Error, Node, Notifier};
+use amoeba_world::{TransOptions, World};
+
+use journal::Journal;
+use rows::Class;
+use scratch::Scratches;
+use tree::Tree;
+
+/// Updates that may wait until they are at the servers; who makes one more waits too.
+pub const QUEUE_MAX: usize = 8192;
+/// Bytes of files that may wait so.
+pub const QUEUE_BYTES_MAX: u64 = 1 << 30;
+/// How long somebody waits for the servers while nothing at all gets done, before he hears of it (`EIO`).
+pub const STALL_MAX: Duration = Duration::from_secs(30);
+/// How long a transaction may take.
+const TRANSACTION_MAX: Duration = Duration::from_secs(30);
+/// How long a server is searched for.
+const LOCATE_MAX: Duration = Duration::from_secs(3);
+/// Ports whose class is remembered; past it they are asked again.
+const CLASSES_MAX: usize = 4096;
+
+/// Who has accounts on this host.
+pub trait Accounts: Send + Sync {
+    /// User and group who mount.
+    fn own(&self) -> (u32, u32);
+    /// The name of a user; empty for none.
+    fn user_name(&self, number: u32) -> Vec<u8>;
+    /// The name of a group; empty for none.
+    fn group_name(&self, number: u32) -> Vec<u8>;
+    /// The number of a user here.
+    fn user_number(&self, account: &Account) -> u32;
+    /// The number of a group here.
+    fn group_number(&self, account: &Account) -> u32;
+}
+
+/// What is mounted, and how.
+pub struct Options {
+    /// The directory that becomes the root.
+    pub root: Capability,
+    /// The server on which new files are made.
+    pub file_server: Capability,
+    /// A folder of this mount alone, for what is being written; what a killed one has left there is committed first.
+    pub folder: PathBuf,
+    /// Who owns files.
+    pub accounts: Arc<dyn Accounts>,
+    /// Whether `user.amoeba.capability` shows the capability of a file: a secret.
+    pub show_capabilities: bool,
+    /// How often the servers are asked what others have changed.
+    pub look_interval: Duration,
+}
+
+/// The directory graph, to be mounted. Dropped without [`end`](GraphFileSystem::end), what was not committed yet is left to the
+/// next one that is made with the same folder, as far as it was synced.
+pub struct GraphFileSystem {
+    shared: Arc<Shared>,
+    threads: StdMutex<Vec<JoinHandle<()>>>,
+}
+
+/// What all threads of a mount share.
+pub(crate) struct Shared {
+    world: World,
+    options: Options,
+    trans_options: TransOptions,
+    tree: Mutex<Tree>,
+    /// Notified when something was queued.
+    work: Condition,
+    /// Notified when something was brought to the servers.
+    progress: Condition,
+    scratches: Scratches,
+    journal: Journal,
+    notifier: OnceLock<Arc<dyn Notifier>>,
+    /// What objects of a port are; an object 0 is its server. At most [`CLASSES_MAX`].
+    classes: StdMutex<std::collections::HashMap<(PutPort, bool), Class>>,
+    listings: file_system::Listings,
+    stopping: AtomicBool,
+    /// Set when the mount does not wait for servers any more.
+    hurried: AtomicBool,
+    next_handle: AtomicU64,
+}
+
+/// Not everything was committed: so many updates are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished(pub usize);
+
+/// A name as people read it.
+pub(crate) fn text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).escape_debug().to_string()
+}
+
+impl GraphFileSystem {
+    /// The graph below `options.root`. Commits first what an earlier mount with this folder has synced and not committed: the
+    /// lines say what became of it.
+    ///
+    /// # Errors
+    /// The folder cannot be used.
+    pub fn new(world: &World, options: Options) -> io::Result<(GraphFileSystem, Vec<String>)> {
+        fs::create_dir_all(&options.folder)?;
+        let trans_options = TransOptions {
+            locate_timeout: LOCATE_MAX,
+            deadline: Some(TRANSACTION_MAX),
+            ..TransOptions::default()
+        };
+        let journal = Journal::new(&options.folder);
+        let client = Client::new(&*world.transactions, &trans_options);
+        let (first, redone) = journal.redo(client, &options.file_server)?;
+        let now = name_time(world);
+        let tree = Tree::new(&world.threads, Arc::clone(&options.accounts), options.root, now);
+        let classes = [(options.root.port, Class::Directory), (options.file_server.port, Class::File)];
+        let classes = classes.map(|(port, class)| ((port, false), class));
+        let shared = Arc::new(Shared {
+            tree: Mutex::new(&world.threads, tree),
+            work: Condition::new(&world.threads),
+            progress: Condition::new(&world.threads),
+            scratches: Scratches::new(&options.folder, first),
+            journal,
+            notifier: OnceLock::new(),
+            classes: StdMutex::new(classes.into_iter().collect()),
+            listings: file_system::Listings::default(),
+            stopping: AtomicBool::new(false),
+            hurried: AtomicBool::new(false),
+            next_handle: AtomicU64::new(0),
+            world: world.clone(),
+            trans_options,
+            options,
+        });
+        let mut threads = Vec::new();
+        for (name, body) in [("commit", commit::run as fn(&Arc<Shared>)), ("watch", watch::run)] {
+            let shared = Arc::clone(&shared);
+            let thread = world.threads.spawn(name, move || body(&shared));
+            threads.push(thread.map_err(io::Error::other)?);
+        }
+        Ok((GraphFileSystem { shared, threads: StdMutex::new(threads) }, redone))
+    }
+
+    /// Commits what waits, for at most `wait`, and ends. Nobody may use it any more.
+    ///
+    /// # Errors
+    /// So many updates could not be made: what was synced of them is made by the next mount.
+    pub fn end(&self, wait: Duration) -> Result<(), Unfinished> {
+        let shared = &self.shared;
+        shared.commit_open_files();
+        let deadline = shared.world.threads.now() + wait;
+        let mut tree = shared.tree.lock();
+        while tree.done < tree.queued && shared.world.threads.now() < deadline {
+            tree = shared.progress.wait_until(tree, Some(deadline)).0;
+        }
+        let left = tree.queue.len() + usize::from(tree.done < tree.queued);
+        drop(tree);
+        shared.stopping.store(true, Ordering::Relaxed);
+        shared.hurried.store(true, Ordering::Relaxed);
+        shared.work.notify_all();
+        shared.progress.notify_all();
+        if left > 0 {
+            return Err(Unfinished(left));
+        }
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for GraphFileSystem {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.shared.hurried.store(true, Ordering::Relaxed);
+        self.shared.work.notify_all();
+        self.shared.progress.notify_all();
+    }
+}
+
+fn name_time(world: &World) -> Time {
+    let now = world.clock.unix_time();
+    Time { seconds: now.as_secs() as i64, nanoseconds: now.subsec_nanos() }
+}
+
+impl Shared {
+    fn client(&self) -> Client<'_> {
+        Client::new(&*self.world.transactions, &self.trans_options)
+    }
+
+    fn file_server(&self) -> Capability {
+        self.options.file_server
+    }
+
+    fn now(&self) -> Time {
+        name_time(&self.world)
+    }
+
+    /// Whether servers that do not answer are not waited for.
+    fn gives_up(&self) -> bool {
+        self.hurried.load(Ordering::Relaxed)
+    }
+
+    fn tell_name(&self, directory: Node, name: &[u8]) {
+        if let Some(notifier) = self.notifier.get() {
+            notifier.name_changed(directory, name);
+            notifier.node_changed(directory);
+        }
+    }
+
+    fn tell_node(&self, node: Node) {
+        if let Some(notifier) = self.notifier.get() {
+            notifier.node_changed(node);
+        }
+    }
+
+    /// Waits until there is room for another update.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: nothing was done for [`STALL_MAX`].
+    fn make_room(&self) -> Result<(), Error> {
+        self.wait_while(|tree| tree.queue.len() >= QUEUE_MAX || tree.queue_bytes >= QUEUE_BYTES_MAX)
+    }
+
+    /// Waits until everything that was queued up to `number` is at the servers.
+    fn wait_for(&self, number: u64) -> Result<(), Error> {
+        self.wait_while(|tree| tree.done < number)
+    }
+
+    fn wait_while(&self, what: impl Fn(&Tree) -> bool) -> Result<(), Error> {
+        let mut tree = self.tree.lock();
+        let mut done = tree.done;
+        let mut deadline = self.world.threads.now() + STALL_MAX;
+        while what(&tree) {
+            tree = self.progress.wait_until(tree, Some(deadline)).0;
+            if tree.done != done {
+                (done, deadline) = (tree.done, self.world.threads.now() + STALL_MAX);
+            } else if self.world.threads.now() >= deadline {
+                return Err(Error::Io);
+            }
+        }
+        Ok(())
+    }
+}

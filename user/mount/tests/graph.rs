@@ -1,0 +1,363 @@
+//! The graph as a file system, over the real servers, in a world of one process: no kernel is asked.
+
+mod system;
+
+use std::time::Duration;
+
+use amoeba_name::Attributes;
+use amoeba_stubs::{bullet, bullet_stream, directory};
+use amoeba_volume::{
+    Caller, Change, ChangeTime, Error, FileSystem, Kind, Node, OpenMode, Rename, SetAttribute, Time,
+};
+use system::{ME, Scene, System};
+
+const WRITE: OpenMode = OpenMode::WRITE;
+
+#[test]
+fn a_closed_file_is_a_row_and_a_committed_file() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    scene.write(Node::ROOT, b"a", b"hello");
+    scene.settle();
+    let found = directory::lookup(&system.world, &system.root, b"a").unwrap();
+    let file = *found.set.first().unwrap();
+    assert_eq!(bullet_stream::read_whole(&system.world, &file, 100).unwrap(), b"hello");
+    let attributes = Attributes::from_bytes(&found.attributes).unwrap();
+    assert_eq!(attributes.mode, Some(0o100_644));
+    let content = attributes.content.unwrap();
+    assert!(content.is_of(&file) && content.size == 5);
+    assert_eq!(content.hash, *blake3::hash(b"hello").as_bytes());
+    assert_eq!(scene.read(Node::ROOT, b"a"), b"hello");
+}
+
+#[test]
+fn another_mount_sees_what_was_closed_and_nothing_before() {
+    let system = System::new();
+    let (one, other) = (Scene::new(&system), Scene::new(&system));
+    one.write(Node::ROOT, b"a", b"first");
+    one.settle();
+    assert_eq!(other.read(Node::ROOT, b"a"), b"first");
+    let (node, handle) = one.open(Node::ROOT, b"a", WRITE);
+    one.files.write(node, handle, 0, b"SECOND").unwrap();
+    assert_eq!(one.read(Node::ROOT, b"a"), b"SECOND");
+    one.settle();
+    assert_eq!(other.read(Node::ROOT, b"a"), b"first");
+    one.close(node, handle);
+    one.settle();
+    other.until(|| other.read(Node::ROOT, b"a") == b"SECOND");
+    one.files.unlink(Node::ROOT, b"a").unwrap();
+    other.until(|| other.find(Node::ROOT, b"a").is_none());
+}
+
+#[test]
+fn trees_are_made_moved_and_removed() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    let top = scene.mkdir(Node::ROOT, b"top");
+    let inner = scene.mkdir(top, b"inner");
+    for number in 0..300 {
+        scene.write(inner, format!("f{number}").as_bytes(), format!("{number}").as_bytes());
+    }
+    assert_eq!(scene.files.rmdir(Node::ROOT, b"top"), Err(Error::NotEmpty));
+    scene.files.rename(top, b"inner", Node::ROOT, b"moved", Rename::empty()).unwrap();
+    assert_eq!(scene.files.rename(Node::ROOT, b"moved", inner, b"x", Rename::empty()), Err(Error::Invalid));
+    scene.files.rmdir(Node::ROOT, b"top").unwrap();
+    scene.settle();
+    let other = Scene::new(&system);
+    assert_eq!(other.names(Node::ROOT), [&b"moved"[..]]);
+    let moved = other.find(Node::ROOT, b"moved").unwrap();
+    assert_eq!(other.names(moved).len(), 300);
+    assert_eq!(other.read(moved, b"f299"), b"299");
+    for name in other.names(moved) {
+        other.files.unlink(moved, &name).unwrap();
+    }
+    other.files.rmdir(Node::ROOT, b"moved").unwrap();
+    other.settle();
+    let left = directory::list(&system.world, &system.root, b"", 100).unwrap();
+    assert!(left.rows.is_empty());
+    let used = directory::usage(&system.world, &system.root).unwrap();
+    assert_eq!(used.directories, 1, "directories without a name were discarded");
+}
+
+#[test]
+fn a_rename_replaces_at_once_and_the_old_file_stays_open() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    scene.write(Node::ROOT, b"a", b"old");
+    scene.write(Node::ROOT, b"b", b"new");
+    let (node, handle) = scene.open(Node::ROOT, b"a", OpenMode::READ);
+    scene.files.rename(Node::ROOT, b"b", Node::ROOT, b"a", Rename::empty()).unwrap();
+    assert_eq!(scene.read_node(node), b"old");
+    assert_eq!(scene.files.getattr(node).unwrap().links, 0);
+    assert_eq!(scene.read(Node::ROOT, b"a"), b"new");
+    scene.close(node, handle);
+    let keep = scene.files.rename(Node::ROOT, b"a", Node::ROOT, b"a2", Rename::KEEP);
+    assert_eq!(keep, Ok(()));
+    scene.write(Node::ROOT, b"a", b"third");
+    let keep = scene.files.rename(Node::ROOT, b"a", Node::ROOT, b"a2", Rename::KEEP);
+    assert_eq!(keep, Err(Error::Exists));
+    scene.files.rename(Node::ROOT, b"a", Node::ROOT, b"a2", Rename::EXCHANGE).unwrap();
+    scene.settle();
+    let other = Scene::new(&system);
+    assert_eq!(
+        (other.read(Node::ROOT, b"a"), other.read(Node::ROOT, b"a2")),
+        (b"new".into(), b"third".into())
+    );
+}
+
+#[test]
+fn a_file_renamed_before_it_was_closed_replaces_when_it_is() {
+    let system = System::new();
+    let (scene, other) = (Scene::new(&system), Scene::new(&system));
+    scene.write(Node::ROOT, b"a", b"old");
+    let (node, handle) = scene.create(Node::ROOT, b"part");
+    scene.files.write(node, handle, 0, b"half").unwrap();
+    scene.files.rename(Node::ROOT, b"part", Node::ROOT, b"a", Rename::empty()).unwrap();
+    scene.settle();
+    assert_eq!(other.read(Node::ROOT, b"a"), b"old");
+    assert_eq!(scene.read(Node::ROOT, b"a"), b"half");
+    scene.close(node, handle);
+    scene.settle();
+    other.until(|| other.read(Node::ROOT, b"a") == b"half");
+    assert_eq!(other.names(Node::ROOT), [&b"a"[..]]);
+}
+
+#[test]
+fn hard_links_are_one_file_also_for_the_next_mount() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    scene.write(Node::ROOT, b"a", b"one");
+    let node = scene.find(Node::ROOT, b"a").unwrap();
+    scene.files.link(node, Node::ROOT, b"b").unwrap();
+    assert_eq!(scene.files.getattr(node).unwrap().links, 2);
+    scene.settle();
+    let other = Scene::new(&system);
+    let (a, b) = (other.find(Node::ROOT, b"a").unwrap(), other.find(Node::ROOT, b"b").unwrap());
+    assert_eq!((a, other.files.getattr(a).unwrap().links), (b, 2));
+    let (node, handle) = other.open(Node::ROOT, b"b", WRITE);
+    other.files.write(node, handle, 0, b"two").unwrap();
+    other.close(node, handle);
+    other.settle();
+    scene.until(|| scene.read(Node::ROOT, b"a") == b"two");
+    scene.files.unlink(Node::ROOT, b"a").unwrap();
+    let b = scene.find(Node::ROOT, b"b").unwrap();
+    assert_eq!(scene.files.getattr(b).unwrap().links, 1);
+}
+
+#[test]
+fn attributes_survive_and_bound_what_fits_a_row() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    scene.write(Node::ROOT, b"a", b"x");
+    let node = scene.find(Node::ROOT, b"a").unwrap();
+    let time = Time { seconds: -5, nanoseconds: 7 };
+    let change = Change {
+        permissions: Some(0o4751),
+        user: Some(12),
+        modified: Some(ChangeTime::To(time)),
+        ..Change::default()
+    };
+    scene.files.setattr(node, None, &change).unwrap();
+    scene.files.setxattr(node, b"user.k", b"v", SetAttribute::CREATE).unwrap();
+    assert_eq!(scene.files.setxattr(node, b"user.k", b"v", SetAttribute::CREATE), Err(Error::Exists));
+    assert_eq!(
+        scene.files.setxattr(node, b"user.big", &[7; 4000], SetAttribute::empty()),
+        Err(Error::NoSpace)
+    );
+    scene.settle();
+    let other = Scene::new(&system);
+    let node = other.find(Node::ROOT, b"a").unwrap();
+    let seen = other.files.getattr(node).unwrap();
+    assert_eq!((seen.permissions, seen.user, seen.modified), (0o4751, 12, time));
+    assert_eq!(other.files.getxattr(node, b"user.k").unwrap(), b"v");
+    assert_eq!(other.files.getxattr(node, b"user.amoeba.capability"), Err(Error::NoAttribute));
+    // Whoever writes takes the set-id bit off.
+    let (node, handle) = other.open(Node::ROOT, b"a", WRITE);
+    other.files.write(node, handle, 1, b"y").unwrap();
+    other.close(node, handle);
+    assert_eq!(other.files.getattr(node).unwrap().permissions, 0o751);
+}
+
+#[test]
+fn links_and_pipes_are_what_they_were() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    let long = [b'x'; 4000];
+    scene.files.symlink(&ME, Node::ROOT, b"short", b"../there").unwrap();
+    scene.files.symlink(&ME, Node::ROOT, b"long", &long).unwrap();
+    scene.files.mknod(&ME, Node::ROOT, b"pipe", 0o010_600, 0).unwrap();
+    assert_eq!(scene.files.mknod(&ME, Node::ROOT, b"device", 0o020_600, 1), Err(Error::NotPermitted));
+    scene.settle();
+    let other = Scene::new(&system);
+    let link = |name: &[u8]| other.files.readlink(other.find(Node::ROOT, name).unwrap()).unwrap();
+    assert_eq!((link(b"short"), link(b"long")), (b"../there".to_vec(), long.to_vec()));
+    let pipe = other.find(Node::ROOT, b"pipe").unwrap();
+    assert_eq!(other.files.getattr(pipe).unwrap().kind, Kind::Pipe);
+}
+
+#[test]
+fn what_others_have_put_there_is_shown() {
+    let system = System::new();
+    let file = bullet::create(&system.world, &system.bullet, bullet::COMMIT, &b"plain"[..]).unwrap();
+    let append = |name: &[u8], capability: amoeba_cap::Capability| {
+        directory::append(&system.world, &system.root, name, &capability.into(), &[0xFF; 4], &[]).unwrap();
+    };
+    append(b"plain", file);
+    append(b"server", system.bullet);
+    append(b"again", system.root);
+    let scene = Scene::new(&system);
+    assert_eq!(scene.names(Node::ROOT), [&b"again"[..], b"plain", b"server"]);
+    assert_eq!(scene.read(Node::ROOT, b"plain"), b"plain");
+    let server = scene.find(Node::ROOT, b"server").unwrap();
+    assert_eq!(scene.files.open(&ME, server, WRITE).map(drop), Err(Error::AccessDenied));
+    assert_eq!(scene.read(Node::ROOT, b"server"), b"bullet server\n");
+    let again = scene.find(Node::ROOT, b"again").unwrap();
+    assert_eq!(scene.read(again, b"plain"), b"plain");
+}
+
+#[test]
+fn a_capability_without_rights_changes_nothing() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    scene.write(Node::ROOT, b"a", b"x");
+    scene.settle();
+    let all = amoeba_cap::Rights::from_bits_retain(0x0F);
+    let restricted =
+        amoeba_stubs::standard::restrict(&system.world, &system.root, all.bits().into()).unwrap();
+    let narrow = Scene::of(&system, restricted);
+    assert_eq!(narrow.read(Node::ROOT, b"a"), b"x");
+    let none = Some(Error::AccessDenied);
+    assert_eq!(narrow.files.mkdir(&ME, Node::ROOT, b"d", 0o755).err(), none);
+    assert_eq!(narrow.files.unlink(Node::ROOT, b"a").err(), none);
+    let node = narrow.find(Node::ROOT, b"a").unwrap();
+    assert_eq!(narrow.files.open(&ME, node, WRITE).err(), none);
+    let change = Change { permissions: Some(0), ..Change::default() };
+    assert_eq!(narrow.files.setattr(node, None, &change).err(), none);
+}
+
+#[test]
+fn what_was_synced_is_redone_and_never_replaces_what_came_meanwhile() {
+    let system = System::new();
+    let folder = {
+        let scene = Scene::new(&system);
+        scene.write(Node::ROOT, b"a", b"old");
+        scene.write(Node::ROOT, b"b", b"old");
+        scene.settle();
+        for name in [b"a", b"b"] {
+            let (node, handle) = scene.open(Node::ROOT, name, WRITE);
+            scene.files.write(node, handle, 0, b"synced").unwrap();
+            scene.files.fsync(node, handle, false).unwrap();
+            scene.files.write(node, handle, 0, b"S").unwrap();
+        }
+        let (node, handle) = scene.create(Node::ROOT, b"new");
+        scene.files.write(node, handle, 0, b"created").unwrap();
+        scene.files.fsync(node, handle, false).unwrap();
+        scene.kill()
+    };
+    let file = bullet::create(&system.world, &system.bullet, bullet::COMMIT, &b"theirs"[..]).unwrap();
+    directory::replace(&system.world, &system.root, b"b", &file.into()).unwrap();
+    let (next, said) = Scene::again(&system, folder);
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert_eq!(next.read(Node::ROOT, b"a").to_ascii_lowercase(), b"synced");
+    assert_eq!(next.read(Node::ROOT, b"new"), b"created");
+    assert_eq!(next.read(Node::ROOT, b"b"), b"theirs");
+    let names = next.names(Node::ROOT);
+    let conflict = names.iter().find(|name| name.starts_with(b"b.conflict-")).expect("both are kept");
+    assert_eq!(next.read(Node::ROOT, conflict).to_ascii_lowercase(), b"synced");
+    // Once only.
+    let folder = next.kill();
+    let (_, said) = Scene::again(&system, folder);
+    assert!(said.is_empty(), "{said:?}");
+}
+
+#[test]
+fn one_who_must_be_first_gets_another_name_when_he_is_not() {
+    let system = System::new();
+    let (one, other) = (Scene::quiet(&system), Scene::quiet(&system));
+    // Both have looked before.
+    assert!(one.find(Node::ROOT, b"lock").is_none() && other.find(Node::ROOT, b"lock").is_none());
+    let mode = OpenMode::WRITE | OpenMode::EXCLUSIVE;
+    for (scene, text) in [(&one, &b"one"[..]), (&other, b"other")] {
+        let (entry, opened) = scene.files.create(&ME, Node::ROOT, b"lock", 0o600, mode).unwrap();
+        scene.files.write(entry.attributes.node, opened.handle, 0, text).unwrap();
+        scene.close(entry.attributes.node, opened.handle);
+        scene.settle();
+    }
+    let third = Scene::new(&system);
+    assert_eq!(third.read(Node::ROOT, b"lock"), b"one");
+    let names = third.names(Node::ROOT);
+    assert_eq!(names.len(), 2);
+    assert_eq!(third.read(Node::ROOT, &names[1]), b"other");
+}
+
+#[test]
+fn a_lock_file_may_come_and_go() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    let mode = OpenMode::WRITE | OpenMode::EXCLUSIVE;
+    for round in 0..100 {
+        let (entry, opened) = scene.files.create(&ME, Node::ROOT, b"lock", 0o600, mode).unwrap();
+        let taken = scene.files.create(&ME, Node::ROOT, b"lock", 0o600, mode).err();
+        assert_eq!(taken, Some(Error::Exists));
+        scene.files.write(entry.attributes.node, opened.handle, 0, &[round]).unwrap();
+        scene.close(entry.attributes.node, opened.handle);
+        if round % 3 == 0 {
+            scene.files.rename(Node::ROOT, b"lock", Node::ROOT, b"kept", Rename::empty()).unwrap();
+        } else {
+            scene.files.unlink(Node::ROOT, b"lock").unwrap();
+        }
+    }
+    scene.settle();
+    let other = Scene::new(&system);
+    assert_eq!(other.names(Node::ROOT), [&b"kept"[..]]);
+    assert_eq!(other.read(Node::ROOT, b"kept"), [99]);
+}
+
+#[test]
+fn large_files_go_through_a_scratch_on_the_disk() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    let bytes: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    scene.write(Node::ROOT, b"a", &bytes);
+    scene.settle();
+    let other = Scene::new(&system);
+    assert!(other.read(Node::ROOT, b"a") == bytes);
+    let (node, handle) = other.open(Node::ROOT, b"a", WRITE);
+    other.files.write(node, handle, 2_000_000, b"middle").unwrap();
+    other.close(node, handle);
+    other.settle();
+    let mut model = bytes;
+    model[2_000_000..2_000_006].copy_from_slice(b"middle");
+    scene.until(|| scene.read(Node::ROOT, b"a") == model);
+    let change = Change { size: Some(3), ..Change::default() };
+    let node = scene.find(Node::ROOT, b"a").unwrap();
+    scene.files.setattr(node, None, &change).unwrap();
+    scene.settle();
+    assert_eq!(Scene::new(&system).read(Node::ROOT, b"a"), model[..3]);
+    assert_eq!(
+        scene.files.create(&ME, Node::ROOT, &[b'n'; 256], 0o644, WRITE).err(),
+        Some(Error::NameTooLong)
+    );
+}
+
+#[test]
+fn a_directory_of_many_rows_is_looked_up_and_listed() {
+    let system = System::new();
+    let file = bullet::create(&system.world, &system.bullet, bullet::COMMIT, &b"x"[..]).unwrap();
+    for number in 0..1500 {
+        let name = format!("r{number:04}");
+        directory::append(&system.world, &system.root, name.as_bytes(), &file.into(), &[0xFF; 4], &[])
+            .unwrap();
+    }
+    let scene = Scene::new(&system);
+    assert!(scene.find(Node::ROOT, b"r1499").is_some());
+    assert!(scene.find(Node::ROOT, b"r1500").is_none());
+    directory::delete(&system.world, &system.root, b"r1499").unwrap();
+    directory::append(&system.world, &system.root, b"r1500", &file.into(), &[0xFF; 4], &[]).unwrap();
+    scene.until(|| scene.find(Node::ROOT, b"r1499").is_none() && scene.find(Node::ROOT, b"r1500").is_some());
+    assert_eq!(scene.names(Node::ROOT).len(), 1500);
+    std::thread::sleep(Duration::from_millis(1));
+    let caller = Caller { user: 5, ..ME };
+    scene.files.mkdir(&caller, Node::ROOT, b"d", 0o700).unwrap();
+    assert_eq!(scene.names(Node::ROOT).len(), 1501);
+}
