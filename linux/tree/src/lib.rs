@@ -261,6 +261,31 @@ pub fn set_owner(file: impl AsFd, user: Option<u32>, group: Option<u32>) -> io::
     Ok(fs::fchown(file, user, group)?)
 }
 
+/// A file without a name, in the directory for temporary files. It is gone with its last descriptor.
+///
+/// # Errors
+/// There is no room.
+pub fn nameless() -> io::Result<File> {
+    let directory = std::env::temp_dir();
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    match fs::open(&directory, flags | OFlags::TMPFILE, mode) {
+        // Some file systems can only forget the name of a file that had one.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
+        opened => return Ok(opened?.into()),
+    }
+    let name = format!(".amoeba-{}-{:?}", std::process::id(), std::thread::current().id());
+    let path = directory.join(name);
+    let file = fs::open(&path, flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW, mode)?;
+    fs::unlink(&path)?;
+    Ok(file.into())
+}
+
+/// The numbers of the user and the group that this process acts as.
+pub fn account() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
 /// Whether this process is root's, who may give files away.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
