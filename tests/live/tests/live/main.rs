@@ -12,6 +12,7 @@
 //! - [`hosts`]: several hosts are one computer, also when one is lost.
 //! - [`placing`]: commands on the host that is best, pipelines between hosts, files along.
 //! - [`map`]: one command for many arguments, over all hosts.
+//! - [`compile`]: compilers on other hosts make what this one would have made.
 //! - [`join`]: a host becomes one of a system that is there.
 //! - [`state`]: what is lost is not made anew, several starts make one system, and why a start fails.
 //! - [`wire`]: hosts on a bad wire, and on a raw Ethernet.
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod backup;
+mod compile;
 mod crash;
 mod dev;
 mod diagnosis;
