@@ -26,6 +26,7 @@ mod roles;
 mod setup;
 mod state;
 mod system;
+mod viewer;
 mod turn;
 
 use std::ffi::OsString;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Some("bullet") => roles::bullet,
         Some("directory") => roles::directory,
         Some("pool") => roles::pool,
+        Some("viewer") => viewer::main,
         Some("shepherd") => {
             if let Err(error) = amoeba_linux::host::keep_descriptors() {
                 eprintln!("amoeba: a guest may see descriptors of others: {error}");

@@ -4,6 +4,7 @@
 //! - [`shepherd`] is the other end, a program: the keeper, and its forks, the [`warden`]s inside their namespaces.
 //! - [`spawn`] starts a guest's first process, [`streams`] are its standard streams.
 //! - [`program`] finds what is to run, [`image`] is that as execve takes it, [`pump`] and [`remote`] carry the streams, [`tree`] knows the processes.
+//! - [`root`] is a file tree of its own for a guest, and [`Desk`] where the viewer of the host hands them out.
 //! - [`confine`]: what a guest may use of its host, and what is out of its reach.
 //! - [`scratch`] is the working directory that a guest has for itself.
 //! - [`control`] is what the two ends say to each other, [`log`] the output of detached guests.
@@ -17,6 +18,7 @@ mod log;
 mod program;
 mod pump;
 mod remote;
+mod root;
 mod scratch;
 pub mod shepherd;
 mod spawn;
@@ -32,7 +34,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use amoeba_process::{Enforced, Events, Exit, Guest, GuestError, Guests, HostLoad, Spec};
+use amoeba_process::{Enforced, Events, Exit, Guest, GuestError, Guests, HostLoad, Spec, View};
 use amoeba_world::Threads;
 
 use confine::groups::Groups;
@@ -41,6 +43,7 @@ use flock::Flock;
 
 pub use control::Isolation;
 pub use log::{LOG_CUT_MARK, LOG_SIZE_MAX};
+pub use root::{Desk, Visit};
 
 /// How guests are started.
 #[derive(Clone, Debug)]
@@ -49,6 +52,9 @@ pub struct GuestConfig {
     pub program: PathBuf,
     /// Its arguments; it must end in a call of [`shepherd::main`].
     pub arguments: Vec<OsString>,
+    /// The arguments of the same program as the viewer of this host, which must end in serving a [`Desk`]; none: no guest
+    /// sees its caller's files.
+    pub viewer: Vec<OsString>,
     /// More environment strings for it.
     pub environment: Vec<(OsString, OsString)>,
     /// Where the kernel daemon listens.
@@ -67,6 +73,7 @@ impl GuestConfig {
         GuestConfig {
             program: "/proc/self/exe".into(),
             arguments: vec!["shepherd".into()],
+            viewer: vec!["viewer".into()],
             environment: Vec::new(),
             socket: socket.into(),
             log_directory: log_directory.into(),
@@ -80,6 +87,7 @@ impl GuestConfig {
 pub struct LinuxGuests {
     log_directory: PathBuf,
     flock: Arc<Flock>,
+    viewer: root::keeper::Keeper,
     options: BTreeSet<Vec<u8>>,
     enforced: Enforced,
     lost: Lost,
@@ -128,6 +136,8 @@ impl LinuxGuests {
             }
         }
         let log_directory = config.log_directory.clone();
+        let viewer =
+            root::keeper::Keeper::new(&config.program, &config.viewer, &config.environment, &log_directory);
         let flock = Flock::new(config, threads);
         // The keeper makes the groups that are used; that these could be made says that it can.
         let groups = Groups::make();
@@ -135,6 +145,7 @@ impl LinuxGuests {
         Ok(LinuxGuests {
             log_directory,
             flock,
+            viewer,
             options: host::cpu_options(),
             enforced: groups.enforced(),
             lost: Lost::default(),
@@ -164,6 +175,9 @@ impl Guests for LinuxGuests {
     }
 
     fn start(&self, spec: Spec, events: Arc<dyn Events>) -> Result<Arc<dyn Guest>, GuestError> {
+        if matches!(spec.descriptor.view, View::Mine(_)) {
+            self.viewer.ensure()?;
+        }
         let log = self.log(spec.index);
         self.forget(spec.index);
         let descriptor = spec.descriptor.encode().map_err(|error| GuestError::Failed(error.to_string()))?;

@@ -32,10 +32,10 @@ use super::control::{Order, Report, Start, receive_order, send_report};
 use super::image::Image;
 use super::program::{self, Executable, Refusal};
 use super::remote::fetch;
-use super::scratch;
 use super::spawn::Birth;
 use super::streams::{Pumps, Streams, Ways, set_window};
 use super::tree::{self, Frozen, Reach};
+use super::{root, scratch};
 
 /// How long a killed guest's last output may take to reach its caller.
 const KILLED_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -148,6 +148,8 @@ struct Warden {
     /// The capability environment of a guest that is given nothing.
     no_capabilities: OwnedFd,
     confinement: Confinement,
+    /// Whether it has left the host's file tree for its guest's.
+    rooted: bool,
     /// Processor time of all earlier guests.
     used: (Duration, Duration),
 }
@@ -162,6 +164,7 @@ impl Warden {
         confinement.settle_in()?;
         Ok(Warden {
             confinement,
+            rooted: false,
             shared,
             number,
             world: crate::connect(Path::new(OsStr::from_bytes(&socket))),
@@ -182,7 +185,7 @@ impl Warden {
         self.confinement.take_back();
         let _ = std::env::set_current_dir("/");
         scratch::remove(&start.log);
-        let stays = pumped && self.is_as_new();
+        let stays = pumped && !self.rooted && self.is_as_new();
         // Under the lock no answer to an order can come after this report.
         let mut state = self.shared.state();
         *state = State::default();
@@ -199,6 +202,10 @@ impl Warden {
     fn run_guest(&mut self, start: &Start, pumps: &mut Option<Pumps>) -> Result<Exit, Refusal> {
         let descriptor = ProcessDescriptor::parse(&start.descriptor)
             .map_err(|error| Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string()))?;
+        let way = |name: &[u8]| self.confinement.way_to(name);
+        let is_apart = self.shared.reach == Reach::Namespace;
+        let root = root::enter(&descriptor, &start.descriptor, way, &self.socket, is_apart)?;
+        self.rooted = root.is_some();
         let scratch = match &descriptor.scratch {
             Some(scratch) => {
                 Some(scratch::Directory::enter(scratch, &start.log, &self.world, &mut self.confinement)?)
@@ -240,6 +247,9 @@ impl Warden {
         (exit.user_time, exit.system_time) = self.times();
         if let Some(scratch) = scratch.filter(|_| !self.shared.state().killed) {
             exit.results = scratch.take(&self.world);
+        }
+        if let Some(root) = root {
+            root.finish(&mut exit);
         }
         Ok(exit)
     }

@@ -3,6 +3,7 @@
 //!
 //! - [`program`] finds what is to run, [`pool`] where.
 //! - [`limits`]: how much of its host it may use.
+//! - [`view`]: which files it sees.
 //! - [`files`] go along with it and come back.
 //! - [`owner`] is the object that hears of a process's end.
 
@@ -11,6 +12,7 @@ pub(crate) mod limits;
 pub(crate) mod owner;
 pub(crate) mod pool;
 pub(crate) mod program;
+pub(crate) mod view;
 
 use std::ffi::{OsStr, OsString};
 use std::hash::{Hash, Hasher};
@@ -65,6 +67,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     limits: limits::LimitOptions,
     #[command(flatten)]
+    view: view::ViewOptions,
+    #[command(flatten)]
     pub(crate) files: files::FileOptions,
 }
 
@@ -76,6 +80,8 @@ pub(crate) struct Launcher {
     environment: Vec<Vec<u8>>,
     capabilities: Vec<(Vec<u8>, Capability)>,
     limits: limits::LimitOptions,
+    /// The files of this host that the processes see, unless they see those of theirs.
+    pub(crate) sight: Option<view::Sight>,
     /// Names of files that go along and may be the program.
     carried: Vec<Vec<u8>>,
 }
@@ -129,7 +135,8 @@ impl Launcher {
         let environment = environment(&options.env);
         let carried = options.files.names();
         let (capabilities, limits) = (capabilities(graph)?, options.limits.clone());
-        Ok(Launcher { pool, on, directory, environment, capabilities, limits, carried })
+        let sight = options.view.serve(graph.world(), &directory)?;
+        Ok(Launcher { pool, on, directory, environment, capabilities, limits, sight, carried })
     }
 
     /// Finds the program that `word` names, and what a process of it needs.

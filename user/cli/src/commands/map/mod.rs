@@ -24,7 +24,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::failure::{Advise, Code};
+use crate::failure::{Advise, Code, FAILED};
 use crate::graph::Graph;
 use crate::launch::files::Porter;
 use crate::launch::owner::Owner;
@@ -162,7 +162,8 @@ impl Arguments {
             None => Ok(()),
         });
         bar.finish_and_clear();
-        shown
+        let fine = work.launcher.sight.as_ref().is_none_or(|sight| sight.tell(self.json));
+        shown.map(|code| if fine || code != ExitCode::SUCCESS { code } else { ExitCode::from(FAILED) })
     }
 
     /// Takes the arguments of the map off the command line, or reads them.

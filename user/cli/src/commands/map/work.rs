@@ -219,6 +219,10 @@ impl Work {
             return Tried::ours("too many streams");
         };
         let mut descriptor = self.descriptor(index);
+        let sight = &self.launcher.sight;
+        if let Some(Err(error)) = sight.as_ref().map(|sight| sight.describe(&mut descriptor)) {
+            return Tried::failed(String::new(), &error);
+        }
         let luggage = match self.send_files(index) {
             Ok(luggage) => luggage,
             Err(error) => return Tried::failed(String::new(), &error),
@@ -231,6 +235,9 @@ impl Work {
             self.start_and_wait(index, host, &descriptor, [(output, out_sink), (errors, error_sink)]);
         self.streams.remove(&out_object);
         self.streams.remove(&error_object);
+        if let Some(sight) = sight {
+            sight.dismiss(&descriptor);
+        }
         if let (Some((luggage, _)), Some((_, porter)), true) = (&luggage, &self.luggage, tried.has_run)
             && let Err(error) = porter.fetch(luggage, &tried.left, tried.code == 0)
         {

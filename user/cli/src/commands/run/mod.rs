@@ -62,8 +62,8 @@ pub(crate) struct Arguments {
     timeout: Option<Duration>,
     #[command(flatten)]
     how: launch::Options,
-    /// With -d: print JSON
-    #[arg(long, requires = "detach")]
+    /// With -d, and for changes of files: print JSON
+    #[arg(long)]
     json: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
@@ -82,16 +82,28 @@ impl Arguments {
         place::one_standard_input(commands.iter().map(|words| &words[0]))?;
         let graph = Graph::new(context.system.connect(Start::IfNeeded)?);
         let launcher = Launcher::new(&graph, &self.how)?;
+        if self.json && !self.detach && launcher.sight.is_none() {
+            return Err(anyhow!("--json is for -d, and for changes of files"));
+        }
         let plan = |words: &Vec<OsString>| {
             let (program, need) = launcher.program(&graph, &words[0])?;
             Ok(launcher.plan(program, need, &words[0], &words[1..]))
         };
         // All are found before any is started.
         let mut plans = commands.iter().map(plan).collect::<anyhow::Result<Vec<Plan>>>()?;
+        if let Some(sight) = &launcher.sight {
+            if self.detach {
+                return Err(anyhow!("-d: nobody would be here to serve its files"))
+                    .hint("`--view host` shows it those of the host where it runs");
+            }
+            plans.iter_mut().try_for_each(|plan| sight.describe(&mut plan.descriptor))?;
+        }
         if !self.detach {
             let code = self
                 .with_files(&graph, &mut plans, |plans| self.run_attached(context, &graph, &launcher, plans));
-            return code;
+            let fine = launcher.sight.as_ref().is_none_or(|sight| sight.tell(self.json));
+            return code
+                .map(|code| if fine || code != ExitCode::SUCCESS { code } else { ExitCode::from(FAILED) });
         }
         if self.how.files.any() {
             return Err(anyhow!("--in and --out are for a command that is waited for, not with -d"));

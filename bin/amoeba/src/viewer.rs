@@ -1,0 +1,249 @@
+//! `amoeba viewer`: shows the guests of this host their callers' files. The process server starts it with the first guest
+//! that wants them.
+//!
+//! What is only read is one mount for all guests of a caller who see the same trees: what the kernel has learnt of it stays
+//! from one guest to the next. Each tree that may be written is a mount of its guest's own.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use amoeba_linux::fuse::{Mount, MountOptions};
+use amoeba_linux::guest::{Desk, Visit};
+use amoeba_process::Mine;
+use amoeba_view::away::{Owner, Store, Visible};
+use amoeba_world::World;
+use anyhow::{Context, Result, bail};
+
+use crate::state::State;
+
+/// The most mounts that several guests share.
+const SHARED_MAX: usize = 64;
+/// How long one is kept that nobody uses.
+const IDLE_TIME: Duration = Duration::from_secs(300);
+/// How often that is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// The most guests at once.
+const GUESTS_MAX: usize = 1024;
+/// The most trees of one guest that may be written.
+const WRITABLE_MAX: usize = 8;
+/// Bytes of fetched files that are kept.
+const STORE_SIZE_MAX: u64 = 4 << 30;
+/// Operations under way at once: in a shared mount, and in one of a guest's own.
+const SHARED_THREADS: usize = 8;
+const OWN_THREADS: usize = 4;
+/// How long an unmounted mount may be used by those who still have it.
+const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The program.
+pub(crate) fn main(state: &State) -> Result<()> {
+    // Before there are threads.
+    let desk = Desk::open(&state.path("guests")).context("no file tree can be mounted here")?;
+    end_with_input()?;
+    let store = Store::open(&state.path("views"), STORE_SIZE_MAX).context("the store of fetched files")?;
+    let (user, group) = amoeba_tree::account();
+    let viewer = Arc::new(Viewer {
+        desk,
+        world: amoeba_linux::connect(&state.socket()),
+        store: Arc::new(store),
+        owner: Owner { user, group },
+        shared: Mutex::default(),
+        numbers: AtomicU64::new(0),
+    });
+    let tidying = viewer.clone();
+    std::thread::Builder::new().name("idle mounts".into()).spawn(move || {
+        loop {
+            std::thread::sleep(LOOK_INTERVAL);
+            tidying.tidy();
+        }
+    })?;
+    let guests = Arc::new(());
+    loop {
+        let mut visit = viewer.desk.accept()?;
+        if Arc::strong_count(&guests) > GUESTS_MAX {
+            // It hears it, or has gone.
+            let _ = visit.refuse("too many guests see their callers' files");
+            continue;
+        }
+        let (serving, counted) = (viewer.clone(), guests.clone());
+        std::thread::Builder::new().name("view".into()).spawn(move || {
+            serving.serve(visit);
+            drop(counted);
+        })?;
+    }
+}
+
+/// The process server holds the other end of the standard input.
+fn end_with_input() -> Result<()> {
+    std::thread::Builder::new().name("process server".into()).spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    })?;
+    Ok(())
+}
+
+struct Viewer {
+    desk: Desk,
+    world: World,
+    store: Arc<Store>,
+    owner: Owner,
+    shared: Mutex<BTreeMap<[u8; 32], Shared>>,
+    /// Makes the names of mounts.
+    numbers: AtomicU64,
+}
+
+/// A mount that several guests see.
+#[derive(Clone)]
+struct Shared {
+    mounted: Arc<Mounted>,
+    used: Instant,
+}
+
+/// A file system at its place.
+struct Mounted {
+    files: Arc<Visible>,
+    place: PathBuf,
+    mount: Mutex<Option<Mount>>,
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let mount = self.mount.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mount) = mount {
+            let _ = mount.unmount(UNMOUNT_TIMEOUT);
+        }
+        let _ = std::fs::remove_dir(&self.place);
+    }
+}
+
+impl Viewer {
+    /// Serves one guest to its end.
+    fn serve(&self, mut visit: Visit) {
+        let Ok(mine) = visit.wanted() else { return };
+        let trees = match self.trees(&mine) {
+            Ok(trees) => trees,
+            Err(error) => {
+                let _ = visit.refuse(&format!("{error:#}"));
+                return;
+            }
+        };
+        let (shared, own) = trees;
+        let places: Vec<PathBuf> =
+            std::iter::once(&shared).chain(&own).map(|mounted| mounted.place.clone()).collect();
+        match visit.grant(&places) {
+            Ok(()) => {
+                let is_asked = visit.wait();
+                let lost: u64 = own.iter().map(|mounted| mounted.files.finish()).sum();
+                if is_asked {
+                    let _ = visit.tell(lost);
+                }
+            }
+            Err(error) => {
+                let _ = visit.refuse(&error.to_string());
+                for mounted in &own {
+                    mounted.files.finish();
+                }
+            }
+        }
+        shared.files.end(&mine.files);
+    }
+
+    /// The mount of all of a caller's files, and those of the trees that may be written.
+    fn trees(&self, mine: &Mine) -> Result<(Arc<Mounted>, Vec<Arc<Mounted>>)> {
+        let writable = mine.trees.iter().filter(|tree| tree.writable);
+        if writable.clone().count() > WRITABLE_MAX {
+            bail!("more than {WRITABLE_MAX} trees to be written");
+        }
+        let shared = self.shared(mine)?;
+        let own = writable
+            .map(|tree| {
+                let files =
+                    Visible::to_write(&self.world, &self.store, mine.identity, self.owner, &tree.path);
+                let mounted = self.mount(Arc::new(files), false)?;
+                mounted.files.begin(mine.files);
+                let carrying = mounted.files.clone();
+                std::thread::Builder::new().name("changes".into()).spawn(move || carrying.carry())?;
+                Ok(mounted)
+            })
+            .collect::<Result<Vec<_>>>();
+        let own = own.inspect_err(|_| shared.files.end(&mine.files))?;
+        Ok((shared, own))
+    }
+
+    /// The mount that is shared by all who know the identity and see the same trees.
+    fn shared(&self, mine: &Mine) -> Result<Arc<Mounted>> {
+        let mut name = blake3::Hasher::new_keyed(&mine.identity);
+        for tree in &mine.trees {
+            name.update(&(tree.path.len() as u64).to_le_bytes()).update(&tree.path);
+        }
+        let name = *name.finalize().as_bytes();
+        let known = self.held().get_mut(&name).map(|shared| {
+            shared.used = Instant::now();
+            shared.mounted.clone()
+        });
+        let mounted = match known {
+            Some(mounted) => mounted,
+            None => {
+                self.make_room()?;
+                let files = Visible::to_read(&self.world, &self.store, mine.identity, self.owner);
+                let mounted = self.mount(Arc::new(files), true)?;
+                let shared = Shared { mounted, used: Instant::now() };
+                // Of two that were made at the same time the first is shared.
+                self.held().entry(name).or_insert(shared).mounted.clone()
+            }
+        };
+        mounted.files.begin(mine.files);
+        Ok(mounted)
+    }
+
+    fn mount(&self, files: Arc<Visible>, is_shared: bool) -> Result<Arc<Mounted>> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let place = self.desk.place(&number.to_string())?;
+        let mut options = MountOptions::new("amoeba-view");
+        options.read_only = is_shared;
+        options.others = self.owner.user == 0;
+        options.threads = if is_shared { SHARED_THREADS } else { OWN_THREADS };
+        options.backing = is_shared;
+        let mount = Mount::new(files.clone(), &place, &options)?;
+        Ok(Arc::new(Mounted { files, place, mount: Mutex::new(Some(mount)) }))
+    }
+
+    /// Gives up the mount that was used longest ago, if there are many.
+    fn make_room(&self) -> Result<()> {
+        let mut shared = self.held();
+        if shared.len() < SHARED_MAX {
+            return Ok(());
+        }
+        let idle = shared.iter().filter(|(_, shared)| shared.mounted.files.is_idle());
+        let oldest = idle.min_by_key(|(_, shared)| shared.used).map(|(name, _)| *name);
+        let oldest = oldest.context("this host shows the files of too many callers")?;
+        let gone = shared.remove(&oldest);
+        drop(shared);
+        drop(gone);
+        Ok(())
+    }
+
+    /// Gives up mounts that nobody has used for a while.
+    fn tidy(&self) {
+        let mut gone = Vec::new();
+        self.held().retain(|_, shared| {
+            if !shared.mounted.files.is_idle() {
+                shared.used = Instant::now();
+            }
+            let stays = shared.used.elapsed() < IDLE_TIME;
+            if !stays {
+                gone.push(shared.mounted.clone());
+            }
+            stays
+        });
+        // Unmounting takes a moment, and waits for nobody here.
+        drop(gone);
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<[u8; 32], Shared>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

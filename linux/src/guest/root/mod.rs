@@ -1,0 +1,171 @@
+//! A file tree of its own for a guest: its caller's instead of its host's. `docs/views.md` has the picture.
+//!
+//! The warden asks the host's viewer for mounts of the caller's files ([`desk`]), puts them together with what is the host's,
+//! and makes that its root for good; it serves no other guest afterwards. [`keeper`] starts the viewer.
+
+mod desk;
+pub(super) mod keeper;
+
+use std::ffi::{CString, OsStr};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use amoeba_process::{Exit, Mine, ProcessDescriptor, View};
+use amoeba_wire::Status;
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
+};
+
+use super::program::{CODE_OUR_FAULT, Refusal};
+use desk::Trees;
+pub use desk::{Desk, Visit};
+
+/// Directories of the host's in every tree: what the warden has there is fit for guests.
+const HOSTS: [&str; 3] = ["/dev", "/proc", "/sys"];
+/// Empty directories that the guest alone writes to, and what they are for.
+const PRIVATE: [(&str, u32); 3] = [("/tmp", 0o1777), ("/var/tmp", 0o1777), ("/run", 0o755)];
+/// Where the new tree is put together: a directory that every host has.
+const WORKSHOP: &str = "/tmp";
+
+/// The file tree that a guest has.
+pub(super) struct Root(Trees);
+
+/// Enters the file tree that a descriptor asks for; `None` where that is the host's own.
+///
+/// `way` leads to the logs, among which the viewer listens; `socket` is the kernel's.
+///
+/// # Errors
+/// This host cannot give it such a tree.
+pub(super) fn enter(
+    descriptor: &ProcessDescriptor,
+    bytes: &[u8],
+    way: impl Fn(&[u8]) -> Vec<u8>,
+    socket: &[u8],
+    is_apart: bool,
+) -> Result<Option<Root>, Refusal> {
+    let mine = match &descriptor.view {
+        View::Host => return Ok(None),
+        View::Mine(mine) => mine,
+        _ => return Err(refused("this host cannot show the directory graph")),
+    };
+    if !is_apart {
+        return Err(refused("this host has no mount name spaces; `--view host` shows its own files"));
+    }
+    if descriptor.scratch.is_some() {
+        return Err(refused("files that go along have no place among the caller's; say `--view host`"));
+    }
+    let viewer = way(desk::SOCKET.as_bytes());
+    let viewer = Path::new(OsStr::from_bytes(&viewer));
+    let failed = |error: io::Error| refused(&error.to_string());
+    let (trees, mounts) = Trees::ask(viewer, bytes).map_err(failed)?;
+    build(mine, mounts, Path::new(OsStr::from_bytes(socket))).map_err(failed)?;
+    Ok(Some(Root(trees)))
+}
+
+fn refused(why: &str) -> Refusal {
+    Refusal::new(Status::STD_SYSERR, CODE_OUR_FAULT, format!("its file tree: {why}"))
+}
+
+impl Root {
+    /// The guest has ended: waits until what it has written is the caller's, and says in its exit if something is not.
+    pub(super) fn finish(self, exit: &mut Exit) {
+        let lost = match self.0.finish() {
+            Ok(0) => return,
+            Ok(lost) => format!("{lost} changes of its files did not become its caller's"),
+            Err(_) => "nobody knows whether what it has written is its caller's".into(),
+        };
+        if exit.reason.is_empty() {
+            exit.reason = lost;
+        }
+    }
+}
+
+/// Puts the tree together and makes it the root of this process.
+fn build(mine: &Mine, mounts: Vec<OwnedFd>, socket: &Path) -> io::Result<()> {
+    let mut mounts = mounts.into_iter();
+    let lower = mounts.next().ok_or(io::ErrorKind::InvalidData)?;
+    // Taken before the old tree is covered.
+    let hosts = HOSTS.iter().filter(|path| Path::new(path).is_dir());
+    let hosts = hosts.map(|path| Ok((Path::new(*path), clone_of(Path::new(path), true)?)));
+    let hosts = hosts.collect::<io::Result<Vec<_>>>()?;
+    let socket_tree = clone_of(socket, false)?;
+
+    let workshop = Path::new(WORKSHOP);
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", workshop, "tmpfs", flags, Some(c"mode=0755"))?;
+    for name in ["below", "above", "work", "root"] {
+        fs::create_dir(workshop.join(name))?;
+    }
+    fs::set_permissions(workshop.join("above"), fs::Permissions::from_mode(0o755))?;
+    attach(&lower, &workshop.join("below"))?;
+    let root = workshop.join("root");
+    let layers = layers(workshop);
+    mount("overlay", &root, "overlay", flags, Some(layers.as_c_str()))?;
+    for (path, mode) in PRIVATE {
+        let path = below(&root, Path::new(path));
+        DirBuilder::new().recursive(true).mode(0o755).create(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+    }
+    for (path, tree) in &hosts {
+        place(&root, path, tree, true)?;
+    }
+    let writable = mine.trees.iter().filter(|tree| tree.writable);
+    for (tree, mounted) in writable.zip(mounts) {
+        place(&root, Path::new(OsStr::from_bytes(&tree.path)), &mounted, true)?;
+    }
+    place(&root, socket, &socket_tree, false)?;
+    become_root(&root)
+}
+
+fn layers(workshop: &Path) -> CString {
+    let part = |name: &str| workshop.join(name).display().to_string();
+    let options = format!("lowerdir={},upperdir={},workdir={}", part("below"), part("above"), part("work"));
+    CString::new(options).expect("these paths have no NUL")
+}
+
+/// A path of the new tree, as it is named while the old one is there.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// A mount of what is at `path`, with all mounts below or without, attached to nothing yet.
+fn clone_of(path: &Path, whole: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, whole);
+    Ok(open_tree(CWD, path, flags)?)
+}
+
+fn attach(tree: &OwnedFd, path: &Path) -> io::Result<()> {
+    Ok(move_mount(tree.as_fd(), "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Mounts a tree at its path in the new one, where a place for it is made.
+fn place(root: &Path, path: &Path, tree: &OwnedFd, is_directory: bool) -> io::Result<()> {
+    let place = below(root, path);
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    if let Err(error) = fs::symlink_metadata(&place) {
+        if !missing(&error) {
+            return Err(error);
+        }
+        let directory = if is_directory { Some(place.as_path()) } else { place.parent() };
+        DirBuilder::new().recursive(true).mode(0o755).create(directory.unwrap_or(root))?;
+        if !is_directory {
+            File::create(&place)?;
+        }
+    }
+    attach(tree, &place)
+}
+
+/// Makes `root` the root of this process, and leaves the old tree.
+fn become_root(root: &Path) -> io::Result<()> {
+    std::env::set_current_dir(root)?;
+    // Both names are the new root: the old one comes to lie over it, and is taken away.
+    rustix::process::pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    std::env::set_current_dir("/")
+}
