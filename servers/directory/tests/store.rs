@@ -52,6 +52,36 @@ fn what_was_acknowledged_is_there_after_a_restart() {
     assert_eq!(store.directory(root.object).unwrap().unwrap().rows, 100);
 }
 
+/// A server is killed while it waits for its log; the next one shows what the operating system has of it. The power fails then.
+#[test]
+fn what_a_start_has_shown_survives_the_next_crash() {
+    let service = Service::new();
+    let root = service.root().private;
+    let store = Arc::new(service.open().unwrap());
+    let before = service.log.image();
+    service.log.block();
+    let waiting = {
+        let store = store.clone();
+        std::thread::spawn(move || store.update(append(root, "row", 1)).map(drop))
+    };
+    while service.log.image() == before {
+        std::thread::yield_now();
+    }
+    let killed = Service {
+        tables: service.tables.killed(),
+        log: service.log.killed(),
+        world: service.world.clone(),
+        ..service
+    };
+    let shown = killed.open().unwrap();
+    assert!(shown.row(root.object, &name("row")).unwrap().is_some());
+    let (tables, log) = (killed.tables.power_failed(), killed.log.power_failed());
+    let later = Service { tables, log, ..killed }.open().unwrap();
+    assert!(later.row(root.object, &name("row")).unwrap().is_some(), "it was shown");
+    service.log.unblock();
+    waiting.join().unwrap().unwrap();
+}
+
 /// The rows that must be there, by directory and name.
 type Model = BTreeMap<(ObjectNumber, String), u64>;
 

@@ -109,6 +109,16 @@ impl CrashDisk {
         self.inner.lock().unwrap().now.clone()
     }
 
+    /// What a crash may leave: everything flushed, and of the rest what lies before `end`.
+    pub(crate) fn crash_before(&self, end: usize) -> Vec<u8> {
+        let inner = self.inner.lock().unwrap();
+        let mut image = inner.durable.clone();
+        for (offset, bytes) in inner.unflushed.iter().filter(|(offset, _)| *offset < end) {
+            image[*offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
+        image
+    }
+
     /// What a crash leaves: everything flushed, and of the rest any sectors in any order, one of them torn.
     pub(crate) fn crash(&self, random: &mut Random) -> Vec<u8> {
         let inner = self.inner.lock().unwrap();

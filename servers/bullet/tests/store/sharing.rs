@@ -1,5 +1,6 @@
 //! Commits of many threads share flushes, and stay correct while they do.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use amoeba_bullet::store::{Commit, FileId, Outcome, StoreError};
@@ -72,6 +73,89 @@ fn eight_commits_that_wait_together_cost_two_flushes() {
     for (client, file) in files.iter().enumerate() {
         assert_eq!(store.read(*file, 0, 100), Ok(vec![client as u8; 100]));
     }
+}
+
+/// Its first flush returns only when two more writes were made, and its second one waits until it is let go.
+struct Steps {
+    disk: Arc<CrashDisk>,
+    /// Flushes that have begun since it was armed.
+    flushes: AtomicUsize,
+    armed: AtomicBool,
+    let_go: AtomicBool,
+}
+
+/// Waits for what another thread is about to do.
+fn wait_until(condition: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !condition() {
+        assert!(std::time::Instant::now() < end, "nobody comes");
+        std::thread::yield_now();
+    }
+}
+
+impl Disk for Steps {
+    fn size(&self) -> u64 {
+        self.disk.size()
+    }
+    fn set_size(&self, size: u64) -> Result<(), DiskError> {
+        self.disk.set_size(size)
+    }
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
+        self.disk.read(offset, bytes)
+    }
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.disk.write(offset, bytes)
+    }
+    fn flush(&self) -> Result<(), DiskError> {
+        if !self.armed.load(Ordering::SeqCst) {
+            return self.disk.flush();
+        }
+        let writes = self.disk.writes();
+        match self.flushes.fetch_add(1, Ordering::SeqCst) {
+            0 => {
+                self.disk.flush()?;
+                wait_until(|| self.disk.writes() >= writes + 2);
+                return Ok(());
+            }
+            1 => wait_until(|| self.let_go.load(Ordering::SeqCst)),
+            _ => {}
+        }
+        self.disk.flush()
+    }
+}
+
+/// A record that waits for its flush may be on the disk before its data is. A checkpoint that passed it would vouch for it.
+#[test]
+fn a_checkpoint_does_not_pass_a_record_that_waits_for_its_flush() {
+    let disk = CrashDisk::new(16 << 20);
+    format_small(&*disk, 64);
+    let steps = Arc::new(Steps {
+        disk: disk.clone(),
+        flushes: AtomicUsize::new(0),
+        armed: AtomicBool::new(false),
+        let_go: AtomicBool::new(false),
+    });
+    let store = Arc::new(open(steps.clone(), 1).unwrap());
+    let Ok(Outcome::New(flushed)) = store.create(vec![1; 100], Commit::Disk, None, 0) else { panic!() };
+    let data_start = disk.size() as usize - store.space().1 as usize;
+    let before = disk.writes();
+    steps.armed.store(true, Ordering::SeqCst);
+    let sweeping = store.clone();
+    let sweeper = threads().spawn("sweeper", move || sweeping.sweep().unwrap()).unwrap();
+    wait_until(|| steps.flushes.load(Ordering::SeqCst) == 1);
+    // Its data and its record are written behind the sweeper's flush; then the sweeper writes the superblock.
+    let creating = store.clone();
+    let creator =
+        threads().spawn("creator", move || creating.create(vec![2; 100], Commit::Disk, None, 0)).unwrap();
+    wait_until(|| disk.writes() >= before + 3);
+    let image = disk.crash_before(data_start);
+    steps.let_go.store(true, Ordering::SeqCst);
+    creator.join().unwrap().unwrap();
+    sweeper.join().unwrap();
+    let store = open(CrashDisk::with_image(image), 2).unwrap();
+    let (files, _) = store.list(0, 10);
+    assert_eq!(files.iter().map(|listed| listed.file).collect::<Vec<_>>(), [flushed]);
+    assert_eq!(store.check(false).unwrap().problem_count, 0);
 }
 
 #[test]

@@ -84,6 +84,22 @@ impl CrashDisk {
         CrashDisk::of(image)
     }
 
+    /// The same disk after its server was killed: what was not flushed is still with the operating system.
+    pub fn killed(&self) -> Arc<CrashDisk> {
+        let state = self.state.lock().unwrap();
+        let state = DiskState {
+            now: state.now.clone(),
+            flushed: state.flushed.clone(),
+            unflushed: state.unflushed.clone(),
+        };
+        Arc::new(CrashDisk { state: Mutex::new(state), ..CrashDisk::default() })
+    }
+
+    /// The disk after the power has failed, when nothing of what was not flushed got there.
+    pub fn power_failed(&self) -> Arc<CrashDisk> {
+        CrashDisk::of(self.state.lock().unwrap().flushed.clone())
+    }
+
     /// A disk with these flushed bytes.
     pub fn of(image: Vec<u8>) -> Arc<CrashDisk> {
         let state = DiskState { now: image.clone(), flushed: image, unflushed: Vec::new() };
