@@ -105,8 +105,13 @@ impl Shared {
         loop {
             let mut rows = net(&batch);
             self.move_away(&mut rows);
+            let start = self.world.threads.now();
             match self.try_bring(&rows, &batch) {
-                Ok(()) => return self.finish(&batch, &rows),
+                Ok(()) => {
+                    let took = self.world.threads.now().since(start);
+                    tracing::debug!("{} updates of {} rows took {took:?}", batch.len(), rows.len());
+                    return self.finish(&batch, &rows);
+                }
                 Err(Stopped::Later(refusal)) => {
                     if pause == PAUSE_FIRST {
                         tracing::warn!("updates wait: {refusal}");
@@ -165,7 +170,9 @@ impl Shared {
             let key = (directory, name);
             let target = rows.get(&key).cloned().flatten().expect("it was just seen to be exclusive");
             let taken = tree.slot(directory, &key.1).ok().and_then(|slot| slot.server.clone());
-            if taken.is_none_or(|row| row.says_the_same(&row_of(&target))) {
+            // Once it is there, it is ours to change.
+            let first = tree.file(target.node).is_ok_and(|file| file.exclusive);
+            if !first || taken.is_none_or(|row| row.says_the_same(&row_of(&target))) {
                 continue;
             }
             let other = self.other_name(&key.1);
@@ -358,6 +365,9 @@ impl Shared {
         tree.queue_bytes -= batch.iter().map(|update| update.bytes).sum::<u64>();
         for target in rows.values().flatten() {
             settle(&mut tree, target);
+            if let Ok(file) = tree.file_mut(target.node) {
+                file.exclusive = false;
+            }
         }
         let noted: Vec<_> = batch.iter().flat_map(|update| unneeded(&tree, update)).collect();
         let touched: Vec<Node> = batch
@@ -483,7 +493,7 @@ fn settle(tree: &mut Tree, target: &Target) {
     (member.set, member.version) = (made.file.into(), None);
     member.attributes.content = Some(made.content);
     if let Content::File(file) = &mut member.content {
-        (file.size, file.exclusive, file.opened) = (made.content.size, false, None);
+        (file.size, file.opened) = (made.content.size, None);
         if file.writers == 0 && !file.changed {
             file.scratch = None;
         }

@@ -361,3 +361,24 @@ fn a_directory_of_many_rows_is_looked_up_and_listed() {
     scene.files.mkdir(&caller, Node::ROOT, b"d", 0o700).unwrap();
     assert_eq!(scene.names(Node::ROOT).len(), 1501);
 }
+
+#[test]
+fn what_was_made_exclusively_is_ones_own_from_then_on() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    let mode = OpenMode::WRITE | OpenMode::EXCLUSIVE;
+    for number in 0..50 {
+        let name = format!("f{number}").into_bytes();
+        let (entry, opened) = scene.files.create(&ME, Node::ROOT, &name, 0o600, mode).unwrap();
+        let node = entry.attributes.node;
+        scene.close(node, opened.handle);
+        // Some of these find the file at the servers already, some do not.
+        for permissions in 0..5 {
+            let change = Change { permissions: Some(permissions), ..Change::default() };
+            scene.files.setattr(node, None, &change).unwrap();
+        }
+    }
+    scene.settle();
+    assert_eq!(scene.names(Node::ROOT).len(), 50);
+    assert_eq!(Scene::new(&system).names(Node::ROOT).len(), 50);
+}
