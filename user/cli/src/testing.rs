@@ -102,6 +102,13 @@ impl Ran {
         self.stdout.trim_end()
     }
 
+    /// It exited with `code`, said nothing, and printed something, which this gives.
+    #[track_caller]
+    pub(crate) fn failed_with(&self, code: u8) -> &str {
+        assert_eq!((self.stderr.as_str(), self.code), ("", ExitCode::from(code)), "{}", self.line);
+        &self.stdout
+    }
+
     /// It printed nothing, said this, and exited with `code`.
     #[track_caller]
     pub(crate) fn failed(&self, code: u8, expected: &str) {
