@@ -303,9 +303,25 @@ impl Graph {
         masks: Masks,
         replace: bool,
     ) -> anyhow::Result<()> {
+        self.enter_with(place, set, masks, replace, &[])
+    }
+
+    /// As [`Graph::enter`], with these attributes; with `replace` and none, those that are there stay.
+    pub(crate) fn enter_with(
+        &self,
+        place: &Place,
+        set: &CapabilitySet,
+        masks: Masks,
+        replace: bool,
+        attributes: &[u8],
+    ) -> anyhow::Result<()> {
         let entered = self.on(place, |names, path| {
             let names = names.clone().with_masks(masks);
-            if replace { names.put(path, set.clone()) } else { names.append(path, set.clone()) }
+            match replace {
+                false => names.append_with(path, set, masks, attributes),
+                true if attributes.is_empty() => names.put(path, set.clone()),
+                true => names.put(path, set.clone()).and_then(|()| names.put_attributes(path, attributes)),
+            }
         });
         match entered {
             // The server may have done it before it failed: the row tells.

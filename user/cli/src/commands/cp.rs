@@ -89,7 +89,7 @@ impl Copier<'_> {
             Err(Refusal::Refused(Status::STD_COMBAD | Status::RPC_REMOTERPC)) => self.carry(original),
             copy => copy.map_err(Into::into),
         };
-        enter(self.graph, to, copy.with_context(|| from.shown())?.into(), true)
+        enter(self.graph, to, copy.with_context(|| from.shown())?.into(), true, &[])
     }
 
     fn carry(&self, original: &CapabilitySet) -> anyhow::Result<Capability> {

@@ -20,7 +20,7 @@ use crate::{Context, files, masks};
 /// Store local files under names
 ///
 /// Every FILE becomes a file on the file server, whole and on disk before its name appears. With several FILEs, or when
-/// PATH is a directory, they keep their own names in it. A name that is there already is an error, unless it is to be
+/// PATH is a directory, they keep their own names in it, and their modes, owners and times. A name that is there already is an error, unless it is to be
 /// replaced: then it stands for the old file until it stands for the new one.
 ///
 /// With -r a FILE may be a directory: PATH is then the name of the tree itself, unless it ends with `/` or there are several
@@ -69,7 +69,8 @@ impl Arguments {
             local.check()?;
             let mut from = Metered::new(context, &interrupt, local.shown.clone(), local.size, local.from);
             let made = files::write_copies(&graph, self.copies.into(), &mut from);
-            enter(&graph, &to, made.with_context(|| local.shown)?, self.replace)?;
+            let made = made.with_context(|| local.shown)?;
+            enter(&graph, &to, made, self.replace, &local.attributes)?;
         }
         gravest
     }
@@ -172,8 +173,14 @@ pub(super) fn refuse_taken(graph: &Graph, to: &Place, replace: bool) -> anyhow::
 }
 
 /// Names a new file; if that fails, the file is not kept.
-pub(super) fn enter(graph: &Graph, to: &Place, file: CapabilitySet, replace: bool) -> anyhow::Result<()> {
-    let entered = graph.enter(to, &file, masks::of_object()?, replace);
+pub(super) fn enter(
+    graph: &Graph,
+    to: &Place,
+    file: CapabilitySet,
+    replace: bool,
+    attributes: &[u8],
+) -> anyhow::Result<()> {
+    let entered = graph.enter_with(to, &file, masks::of_object()?, replace, attributes);
     if let Err(error) = &entered
         && !matches!(refusal(error), Some(Refusal::MaybeExecuted(_) | Refusal::BadReply))
     {
@@ -186,6 +193,8 @@ pub(super) fn enter(graph: &Graph, to: &Place, file: CapabilitySet, replace: boo
 struct Local {
     from: Box<dyn Read>,
     size: Option<u64>,
+    /// What its row is to say of it: mode, owner, group and times.
+    attributes: Vec<u8>,
     /// Its own name, without directories; empty for standard input.
     name: OsString,
     shown: String,
@@ -218,7 +227,8 @@ impl Local {
     fn open(path: &OsStr) -> anyhow::Result<Local> {
         if path == "-" {
             let from = Box::new(std::io::stdin());
-            return Ok(Local { from, size: None, name: OsString::new(), shown: "standard input".into() });
+            let (name, shown) = (OsString::new(), "standard input".into());
+            return Ok(Local { from, size: None, attributes: Vec::new(), name, shown });
         }
         let shown = path.display().to_string();
         let file = std::fs::File::open(path).with_context(|| shown.clone())?;
@@ -229,7 +239,8 @@ impl Local {
         // Devices and what the kernel makes up say 0.
         let size = Some(metadata.len()).filter(|size| *size > 0);
         let name = std::path::Path::new(path).file_name().unwrap_or_default().to_owned();
-        Ok(Local { from: Box::new(file), size, name, shown })
+        let attributes = tree::attributes_of(&file);
+        Ok(Local { from: Box::new(file), size, attributes, name, shown })
     }
 }
 
@@ -269,6 +280,28 @@ mod tests {
             .run(&["put", "/no/such/file", "x"])
             .failed(1, "amoeba: /no/such/file: No such file or directory (os error 2)\n");
         system.run(&["put", "-", "-"]).failed(1, "amoeba: `-` can stand for standard input only once\n");
+    }
+
+    #[test]
+    fn a_file_keeps_its_mode_and_times() {
+        let system = TestSystem::new();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let kept = |name: &str| {
+            let found = system.names().find(name.as_bytes()).expect("it was put");
+            amoeba_name::Attributes::from_bytes(&found.attributes).expect("they were just written")
+        };
+        system.run(&["put", file, "a"]).printed("");
+        let metadata = std::fs::metadata(file).expect("it is here");
+        let mode = std::os::unix::fs::MetadataExt::mode(&metadata);
+        assert_eq!(kept("/home/a").mode, Some(mode));
+        assert!(kept("/home/a").modified.is_some() && kept("/home/a").owner.is_some());
+        // What takes the place of another file has its own; of what is no file nothing is said.
+        system.file("/home/b", b"old");
+        system.run(&["put", "-f", file, "b"]).printed("");
+        let (old, new) = (kept("/home/a"), kept("/home/b"));
+        assert_eq!((new.mode, new.modified, new.owner), (old.mode, old.modified, old.owner));
+        system.run(&["put", "/dev/null", "c"]).printed("");
+        assert_eq!(system.names().find(b"/home/c").expect("it was put").attributes, b"");
     }
 
     #[test]

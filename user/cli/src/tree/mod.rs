@@ -42,6 +42,13 @@ const JOBS_EACH: usize = 4;
 /// Work that takes less than this shows nothing.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// What a row is to say of a local file that it is made from; nothing of what is no file.
+pub(crate) fn attributes_of(file: &std::fs::File) -> Vec<u8> {
+    let facts = amoeba_tree::facts(file).ok().filter(|facts| facts.kind == amoeba_tree::Kind::File);
+    let attributes = facts.map(|facts| facts::attributes(&facts, &accounts::Accounts::read()));
+    attributes.and_then(|attributes| attributes.to_bytes().ok()).unwrap_or_default()
+}
+
 /// How any tree is carried.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Walk {
