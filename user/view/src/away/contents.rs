@@ -98,6 +98,7 @@ impl Contents {
         let mut data = Vec::with_capacity(node.size as usize);
         while (data.len() as u64) < node.size {
             let piece = fetch_piece(source, path, &node.version, data.len() as u64)?;
+            self.store.count_fetched(piece.len());
             if piece.is_empty() {
                 return Err(Failure(view::CHANGED));
             }
@@ -179,6 +180,7 @@ impl Partial {
                 continue;
             }
             let data = fetch_piece(source, path, &self.version, piece * piece_size)?;
+            self.store.count_fetched(data.len());
             let expected = piece_size.min(self.size - piece * piece_size);
             if data.len() as u64 != expected {
                 return Err(Failure(view::CHANGED));

@@ -9,7 +9,8 @@ use amoeba_volume::Error;
 use amoeba_wire::Status;
 use amoeba_world::{TransOptions, World};
 
-/// How long an operation waits for a caller that does not answer before it fails.
+/// How long an operation waits for a caller that does not answer before it fails; and for how long after that others fail
+/// at once, so that a process which needs many files of a caller that is gone ends soon.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one transaction may take while the caller's host lives.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -22,8 +23,16 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) struct Source {
     world: World,
     options: TransOptions,
-    runs: Mutex<Vec<Capability>>,
+    runs: Mutex<Runs>,
     came: Condvar,
+}
+
+#[derive(Default)]
+struct Runs {
+    /// The latest last.
+    known: Vec<Capability>,
+    /// When nobody had answered for [`PATIENCE`].
+    lost: Option<Instant>,
 }
 
 impl Source {
@@ -37,16 +46,19 @@ impl Source {
     }
 
     pub(crate) fn add(&self, run: Capability) {
-        self.runs().push(run);
+        let mut runs = self.runs();
+        runs.known.push(run);
+        runs.lost = None;
+        drop(runs);
         self.came.notify_all();
     }
 
     pub(crate) fn remove(&self, run: &Capability) {
-        self.runs().retain(|known| known != run);
+        self.runs().known.retain(|known| known != run);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.runs().is_empty()
+        self.runs().known.is_empty()
     }
 
     /// Does an idempotent operation at any run, the latest first; waits up to [`PATIENCE`] for one that answers.
@@ -54,12 +66,21 @@ impl Source {
         &self,
         operation: impl Fn(Client<'_>, &Capability) -> Result<T, amoeba_world::Error>,
     ) -> Result<T, Failure> {
-        let deadline = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let lost = self.runs().lost;
+        if lost.is_some_and(|lost| begun < lost + PATIENCE) {
+            return Err(Failure(view::BROKEN));
+        }
+        // Whoever did not answer then has one more chance now and then, but is not waited for again.
+        let deadline = if lost.is_some() { begun } else { begun + PATIENCE };
         loop {
-            let runs = self.runs().clone();
+            let runs = self.runs().known.clone();
             for run in runs.iter().rev() {
                 match operation(Client::new(&*self.world.transactions, &self.options), run) {
-                    Ok(value) => return Ok(value),
+                    Ok(value) => {
+                        self.runs().lost = None;
+                        return Ok(value);
+                    }
                     // Its run is over.
                     Err(amoeba_world::Error::Refused(Status::STD_CAPBAD)) => self.remove(run),
                     Err(amoeba_world::Error::Refused(status)) => return Err(Failure(status)),
@@ -69,6 +90,7 @@ impl Source {
             }
             let now = Instant::now();
             if now >= deadline {
+                self.runs().lost = Some(now);
                 return Err(Failure(view::BROKEN));
             }
             let runs = self.runs();
@@ -76,7 +98,7 @@ impl Source {
         }
     }
 
-    fn runs(&self) -> MutexGuard<'_, Vec<Capability>> {
+    fn runs(&self) -> MutexGuard<'_, Runs> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -30,6 +30,7 @@ pub struct Store {
     directory: PathBuf,
     size_max: u64,
     numbers: AtomicU64,
+    fetched: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -83,10 +84,21 @@ impl Store {
             directory: directory.to_owned(),
             size_max,
             numbers: AtomicU64::new(0),
+            fetched: AtomicU64::new(0),
             state: Mutex::new(state),
         };
         store.make_room(0);
         Ok(store)
+    }
+
+    /// Bytes that came from callers since the start.
+    pub fn fetched(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes came from a caller.
+    pub(crate) fn count_fetched(&self, size: usize) {
+        self.fetched.fetch_add(size as u64, Ordering::Relaxed);
     }
 
     /// The contents of a version, if they are here.

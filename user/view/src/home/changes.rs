@@ -136,7 +136,9 @@ impl Making<'_> {
 
     fn tell(&self, change: &ChangeRecord, status: Status, kept: &[u8]) {
         let done = match change.kind {
-            _ if status.is_error() => Done::Failed(status),
+            // What else fails the process hears itself.
+            CHANGE_CONTENTS if status.is_error() => Done::Failed(status),
+            _ if status.is_error() => return,
             _ if !kept.is_empty() => Done::Conflict(kept.to_vec()),
             CHANGE_REMOVE | CHANGE_REMOVE_DIRECTORY => Done::Removed,
             CHANGE_CREATE | CHANGE_DIRECTORY | CHANGE_LINK => Done::Made,

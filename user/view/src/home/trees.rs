@@ -60,7 +60,8 @@ impl Trees {
             Some(Held { path: path[1..].to_vec(), parent, writable: tree.writable, public: tree.public })
         });
         let closed = closed.iter().filter_map(|path| {
-            let path = std::fs::canonicalize(path).ok()?;
+            // What is not there yet may come.
+            let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             Some(path.as_os_str().as_bytes().strip_prefix(b"/")?.to_vec())
         });
         Trees { held: held.collect(), closed: closed.collect() }
