@@ -4,9 +4,8 @@
 use std::env;
 use std::path::PathBuf;
 
-use amoeba_cap::Capability;
 use amoeba_cli::{Hint, Session, SystemKind, SystemStatus};
-use amoeba_name::Environment;
+use amoeba_name::{Environment, Names};
 use anyhow::{Context, Result, anyhow};
 
 use crate::boot;
@@ -41,11 +40,24 @@ impl Inside {
     /// It was not given enough.
     pub(crate) fn session(&self) -> Result<Session> {
         let given = amoeba_linux::given_environment();
+        let given = |name: &str| given.as_ref().and_then(|given| given.get(name).copied());
+        let world = amoeba_linux::connect(&self.socket);
+        let root =
+            given(Environment::ROOT).context("this process of the system was given no directory (ROOT)")?;
+        let host_name = self.host_name();
+        let host = match given("HOST") {
+            Some(host) => host,
+            None => Names::new(&world, root)
+                .resolve(format!("/profile/hosts/{host_name}").as_bytes())
+                .with_context(|| {
+                    format!("host {host_name}, on which this process runs, cannot be found by its name")
+                })?,
+        };
         Ok(Session {
-            world: amoeba_linux::connect(&self.socket),
-            root: self.capability(&given, Environment::ROOT, "root.cap")?,
-            host: self.capability(&given, "HOST", "host.cap")?,
-            host_name: self.host_name(),
+            world,
+            root,
+            host,
+            host_name,
             alone: Config::read(&self.state).is_ok_and(|config| config.is_alone()),
         })
     }
@@ -81,13 +93,6 @@ impl Inside {
             self.host_name()
         )
         .context(Hint("name another state directory in AMOEBA_STATE to have another system here".to_owned()))
-    }
-
-    fn capability(&self, given: &Option<Environment>, name: &str, file: &str) -> Result<Capability> {
-        let given = given.as_ref().and_then(|given| given.get(name).copied());
-        given.map_or_else(|| self.state.capability(file), Ok).with_context(|| {
-            format!("this process of the system was given no capability {name} (AMOEBA_CAPS_FD)")
-        })
     }
 }
 

@@ -55,7 +55,9 @@ pub(crate) fn kernel(state: &State) -> Result<()> {
     on_termination(move || stopper.stop())?;
     let seed = state.host_seed()?;
     let guests = GuestConfig::new(&socket, &state.path("guests"));
-    let guests = GuestConfig { hidden: vec![state.dir().to_owned()], ..guests };
+    // Nothing else of the state is anybody's business who is given a socket.
+    let shown = ["host.name", "config.toml"].map(|name| state.path(name)).into();
+    let guests = GuestConfig { hidden: vec![state.dir().to_owned()], shown, ..guests };
     let guests = LinuxGuests::new(guests, amoeba_linux::threads())?;
     let world = connect(&socket);
     let statistics = Client::new(&socket);

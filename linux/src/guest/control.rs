@@ -55,15 +55,16 @@ pub(super) struct Make {
     pub(super) socket: Vec<u8>,
     /// Where the logs are.
     pub(super) logs: Vec<u8>,
-    /// Directories that no guest is to see.
+    /// Directories that no guest is to see, and files of them that all may read.
     pub(super) hidden: Vec<Vec<u8>>,
+    pub(super) shown: Vec<Vec<u8>>,
 }
 
-/// The most directories in [`Make::hidden`].
-pub(super) const HIDDEN_MAX: usize = 8;
+/// The most entries of [`Make::hidden`] and of [`Make::shown`].
+pub(super) const HIDDEN_MAX: usize = 4;
 
 /// The most bytes of a packet with [`Make`].
-pub(super) const MAKE_SIZE_MAX: usize = (HIDDEN_MAX + 2) * (PATH_SIZE_MAX + 4) + 64;
+pub(super) const MAKE_SIZE_MAX: usize = (2 * HIDDEN_MAX + 2) * (PATH_SIZE_MAX + 4) + 64;
 
 /// A guest that a shepherd is to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,9 +116,11 @@ impl Make {
         };
         let mut out = Writer::new();
         out.put_u8(isolation).put_bytes(&self.socket).put_bytes(&self.logs);
-        out.put_u8(u8::try_from(self.hidden.len()).expect("at most HIDDEN_MAX"));
-        for directory in &self.hidden {
-            out.put_bytes(directory);
+        for paths in [&self.hidden, &self.shown] {
+            out.put_u8(u8::try_from(paths.len()).expect("at most HIDDEN_MAX"));
+            for path in paths {
+                out.put_bytes(path);
+            }
         }
         out.finish()
     }
@@ -130,14 +133,17 @@ impl Make {
             2 => Isolation::Tree,
             _ => return Err(Malformed),
         };
-        let mut path = || input.get_bytes(PATH_SIZE_MAX).map(<[u8]>::to_vec);
-        let (socket, logs) = (path()?, path()?);
-        let count = usize::from(input.get_u8()?);
-        if count > HIDDEN_MAX {
-            return Err(Malformed);
-        }
-        let hidden = (0..count).map(|_| input.get_bytes(PATH_SIZE_MAX).map(<[u8]>::to_vec));
-        let make = Make { isolation, socket, logs, hidden: hidden.collect::<Result<_, _>>()? };
+        let path = |input: &mut Reader<'_>| input.get_bytes(PATH_SIZE_MAX).map(<[u8]>::to_vec);
+        let paths = |input: &mut Reader<'_>| {
+            let count = usize::from(input.get_u8()?);
+            if count > HIDDEN_MAX {
+                return Err(Malformed);
+            }
+            (0..count).map(|_| path(input)).collect::<Result<Vec<_>, _>>()
+        };
+        let (socket, logs) = (path(&mut input)?, path(&mut input)?);
+        let (hidden, shown) = (paths(&mut input)?, paths(&mut input)?);
+        let make = Make { isolation, socket, logs, hidden, shown };
         input.end()?;
         Ok(make)
     }
@@ -352,7 +358,8 @@ mod tests {
     fn what_is_asked_of_the_keeper_comes_back() {
         for isolation in [Isolation::Best, Isolation::UserNamespace, Isolation::Tree] {
             let hidden = vec![b"/h".to_vec(); HIDDEN_MAX];
-            let make = Make { isolation, socket: b"/s".to_vec(), logs: b"/l".to_vec(), hidden };
+            let shown = vec![b"/f".to_vec()];
+            let make = Make { isolation, socket: b"/s".to_vec(), logs: b"/l".to_vec(), hidden, shown };
             assert_eq!(Make::parse(&make.encode()), Ok(make));
         }
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
@@ -109,11 +109,13 @@ impl Flock {
     /// Hands the keeper one end of a new shepherd's socket pair; there is another keeper when the last one has died.
     fn ask_keeper(&self, theirs: &UnixStream) -> io::Result<()> {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        let paths = |paths: &[PathBuf]| paths.iter().take(HIDDEN_MAX).map(|path| bytes(path)).collect();
         let make = Make {
             isolation: self.config.isolation,
             socket: bytes(&self.config.socket),
             logs: bytes(&self.config.log_directory),
-            hidden: self.config.hidden.iter().take(HIDDEN_MAX).map(|path| bytes(path)).collect(),
+            hidden: paths(&self.config.hidden),
+            shown: paths(&self.config.shown),
         };
         let mut inner = held(&self.inner);
         if let Some(keeper) = &inner.keeper

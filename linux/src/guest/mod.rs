@@ -61,8 +61,11 @@ pub struct GuestConfig {
     pub socket: PathBuf,
     /// Where the logs of detached guests are kept.
     pub log_directory: PathBuf,
-    /// Directories of ours, of which no guest is to see anything but the socket. The logs are hidden also without being named.
+    /// Directories of ours that no guest is to see, four at most, and files of them that all may read, likewise. The logs are
+    /// hidden and the socket can be reached without being named here.
     pub hidden: Vec<PathBuf>,
+    /// See [`GuestConfig::hidden`].
+    pub shown: Vec<PathBuf>,
     /// How guests are set apart; [`Isolation::Best`] unless a test wants less.
     pub isolation: Isolation,
 }
@@ -78,6 +81,7 @@ impl GuestConfig {
             socket: socket.into(),
             log_directory: log_directory.into(),
             hidden: Vec::new(),
+            shown: Vec::new(),
             isolation: Isolation::Best,
         }
     }

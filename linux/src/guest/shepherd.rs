@@ -288,8 +288,8 @@ fn be_warden(
     isolate(way, ids)?;
     let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
     let hidden: Vec<PathBuf> = make.hidden.iter().map(|directory| path(directory)).collect();
-    let (logs, socket) = (path(&make.logs), path(&make.socket));
-    let ours = Ours { hidden: &hidden, logs: &logs, socket: &socket };
+    let shown: Vec<PathBuf> = make.shown.iter().chain([&make.socket]).map(|file| path(file)).collect();
+    let ours = Ours { hidden: &hidden, shown: &shown, logs: &path(&make.logs) };
     let confinement = Confinement::make(ours, way.apart(), group)?;
     File::from(tell_ready).write_all(&[1])?;
     let post = Post {

@@ -45,12 +45,12 @@ const FIRST_TO_GO: &[u8] = b"500";
 /// What of the host is ours and no guest's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ours<'a> {
-    /// Directories of which a guest is to see nothing but the socket.
+    /// Directories of which a guest is to see nothing but the next.
     pub(super) hidden: &'a [PathBuf],
+    /// The kernel's socket, and files that a guest may read.
+    pub(super) shown: &'a [PathBuf],
     /// Where the logs are.
     pub(super) logs: &'a Path,
-    /// The kernel's socket.
-    pub(super) socket: &'a Path,
 }
 
 /// How far a warden is apart from its host.
@@ -78,7 +78,7 @@ pub(super) struct Confinement {
     domain: Option<Domain>,
     /// What the domain keeps from guests where nothing else does, and what of it they reach nevertheless.
     hidden: Vec<PathBuf>,
-    socket: PathBuf,
+    shown: Vec<PathBuf>,
     limits: Limits,
     /// What earlier guests have met.
     met: Met,
@@ -95,14 +95,14 @@ impl Confinement {
         let doors = group.doors()?;
         group.limit(&Limits::default())?;
         let (passage, network) = match is_apart {
-            true => (Some(mounts::settle(ours.hidden, ours.logs, ours.socket)?), Network::make().ok()),
+            true => (Some(mounts::settle(ours.hidden, ours.logs, ours.shown)?), Network::make().ok()),
             false => (None, None),
         };
         let hidden: Vec<PathBuf> = ours.hidden.iter().cloned().chain([ours.logs.to_owned()]).collect();
-        let socket = ours.socket.to_owned();
+        let shown = ours.shown.to_vec();
         let domain = match is_apart {
             true => Domain::make(),
-            false => Domain::make_without(&hidden, std::slice::from_ref(&socket)),
+            false => Domain::make_without(&hidden, &shown),
         };
         let filter = |no_network| Filter::new(Strictness { no_inspection: !is_apart, no_network });
         let filters = [filter(network.is_none()), filter(false)];
@@ -117,7 +117,7 @@ impl Confinement {
             filters,
             domain,
             hidden,
-            socket,
+            shown,
             limits,
             met,
         })
@@ -251,7 +251,8 @@ impl Confinement {
         match &self.passage {
             Some(passage) => passage.show(path),
             None => {
-                self.domain = Domain::make_without(&self.hidden, &[self.socket.clone(), path.to_owned()]);
+                let shown: Vec<PathBuf> = self.shown.iter().cloned().chain([path.to_owned()]).collect();
+                self.domain = Domain::make_without(&self.hidden, &shown);
                 Ok(path.to_owned())
             }
         }

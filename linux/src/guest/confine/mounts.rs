@@ -63,24 +63,26 @@ pub(super) struct Passage {
 
 /// Covers and guards everything, in a mount name space of the caller's whose `/proc` is its own.
 ///
-/// `hidden` are directories of ours, `logs` the one with the logs, and `socket` the kernel's.
+/// `hidden` are directories of ours, `logs` the one with the logs, and `shown` what stays to be seen of them: the kernel's
+/// socket and files that may be read.
 ///
 /// # Errors
 /// Something that is there cannot be covered; then nothing is promised, and nothing must run.
-pub(super) fn settle(hidden: &[PathBuf], logs: &Path, socket: &Path) -> io::Result<Passage> {
+pub(super) fn settle(hidden: &[PathBuf], logs: &Path, shown: &[PathBuf]) -> io::Result<Passage> {
     let passage = Passage {
         logs: open(logs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
         shown: logs.join(SCRATCH),
     };
     // Taken before anything is covered or loses its devices.
     let devices = Devices::take()?;
-    let socket = Kept::take(socket)?;
+    let shown = shown.iter().filter(|path| path.exists()).map(|path| Kept::take(path));
+    let shown = shown.collect::<io::Result<Vec<Kept>>>()?;
     set_attributes(CWD, c"/", libc::MOUNT_ATTR_NODEV)?;
     for directory in hidden.iter().filter(|directory| directory.is_dir()) {
-        cover(directory, &socket, &passage.shown)?;
+        cover(directory, &shown, &passage.shown)?;
     }
     if !hidden.iter().any(|directory| logs.starts_with(directory)) {
-        cover(logs, &socket, &passage.shown)?;
+        cover(logs, &shown, &passage.shown)?;
     }
     for path in OTHERS_SOCKETS.map(Path::new) {
         hide(path)?;
@@ -117,9 +119,13 @@ impl Kept {
         Ok(Kept { path: path.to_owned(), tree: clone_of(path)? })
     }
 
-    /// Puts it back where it was. Its directories have been made.
+    /// Puts it back where it was, for reading only: through such a mount a socket can be connected to all the same.
     fn place(&self) -> io::Result<()> {
+        if let Some(directory) = self.path.parent() {
+            fs::create_dir_all(directory)?;
+        }
         fs::File::create(&self.path)?;
+        set_own_attributes(self.tree.as_fd(), libc::MOUNT_ATTR_RDONLY)?;
         put_tree(self.tree.as_fd(), &self.path)
     }
 }
@@ -134,20 +140,18 @@ fn put_tree(tree: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     Ok(move_mount(tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
-/// Puts an empty directory over `directory`, in which the socket is again if it was there, and the place for a scratch
-/// directory if that is there.
-fn cover(directory: &Path, socket: &Kept, scratch: &Path) -> io::Result<()> {
+/// Puts an empty directory over `directory`, in which is again what of it is to be seen, and the place for a scratch directory
+/// if that is there.
+fn cover(directory: &Path, shown: &[Kept], scratch: &Path) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("tmpfs", directory, "tmpfs", flags, Some(COVER))?;
-    if socket.path.starts_with(directory) {
-        fs::create_dir_all(socket.path.parent().unwrap_or(directory))?;
-        socket.place()?;
+    for kept in shown.iter().filter(|kept| kept.path.starts_with(directory)) {
+        kept.place()?;
     }
     if scratch.starts_with(directory) {
         fs::create_dir_all(scratch)?;
     }
     let opened = open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    // Not what is mounted in it: the socket's own directory is the host's.
     set_own_attributes(opened.as_fd(), libc::MOUNT_ATTR_RDONLY)
 }
 

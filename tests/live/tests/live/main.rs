@@ -17,11 +17,13 @@
 //! - [`state`]: what is lost is not made anew, several starts make one system, and why a start fails.
 //! - [`wire`]: hosts on a bad wire, and on a raw Ethernet.
 //! - [`unprivileged`]: all of it without root.
+//! - [`confined`]: guests that mean no good.
 //! - [`hostile`]: bad names, forged capabilities, garbage on the socket.
 #![forbid(unsafe_code)]
 
 mod backup;
 mod compile;
+mod confined;
 mod crash;
 mod dev;
 mod diagnosis;
