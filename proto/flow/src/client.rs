@@ -108,7 +108,17 @@ impl FlowClient {
     /// A datagram has come, at this time; it is opened in its place. False for what the other end did not seal. Where a
     /// buffer is `posted`, the same in each call during a transaction, the data of a reply is put there and
     /// [`FlowClient::posted_size`] says how much; the result is then without data.
-    pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8], posted: Option<&mut [u8]>) -> bool {
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        datagram: &mut [u8],
+        mut posted: Option<&mut [u8]>,
+    ) -> bool {
+        if let Some((_, pieced)) = self.half.open_into_place(now, datagram, posted.as_deref_mut()) {
+            self.heard(now, true); // what arrives is of the transaction that waits
+            self.handle_pieced(pieced);
+            return true;
+        }
         // What `open` gives borrows the datagram alone, so that this end is free to work on it.
         let Some(content) = self.half.open(now, datagram) else { return false };
         match Datagram::parse(content) {

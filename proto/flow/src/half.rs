@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use amoeba_rpc::HEADERS_SIZE;
-use amoeba_seal::{SEALED_OVERHEAD, Session};
+use amoeba_seal::{SEALED_OVERHEAD, Session, unproven};
 use amoeba_threads::Instant;
 use amoeba_wire::Header;
 use amoeba_wire::packet::RpcHeader;
@@ -12,8 +12,8 @@ use amoeba_wire::packet::RpcHeader;
 use crate::bulk::{Ack, Inward, Outward};
 use crate::bursts::{BURST_MIN, BURST_SIZE_MAX, Bursts};
 use crate::datagram::{
-    PACKET_KIND, PIECE_HEAD_SIZE, Pieces, ack_head, burst_head, headers, is_small, parse_headers, piece_head,
-    ping,
+    Datagram, PACKET_KIND, PIECE_HEAD_SIZE, Pieces, ack_head, burst_head, headers, is_small, parse_headers,
+    piece_head, ping,
 };
 use crate::{DATAGRAM_SIZE_MIN, Memory, SMALL_MAX, Way};
 
@@ -57,6 +57,8 @@ struct Arriving {
     data: Option<Vec<u8>>,
     /// Bytes that have arrived, headers included.
     arrived: usize,
+    /// Every piece that has arrived is where its number says, if all have the size that this end's would have.
+    is_regular: bool,
 }
 
 /// What became of a piece.
@@ -224,7 +226,9 @@ impl Half {
         if !self.inward.arrived(now, piece.number) {
             return Pieced::Part;
         }
+        let size = self.size_max - PIECE_HEAD_SIZE;
         let Some(arriving) = &mut self.arriving else { return Pieced::Part };
+        arriving.is_regular &= is_regular(piece, size) && piece.bytes.len() <= size;
         let place = match &mut arriving.data {
             Some(data) => Some(&mut data[..]),
             None => posted.and_then(|posted| posted.get_mut(..arriving.size)),
@@ -242,8 +246,51 @@ impl Half {
         };
         let at = piece.offset.saturating_sub(HEADERS_SIZE);
         place[at..at + bytes_left.len()].copy_from_slice(bytes_left);
-        arriving.arrived += piece.bytes.len();
-        if arriving.arrived < piece.total {
+        self.put(piece.bytes.len())
+    }
+
+    /// Opens a burst of the message that arrives straight into its place, where nothing of it is there yet; which transaction
+    /// it is of, and what has come of it. `None`: it is to be opened as any datagram.
+    ///
+    /// What the burst says of its place is not proven before it is opened. So nothing is changed before that but its place,
+    /// and that is where its numbers say, none of which has arrived.
+    pub(crate) fn open_into_place(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        posted: Option<&mut [u8]>,
+    ) -> Option<(u32, Pieced)> {
+        let Ok(Datagram::Pieces(pieces)) = Datagram::parse(unproven(datagram)?) else { return None };
+        let arriving = self.arriving.as_mut().filter(|_| self.inward_tid == Some(pieces.tid))?;
+        let place = match &mut arriving.data {
+            Some(data) => &mut data[..],
+            None => posted?.get_mut(..arriving.size)?,
+        };
+        let begin = pieces.offset.checked_sub(HEADERS_SIZE)?;
+        let numbers = pieces.number..pieces.number + pieces.bytes.len().div_ceil(pieces.size) as u64;
+        let is_new = numbers.clone().all(|number| self.inward.is_new(number));
+        let size = self.size_max - PIECE_HEAD_SIZE;
+        if !arriving.is_regular || !is_regular(&pieces, size) || pieces.size != size {
+            return None;
+        }
+        if !is_new || arriving.size + HEADERS_SIZE != pieces.total {
+            return None;
+        }
+        let place = place.get_mut(begin..begin + pieces.bytes.len())?;
+        if !self.session.open_burst_into(datagram, place) {
+            return None;
+        }
+        for number in numbers {
+            self.inward.arrived(now, number);
+        }
+        Some((pieces.tid, self.put(pieces.bytes.len())))
+    }
+
+    /// So many bytes of the message that arrives have been put into their place.
+    fn put(&mut self, size: usize) -> Pieced {
+        let Some(arriving) = &mut self.arriving else { return Pieced::Part };
+        arriving.arrived += size;
+        if arriving.arrived < arriving.size + HEADERS_SIZE {
             return Pieced::Part;
         }
         let arrived = self.arriving.take().expect("it was there just now");
@@ -258,7 +305,7 @@ impl Half {
         let bound = posted.map_or(data_size_max, |posted| posted.len().min(data_size_max));
         let size = piece.total.checked_sub(HEADERS_SIZE).filter(|size| *size <= bound)?;
         let data = posted.is_none().then(|| (self.memory)(size));
-        Some(Arriving { headers: [0; HEADERS_SIZE], size, data, arrived: 0 })
+        Some(Arriving { headers: [0; HEADERS_SIZE], size, data, arrived: 0, is_regular: true })
     }
 
     /// What arrives is not wanted any more.
@@ -410,9 +457,16 @@ impl Half {
         let head = burst_head(first?, leaving.tid, begin, leaving.total, piece_size);
         let headers = if begin == 0 { &leaving.headers[..] } else { &[] };
         let part = &data[begin.saturating_sub(HEADERS_SIZE)..leaving.next - HEADERS_SIZE];
-        self.session.seal_burst(now, &[&head, headers, part], out).ok()?;
+        self.session.seal_burst(now, &head, &[headers, part], out).ok()?;
         Some(segment)
     }
+}
+
+/// Whether these pieces are where their number says, if all of the message have `size` bytes but the last.
+fn is_regular(pieces: &Pieces<'_>, size: usize) -> bool {
+    let end = pieces.offset + pieces.bytes.len();
+    pieces.offset as u64 == pieces.number.saturating_mul(size as u64)
+        && (pieces.bytes.len().is_multiple_of(size) || end == pieces.total)
 }
 
 /// The header of an RPC packet of a flow.

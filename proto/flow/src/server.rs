@@ -96,6 +96,11 @@ impl FlowServer {
 
     /// A datagram has come, at this time; it is opened in its place. False for what the other end did not seal.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> bool {
+        if let Some((tid, pieced)) = self.half.open_into_place(now, datagram, None) {
+            self.heard = Some(now);
+            self.handle_pieced(tid, pieced);
+            return true;
+        }
         let Some(content) = self.half.open(now, datagram) else { return false };
         self.heard = Some(now);
         match Datagram::parse(content) {

@@ -37,6 +37,6 @@ pub use identity::{Identity, KEY_SIZE, ParseKeyError, PublicKey, is_same};
 pub use session::{
     BURST_SIZE_MAX, EPOCH_BYTES_MAX, EPOCH_LIFE, EPOCH_PACKETS_MAX, Exhausted, HEAD_SIZE, KEYS_SIZE, Keys,
     Opened, PREVIOUS_LIFE, SEALED_KIND, SEALED_OVERHEAD, Session, Suite, Suites, TAG_SIZE, Unopened,
-    burst_size, flow_keys, receiver_of,
+    burst_size, flow_keys, receiver_of, unproven,
 };
 pub use window::WINDOW_SIZE;

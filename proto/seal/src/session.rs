@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! | 0x10 | 0 | 0 | 0 | receiver 4 | counter 8 | ciphertext | tag 16 |     a datagram
-//! | 0x11 | 0 | size 2 | receiver 4 | counter 8 | ciphertext | tag 16 |     a burst: one seal for what travels as many datagrams
+//! | 0x11 | clear 1 | size 2 | receiver 4 | counter 8 | clear bytes | ciphertext | tag 16 |     a burst
 //! ```
 //!
 //! Integers are little-endian. `receiver` is a number that the receiving end chose: it finds the session by it. The 16
-//! bytes of the head are authenticated, all that follows is encrypted. `size` is that of the whole burst: it is cut after it
-//! was sealed, so it is opened when all of it is there, or never. The nonce is the counter; no counter is ever used
+//! bytes of the head are authenticated, all that follows is encrypted. A *burst* is one seal for what travels as many datagrams:
+//! `size` is that of the whole burst, which is cut after it was sealed, so it is opened when all of it is there, or never. So
+//! many bytes as `clear` says are authenticated but not encrypted: they say where the rest belongs, so that it can be
+//! decrypted there. The nonce is the counter; no counter is ever used
 //! twice with a key.
 //!
 //! **Keys roll without a word.** The counter's upper bits are the *epoch*: each has a key of its own, which follows from
@@ -172,7 +174,7 @@ pub enum Unopened {
 /// A datagram that was opened.
 #[derive(Debug)]
 pub struct Opened<'a> {
-    /// What was sealed.
+    /// What was sealed; of a burst, behind the bytes that are clear.
     pub content: &'a mut [u8],
     /// Whether no later one was opened before: then where it came from is where the other end is.
     pub newest: bool,
@@ -189,9 +191,16 @@ pub fn receiver_of(datagram: &[u8]) -> Option<u32> {
 /// Bytes of the sealed burst that these bytes begin, which may be more than are here.
 pub fn burst_size(bytes: &[u8]) -> Option<usize> {
     match bytes.first_chunk::<HEAD_SIZE>()? {
-        [BURST_KIND, 0, low, high, ..] => Some(u16::from_le_bytes([*low, *high]).into()),
+        [BURST_KIND, _, low, high, ..] => Some(u16::from_le_bytes([*low, *high]).into()),
         _ => None,
     }
+}
+
+/// The bytes of a whole burst between its head and its tag: those that are clear, and behind them what is encrypted. Nobody has
+/// proven them.
+pub fn unproven(burst: &[u8]) -> Option<&[u8]> {
+    let size = burst_size(burst).filter(|size| *size == burst.len())?;
+    burst.get(HEAD_SIZE..size.checked_sub(TAG_SIZE)?)
 }
 
 /// One end of a session.
@@ -278,24 +287,33 @@ impl Session {
     /// # Errors
     /// [`Exhausted`]; nothing is appended then.
     pub fn seal(&mut self, now: Instant, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Exhausted> {
-        self.seal_as([SEALED_KIND, 0, 0, 0], now, parts, out)
+        self.seal_as([SEALED_KIND, 0, 0, 0], now, &[], parts, out)
     }
 
-    /// As [`Session::seal`], for a burst of at most [`BURST_SIZE_MAX`] bytes when it is sealed.
+    /// As [`Session::seal`], for a burst of at most [`BURST_SIZE_MAX`] bytes when it is sealed. The bytes of `clear`, at most
+    /// 255, come first, and can be read by anybody.
     ///
     /// # Errors
     /// [`Exhausted`]; nothing is appended then.
-    pub fn seal_burst(&mut self, now: Instant, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Exhausted> {
-        let size = SEALED_OVERHEAD + parts.iter().map(|part| part.len()).sum::<usize>();
+    pub fn seal_burst(
+        &mut self,
+        now: Instant,
+        clear: &[u8],
+        parts: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Exhausted> {
+        let size = SEALED_OVERHEAD + clear.len() + parts.iter().map(|part| part.len()).sum::<usize>();
         let [low, high] =
             u16::try_from(size).expect("a burst has at most BURST_SIZE_MAX bytes").to_le_bytes();
-        self.seal_as([BURST_KIND, 0, low, high], now, parts, out)
+        let clear_size = u8::try_from(clear.len()).expect("at most 255 bytes of a burst are clear");
+        self.seal_as([BURST_KIND, clear_size, low, high], now, clear, parts, out)
     }
 
     fn seal_as(
         &mut self,
         kind: [u8; 4],
         now: Instant,
+        clear: &[u8],
         parts: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<(), Exhausted> {
@@ -305,8 +323,10 @@ impl Session {
         head[..4].copy_from_slice(&kind);
         head[4..8].copy_from_slice(&self.receiver.to_le_bytes());
         head[8..].copy_from_slice(&counter.to_le_bytes());
-        out.reserve(size + SEALED_OVERHEAD);
+        out.reserve(size + clear.len() + SEALED_OVERHEAD);
+        let begin = out.len();
         out.extend_from_slice(&head);
+        out.extend_from_slice(clear);
         let (last, first) = parts.split_last().unwrap_or((&NOTHING, &[]));
         let start = out.len();
         for part in first {
@@ -314,11 +334,34 @@ impl Session {
         }
         let encrypted = out.len();
         out.resize(encrypted + last.len() + TAG_SIZE, 0);
-        let (first, rest) = out[start..].split_at_mut(encrypted - start);
+        let (proven, rest) = out[begin..].split_at_mut(start - begin);
+        let (first, rest) = rest.split_at_mut(encrypted - start);
         let key = &self.outward.key;
-        let sealed = key.seal_in_place_scatter(nonce(counter), Aad::from(head), first, last, rest);
+        let sealed = key.seal_in_place_scatter(nonce(counter), Aad::from(&*proven), first, last, rest);
         sealed.expect("a datagram is far smaller than what the suites can seal");
         Ok(())
+    }
+
+    /// Opens a burst into `out`, which has as many bytes as were encrypted; false where it is not that simple, and then
+    /// [`Session::open`] says what it is. What `out` was is lost in any case.
+    pub fn open_burst_into(&mut self, burst: &[u8], out: &mut [u8]) -> bool {
+        let Some(unproven) = unproven(burst) else { return false };
+        let clear_size = usize::from(burst[1]);
+        if unproven.len() != clear_size + out.len() {
+            return false;
+        }
+        let counter = u64::from_le_bytes(*burst[8..].first_chunk().expect("the head has 16 bytes"));
+        let inward = &mut self.current;
+        if counter >> EPOCH_BITS != inward.epoch || inward.window.has(counter) {
+            return false;
+        }
+        let (proven, sealed) = burst.split_at(HEAD_SIZE + clear_size);
+        let (text, tag) = sealed.split_at(out.len());
+        let opened = inward.key.open_separate_gather(nonce(counter), Aad::from(proven), text, tag, out);
+        if opened.is_ok() {
+            inward.window.insert(counter);
+        }
+        opened.is_ok()
     }
 
     /// Opens a datagram or a burst in its place. What is refused has changed nothing but the bytes of the datagram.
@@ -330,17 +373,18 @@ impl Session {
         if receiver_of(datagram).is_none() && !is_burst {
             return Err(Unopened::Malformed);
         }
-        let (head, sealed) = datagram.split_first_chunk_mut::<HEAD_SIZE>().ok_or(Unopened::Malformed)?;
-        let counter = u64::from_le_bytes(*head[8..].first_chunk().expect("the head has 16 bytes"));
+        let clear_size = if is_burst { usize::from(datagram[1]) } else { 0 };
+        let counter = u64::from_le_bytes(*datagram[8..].first_chunk().expect("the head has 16 bytes"));
+        let sealed = Sealed { counter, clear_size, datagram };
         let epoch = counter >> EPOCH_BITS;
         if self.previous.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.previous = None;
         }
         if epoch == self.current.epoch {
-            return self.current.open(head, counter, sealed);
+            return self.current.open(sealed);
         }
         if let Some((previous, _)) = self.previous.as_mut().filter(|(previous, _)| previous.epoch == epoch) {
-            let mut opened = previous.open(head, counter, sealed)?;
+            let mut opened = previous.open(sealed)?;
             opened.newest = false;
             return Ok(opened);
         }
@@ -348,7 +392,7 @@ impl Session {
             return Err(Unopened::Replayed);
         }
         let mut ahead = self.current.ahead(self.suite, epoch).ok_or(Unopened::Forged)?;
-        let opened = ahead.open(head, counter, sealed)?;
+        let opened = ahead.open(sealed)?;
         let last = std::mem::replace(&mut self.current, ahead);
         self.previous = Some((last, now + PREVIOUS_LIFE));
         Ok(opened)
@@ -402,21 +446,28 @@ impl Inward {
         Some(Inward::new(suite, epoch, secret))
     }
 
-    fn open<'a>(
-        &mut self,
-        head: &[u8; HEAD_SIZE],
-        counter: u64,
-        sealed: &'a mut [u8],
-    ) -> Result<Opened<'a>, Unopened> {
+    fn open<'a>(&mut self, sealed: Sealed<'a>) -> Result<Opened<'a>, Unopened> {
+        let Sealed { counter, clear_size, datagram } = sealed;
         if self.window.has(counter) {
             return Err(Unopened::Replayed);
         }
-        let opened = self.key.open_in_place(nonce(counter), Aad::from(head), sealed);
-        let content = opened.map_err(|_| Unopened::Forged)?;
+        let parts = datagram.split_at_mut_checked(HEAD_SIZE + clear_size);
+        let (proven, sealed) = parts.ok_or(Unopened::Malformed)?;
+        let opened = self.key.open_in_place(nonce(counter), Aad::from(&*proven), sealed);
+        opened.map_err(|_| Unopened::Forged)?;
         let newest = self.window.is_newest(counter);
         self.window.insert(counter);
-        Ok(Opened { content, newest })
+        let end = datagram.len() - TAG_SIZE;
+        Ok(Opened { content: &mut datagram[HEAD_SIZE..end], newest })
     }
+}
+
+/// A datagram or a burst that is to be opened.
+struct Sealed<'a> {
+    counter: u64,
+    /// Bytes behind the head that are not encrypted.
+    clear_size: usize,
+    datagram: &'a mut [u8],
 }
 
 fn nonce(counter: u64) -> Nonce {

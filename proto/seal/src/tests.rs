@@ -148,13 +148,18 @@ fn a_burst_is_opened_when_all_of_it_is_there_and_under_its_own_kind() {
     let (mut one, mut other) = pair(Suite::Aes256Gcm);
     let text = vec![9; 40_000];
     let mut burst = Vec::new();
-    one.seal_burst(at(0), &[b"head", &text], &mut burst).unwrap();
+    one.seal_burst(at(0), b"head", &[&text[..10], &text[10..]], &mut burst).unwrap();
+    assert_eq!(unproven(&burst).map(|bytes| &bytes[..4]), Some(&b"head"[..]));
     assert_eq!(burst_size(&burst), Some(burst.len()));
     assert_eq!(receiver_of(&burst), None, "no link takes it");
     assert_eq!(open(&mut other, 0, &burst[..39_999]), Err(Unopened::Malformed));
-    for (place, byte) in [(0, SEALED_KIND), (2, burst[2] ^ 1), (5000, burst[5000] ^ 1)] {
+    let mut out = vec![0; 40_000];
+    for (place, byte) in
+        [(0, SEALED_KIND), (1, 3), (1, 255), (2, burst[2] ^ 1), (17, b'x'), (5000, burst[5000] ^ 1)]
+    {
         let mut changed = burst.clone();
         changed[place] = byte;
+        assert!(!other.open_burst_into(&changed, &mut out));
         assert!(open(&mut other, 0, &changed).is_err());
     }
     let mut as_datagram = burst.clone();
@@ -162,6 +167,11 @@ fn a_burst_is_opened_when_all_of_it_is_there_and_under_its_own_kind() {
     assert_eq!(open(&mut other, 0, &as_datagram), Err(Unopened::Forged));
     assert_eq!(open(&mut other, 0, &burst), Ok([&b"head"[..], &text].concat()));
     assert_eq!(open(&mut other, 0, &burst), Err(Unopened::Replayed));
+    let mut second = Vec::new();
+    one.seal_burst(at(0), b"head", &[&text], &mut second).unwrap();
+    assert!(!other.open_burst_into(&second, &mut out[1..]) && !other.open_burst_into(&burst, &mut out));
+    assert!(other.open_burst_into(&second, &mut out) && out == text);
+    assert_eq!(open(&mut other, 0, &second), Err(Unopened::Replayed));
 }
 
 #[test]

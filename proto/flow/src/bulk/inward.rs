@@ -64,6 +64,11 @@ impl Default for Inward {
 }
 
 impl Inward {
+    /// Whether a packet with this number would be taken: it is no copy, and not too far ahead.
+    pub fn is_new(&self, number: u64) -> bool {
+        number >= self.next && number - self.next < NUMBERS_MAX && !self.has(number)
+    }
+
     /// A packet has arrived, at this time; false for a copy, and for one too far ahead.
     pub fn arrived(&mut self, at: Instant, number: u64) -> bool {
         if number >= self.next && number - self.next >= NUMBERS_MAX {
