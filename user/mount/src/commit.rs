@@ -369,7 +369,8 @@ impl Shared {
                 file.exclusive = false;
             }
         }
-        let noted: Vec<_> = batch.iter().flat_map(|update| unneeded(&tree, update)).collect();
+        let noted: Vec<_> =
+            batch.iter().flat_map(scratches).filter(|(_, scratch)| scratch.has_note()).collect();
         let touched: Vec<Node> = batch
             .iter()
             .flat_map(|update| &update.changes)
@@ -381,9 +382,8 @@ impl Shared {
         }
         drop(tree);
         self.progress.notify_all();
-        for scratch in noted {
-            scratch.forget_note();
-            self.journal.remove(scratch.number());
+        for (node, scratch) in noted {
+            self.forget_committed(node, &scratch);
         }
     }
 
@@ -501,19 +501,10 @@ fn settle(tree: &mut Tree, target: &Target) {
     tree.note_object(target.node);
 }
 
-/// The scratches of an update that the journal need not have any more: what was synced is committed, or a newer one was.
-fn unneeded(tree: &Tree, update: &Update) -> Vec<Arc<Scratch>> {
-    let scratch = |change: &Change| {
-        let target = change.to.as_ref()?;
-        let Object::Version(version) = &target.object else { return None };
-        let member = tree.member(target.node).ok();
-        let waits = member.is_some_and(|member| {
-            let file = matches!(&member.content, Content::File(file)
-                if file.changed && file.scratch.as_ref().is_some_and(|now| Arc::ptr_eq(now, &version.scratch)));
-            let same = |current: &Arc<Version>| Arc::ptr_eq(&current.scratch, &version.scratch);
-            file || member.version.as_ref().is_some_and(same)
-        });
-        (!waits && version.scratch.has_note()).then(|| Arc::clone(&version.scratch))
-    };
-    update.changes.iter().filter_map(scratch).collect()
+/// What the files of an update were made of.
+fn scratches(update: &Update) -> impl Iterator<Item = (Node, Arc<Scratch>)> {
+    update.changes.iter().filter_map(|change| match change.to.as_ref()? {
+        Target { node, object: Object::Version(version), .. } => Some((*node, Arc::clone(&version.scratch))),
+        _ => None,
+    })
 }

@@ -337,30 +337,48 @@ impl Shared {
         }
     }
 
-    fn sync_scratch(&self, node: Node, scratch: &Scratch) -> Result<(), Error> {
+    /// The gate of the file is held.
+    fn sync_scratch(&self, node: Node, scratch: &Arc<Scratch>) -> Result<(), Error> {
         scratch.sync()?;
         let record = record_of(&self.tree.lock(), node)?;
-        match record {
-            Some(record) if !scratch.is_noted(&record) => {
-                self.journal.write(scratch, &record)?;
-                scratch.note(record);
-                Ok(())
-            }
-            _ => Ok(()),
+        if let Some(record) = record.filter(|record| !scratch.is_noted(record)) {
+            self.journal.write(scratch, &record)?;
+            scratch.note(record);
         }
+        // It may have been committed, or have lost its name, while this was noted.
+        self.forget_if_done(node, scratch);
+        Ok(())
     }
 
     /// A file that was synced has another name now.
     pub(crate) fn sync_again(&self, node: Node) {
-        let scratch = {
+        let (scratch, gate) = {
             let tree = self.tree.lock();
-            tree.file(node).ok().and_then(|file| file.scratch.clone())
+            let Ok(file) = tree.file(node) else { return };
+            (file.scratch.clone(), Arc::clone(&file.gate))
         };
-        if let Some(scratch) = scratch.filter(|scratch| scratch.has_note())
-            && let Err(error) = self.sync_scratch(node, &scratch)
-        {
+        let Some(scratch) = scratch.filter(|scratch| scratch.has_note()) else { return };
+        let _gate = gate.lock();
+        if let Err(error) = self.sync_scratch(node, &scratch) {
             tracing::warn!("the journal still has an old name: {error}");
         }
+    }
+
+    /// Takes a scratch that does not wait for its commit out of the journal. The gate of the file is held, so that nobody syncs
+    /// it meanwhile, or the node is gone.
+    fn forget_if_done(&self, node: Node, scratch: &Arc<Scratch>) {
+        let waits = self.tree.lock().waits(node, scratch);
+        if !waits && scratch.has_note() {
+            scratch.forget_note();
+            self.journal.remove(scratch.number());
+        }
+    }
+
+    /// A version of a scratch is at the servers: what was synced of it need not be redone.
+    pub(crate) fn forget_committed(&self, node: Node, scratch: &Arc<Scratch>) {
+        let gate = self.tree.lock().file(node).map(|file| Arc::clone(&file.gate));
+        let _gate = gate.as_ref().map(|gate| gate.lock());
+        self.forget_if_done(node, scratch);
     }
 
     /// A file that was synced has no name any more.
@@ -371,6 +389,13 @@ impl Shared {
             scratch.forget_note();
             self.journal.remove(scratch.number());
         }
+    }
+
+    /// Whether somebody has a file or a directory open.
+    pub(crate) fn is_used(&self) -> bool {
+        let tree = self.tree.lock();
+        let opened = |node: &Node| tree.file(*node).is_ok_and(|file| file.openers > 0);
+        self.listings.is_used() || tree.nodes().iter().any(opened)
     }
 
     /// Queues what is open and was changed, at the end of a mount.

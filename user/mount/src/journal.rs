@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use amoeba_cap::{Capability, CapabilitySet};
-use amoeba_name::{Attributes, Masks};
+use amoeba_name::{Attributes, Content, Masks};
 use amoeba_stubs::directory::{self, ATTRIBUTES_MAX, InstallRow, NAME_MAX};
 use amoeba_stubs::{Client, bullet};
 use amoeba_volume::Error;
@@ -21,6 +21,7 @@ use amoeba_wire::{Malformed, Reader, Status, Writer};
 use amoeba_world::Error as Refusal;
 
 use crate::queue::send;
+use crate::rows;
 use crate::scratch::{Scratch, refused};
 use crate::text;
 
@@ -211,6 +212,8 @@ impl Journal {
             let name = text(&place.name);
             match directory::install(client, &place.directory, &[row(place.name.clone(), place.old)]) {
                 Ok(()) => said.push(format!("{name} was synced and is committed now")),
+                // It was committed, and the mount killed before it noted that.
+                Err(Refusal::Refused(Status::SP_CLASH)) if has_contents(client, place, &made.content) => {}
                 Err(Refusal::Refused(Status::SP_CLASH)) => {
                     let hash = blake3::Hash::from(made.content.hash).to_hex();
                     let end = format!(".conflict-{}", &hash[..12]);
@@ -235,6 +238,13 @@ impl Journal {
         }
         Ok(said)
     }
+}
+
+/// Whether a name stands for a file of the same contents.
+fn has_contents(client: Client<'_>, place: &Place, content: &Content) -> bool {
+    let row = rows::row(client, &place.directory, &place.name).ok().flatten();
+    let there = row.and_then(|row| row.attributes.content);
+    there.is_some_and(|there| (there.size, there.hash) == (content.size, content.hash))
 }
 
 #[cfg(test)]

@@ -505,6 +505,15 @@ impl Tree {
         self.enqueue(changes, Vec::new());
     }
 
+    /// Whether something of a scratch is to be committed, and is not yet.
+    pub(crate) fn waits(&self, node: Node, scratch: &Arc<Scratch>) -> bool {
+        let Ok(member) = self.member(node) else { return false };
+        let changed = matches!(&member.content, Content::File(file)
+            if file.changed && file.scratch.as_ref().is_some_and(|now| Arc::ptr_eq(now, scratch)));
+        let version = member.version.as_ref().is_some_and(|version| Arc::ptr_eq(&version.scratch, scratch));
+        !member.names.is_empty() && (changed || version)
+    }
+
     /// Something was made or taken away in a directory.
     pub(crate) fn touch(&mut self, directory: Node, now: Time) {
         if let Some(member) = self.members.get_mut(&directory) {

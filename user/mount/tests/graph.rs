@@ -270,6 +270,56 @@ fn what_was_synced_is_redone_and_never_replaces_what_came_meanwhile() {
     assert!(said.is_empty(), "{said:?}");
 }
 
+/// However a sync and a commit fall together, and under whichever name the file was synced.
+#[test]
+fn what_was_synced_and_committed_is_not_redone() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    for round in 0..200_u32 {
+        let (new, name) = (format!("{round}.new"), format!("{round}"));
+        let (node, handle) = scene.create(Node::ROOT, new.as_bytes());
+        scene.files.write(node, handle, 0, name.as_bytes()).unwrap();
+        scene.close(node, handle);
+        if round % 3 == 0 {
+            std::thread::yield_now();
+        }
+        let (_, handle) = scene.open(Node::ROOT, new.as_bytes(), OpenMode::READ);
+        scene.files.fsync(node, handle, false).unwrap();
+        scene.close(node, handle);
+        let how = Rename::empty();
+        scene.files.rename(Node::ROOT, new.as_bytes(), Node::ROOT, name.as_bytes(), how).unwrap();
+        if round % 5 == 0 {
+            scene.files.unlink(Node::ROOT, name.as_bytes()).unwrap();
+        }
+    }
+    scene.settle();
+    let before = scene.names(Node::ROOT);
+    assert_eq!(before.len(), 160);
+    // Notes go right after the commit that they are for.
+    let folder = scene.end();
+    let notes = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let notes: Vec<_> = notes.filter(|name| name.to_string_lossy().ends_with(".row")).collect();
+    assert!(notes.is_empty(), "{notes:?}");
+    let (next, said) = Scene::again(&system, folder);
+    assert_eq!((next.names(Node::ROOT), said), (before, Vec::new()));
+}
+
+/// A mount that is killed between a commit and its note of that does not make a second file of it.
+#[test]
+fn what_is_there_already_is_no_conflict() {
+    let system = System::new();
+    let scene = Scene::new(&system);
+    let (node, handle) = scene.create(Node::ROOT, b"a");
+    scene.files.write(node, handle, 0, b"synced").unwrap();
+    scene.files.fsync(node, handle, false).unwrap();
+    let kept = scene.copy_of_the_folder();
+    scene.close(node, handle);
+    scene.settle();
+    drop(scene);
+    let (next, said) = Scene::again(&system, kept);
+    assert_eq!((next.names(Node::ROOT), said), (vec![b"a".to_vec()], Vec::new()));
+}
+
 #[test]
 fn one_who_must_be_first_gets_another_name_when_he_is_not() {
     let system = System::new();

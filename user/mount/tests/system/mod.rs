@@ -107,6 +107,24 @@ impl Scene {
         self.folder.take().expect("it is taken once")
     }
 
+    /// Ends it as it should.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> PathBuf {
+        self.files.end(LONG).unwrap();
+        self.folder.take().expect("it is taken once")
+    }
+
+    /// The folder as a kill at this moment would leave it.
+    pub(crate) fn copy_of_the_folder(&self) -> PathBuf {
+        let (from, to) = (self.folder.as_ref().expect("it is taken at the end"), fresh());
+        std::fs::create_dir(&to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+        to
+    }
+
     /// Waits until everything is at the servers.
     #[track_caller]
     pub(crate) fn settle(&self) {
