@@ -115,6 +115,20 @@ impl ViewOptions {
 }
 
 impl Sight {
+    /// Begins to serve the system's directories, and one in which processes may write.
+    pub(crate) fn of_project(world: &World, project: &Path) -> anyhow::Result<Sight> {
+        let mut shown = home::system();
+        shown.push(Shown { path: project.to_owned(), writable: true, public: false });
+        let server = home::Server::start(world, &shown, &closed())?;
+        Ok(Sight { server, identity: identity(world), changes: false })
+    }
+
+    /// Whether all that processes have changed was changed here as they meant it.
+    pub(crate) fn is_fine(&self) -> bool {
+        let (changes, _) = self.server.changes();
+        !changes.iter().any(|change| matches!(change.done, Done::Conflict(_) | Done::Failed(_)))
+    }
+
     /// Lets the process of a descriptor see them, in `directory`.
     pub(crate) fn describe(&self, descriptor: &mut ProcessDescriptor) -> anyhow::Result<()> {
         let (files, trees) = (self.server.admit()?, self.server.trees());

@@ -27,6 +27,7 @@ use crate::graph::Graph;
 use crate::launch;
 use crate::launch::owner::Owner;
 use crate::launch::pool::{Pool, Target};
+use crate::launch::view::Sight;
 use crate::spool::{self, Spool, Store};
 use crate::{Context, Standard};
 
@@ -91,7 +92,9 @@ impl Job {
         let streams = spool::streams(world, STREAM_THREADS)?;
         let ((out, out_sink), (errors, error_sink)) = (streams.sink()?, streams.sink()?);
         let owner = Owner::serve(world, false)?;
+        let sight = Sight::of_project(world, &self.seen.project)?;
         let mut descriptor = self.descriptor(context);
+        sight.describe(&mut descriptor)?;
         descriptor.owner = owner.capability();
         for (name, object) in [(Environment::STDOUT, out), (Environment::STDERR, errors)] {
             descriptor.capabilities.push((name.as_bytes().to_vec(), object));
@@ -113,6 +116,9 @@ impl Job {
         let [out, errors] = outputs.map(Output::end);
         if let Err(why) = judge(ended) {
             return Ok(Err(why));
+        }
+        if !sight.is_fine() {
+            return Ok(Err("not all that it wrote has come back".into()));
         }
         let (Some(out), Some(errors)) = (out, errors) else {
             return Ok(Err("what it printed is lost".into()));
