@@ -5,7 +5,7 @@ mod common;
 
 use std::io::BufRead;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use amoeba_cap::{Capability, CheckField, GetPort, ServerSecret};
@@ -40,6 +40,8 @@ struct Host {
     streams: Arc<StreamServer>,
     isolation: Isolation,
     logs: PathBuf,
+    /// The processes that stopped when a guest was stunned last.
+    stopped: Arc<Mutex<Vec<u32>>>,
     _system: System,
 }
 
@@ -57,7 +59,11 @@ impl Host {
             isolation,
             ..GuestConfig::new(&system.path, &logs)
         };
-        let guests = Arc::new(LinuxGuests::new(config, world.threads.clone()).unwrap());
+        let stopped = Arc::new(Mutex::new(Vec::new()));
+        let told = stopped.clone();
+        let guests = LinuxGuests::new(config, world.threads.clone()).unwrap();
+        let guests =
+            Arc::new(guests.parting(Arc::new(move |processes| *told.lock().unwrap() = processes.to_vec())));
         let listen =
             |bytes: &[u8; 6], size| world.transactions.listen(&GetPort::from_bytes(*bytes), size).unwrap();
         let listener = listen(b"procsv", process::REQUEST_SIZE_MAX);
@@ -73,8 +79,15 @@ impl Host {
         let listener = listen(b"stream", amoeba_stream::REQUEST_SIZE_MAX);
         let streams = StreamServer::new(&world, listener.put_port());
         drop(amoeba_stream::start(&world, listener, streams.clone(), 4).unwrap());
-        let host =
-            Host { world, server: server.super_capability(), streams, isolation, logs, _system: system };
+        let host = Host {
+            world,
+            server: server.super_capability(),
+            streams,
+            isolation,
+            logs,
+            stopped,
+            _system: system,
+        };
         if host.run(&["true"], b"").is_err() && isolation == Isolation::UserNamespace {
             eprintln!("SKIPPED: {name}: no user namespaces on this host");
             return None;
@@ -507,6 +520,8 @@ fn a_stunned_tree_stands_still_and_runs_on() {
             .pid;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         assert!(stat.contains(") T "), "{stat}");
+        let stopped = host.stopped.lock().unwrap().clone();
+        assert!(stopped.contains(&pid) && stopped.len() > 1, "{stopped:?} of {pid}");
         assert_eq!(process::signal(&host.world, &process, 18), Err(Error::Refused(Status::STD_NOTNOW)));
         process::resume(&host.world, &process).unwrap();
         assert_eq!(process::resume(&host.world, &process), Err(Error::Refused(Status::STD_NOTNOW)));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use amoeba_cap::{PutPort, SystemSecret};
 use amoeba_linux::client::Client;
 use amoeba_linux::kernel::{Config, Daemon};
+use amoeba_linux::socket::{Admin, Administered};
 use amoeba_wire::{DATA_SIZE_MAX, Header, Status};
 use amoeba_world::{Error, Message, TransOptions, Transactions};
 use common::{port, request};
@@ -164,6 +165,47 @@ fn a_server_killed_while_it_executes_is_noticed() {
     let reply = ask(&client, 0, vec![]).unwrap();
     assert_eq!(reply.data[8..], u64::from(system.server.0.id()).to_le_bytes());
     assert_eq!(counter(&client, "channels revoked"), 1);
+}
+
+/// Stops or continues a process of the test.
+fn signal(process: &Process, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_child(&process.0);
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+#[test]
+fn a_server_that_is_stunned_is_left_at_once_and_serves_when_it_runs_on() {
+    let system = System::start("stunned");
+    let (client, idle) = (system.client(), system.client());
+    let waiting = std::thread::spawn({
+        let client = client.clone();
+        move || ask(&client, HANG, vec![])
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    signal(&system.server, rustix::process::Signal::STOP);
+    let secret = SystemSecret::from_bytes([42; 32]);
+    let stunned = Admin::Stunned(vec![system.server.0.id()]);
+    assert_eq!(client.administer(&secret, &stunned), Ok(Administered::Done));
+    assert_eq!(waiting.join().unwrap(), Err(Error::MaybeExecuted(Status::RPC_FAILURE)));
+    assert_eq!(counter(&client, "channels"), 0);
+    // Another process of the port serves those that the first does not.
+    let other = Process::start("server", &system.socket);
+    for client in [&client, &idle] {
+        let reply = ask(client, 0, vec![]).unwrap();
+        assert_eq!(reply.data[8..], u64::from(other.0.id()).to_le_bytes());
+    }
+    // Where all of them stand still, what is asked waits for one that runs on.
+    signal(&other, rustix::process::Signal::STOP);
+    let stunned = Admin::Stunned(vec![other.0.id()]);
+    assert_eq!(client.administer(&secret, &stunned), Ok(Administered::Done));
+    let waiting = std::thread::spawn(move || ask(&idle, 0, vec![]));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!waiting.is_finished());
+    signal(&other, rustix::process::Signal::CONT);
+    assert_eq!(waiting.join().unwrap().unwrap().data[8..], u64::from(other.0.id()).to_le_bytes());
+    let thieves = Admin::Stunned(vec![1]);
+    let refused = client.administer(&SystemSecret::from_bytes([1; 32]), &thieves);
+    assert_eq!(refused, Err(Error::Refused(Status::STD_DENIED)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The daemons: each a process of this binary that the supervisor starts, with the state directory in `AMOEBA_STATE`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use amoeba_cap::ObjectNumber;
@@ -8,10 +9,11 @@ use amoeba_cap::PutPort;
 use amoeba_directory::{DirectoryServer, Store};
 use amoeba_host::{About, HostDirectory, HostSeed, Kernel, PERMANENT, Processes, Random, System, Tod};
 use amoeba_linux::client::Client;
-use amoeba_linux::guest::{GuestConfig, LinuxGuests};
+use amoeba_linux::guest::{GuestConfig, LinuxGuests, Part};
 use amoeba_linux::kernel::{Config as KernelConfig, Daemon};
 use amoeba_linux::link::admission::{Desk, DeskConfig};
 use amoeba_linux::link::{EthernetConfig, EthernetLink, UdpConfig, UdpLink};
+use amoeba_linux::socket::{Admin, STUNNED_MAX};
 use amoeba_linux::{FileDisk, connect};
 use amoeba_name::Names;
 use amoeba_process::ProcessServer;
@@ -59,6 +61,7 @@ pub(crate) fn kernel(state: &State) -> Result<()> {
     let shown = ["host.name", "config.toml"].map(|name| state.path(name)).into();
     let guests = GuestConfig { hidden: vec![state.dir().to_owned()], shown, ..guests };
     let guests = LinuxGuests::new(guests, amoeba_linux::threads())?;
+    let guests = guests.parting(parting(state, &socket)?);
     let world = connect(&socket);
     let statistics = Client::new(&socket);
     let name = state.host_name()?;
@@ -70,6 +73,18 @@ pub(crate) fn kernel(state: &State) -> Result<()> {
         }
     })?;
     daemon.run().context("the kernel failed")
+}
+
+/// What tells the kernel which processes were stunned, so that nobody waits for them over a channel or a flow.
+fn parting(state: &State, socket: &Path) -> Result<Part> {
+    let (secret, kernel) = (state.system_secret()?, Client::new(socket));
+    Ok(Arc::new(move |processes: &[u32]| {
+        for some in processes.chunks(STUNNED_MAX) {
+            if let Err(error) = kernel.administer(&secret, &Admin::Stunned(some.to_vec())) {
+                tracing::warn!("the kernel was not told of a stunned process: {error}");
+            }
+        }
+    }))
 }
 
 /// Who the other hosts are, the link to them, and the desk where more are taken in.

@@ -7,6 +7,7 @@
 //! - [`root`] is a file tree of its own for a guest, and [`Desk`] where the viewer of the host hands them out.
 //! - [`confine`]: what a guest may use of its host, and what is out of its reach.
 //! - [`scratch`] is the working directory that a guest has for itself.
+//! - [`parted`]: who talks to a guest directly is told when it is stunned.
 //! - [`control`] is what the two ends say to each other, [`log`] the output of detached guests.
 
 mod confine;
@@ -15,6 +16,7 @@ mod flock;
 mod host;
 mod image;
 mod log;
+mod parted;
 mod program;
 mod pump;
 mod remote;
@@ -43,6 +45,7 @@ use flock::Flock;
 
 pub use control::Isolation;
 pub use log::{LOG_CUT_MARK, LOG_SIZE_MAX};
+pub use parted::Part;
 pub use root::{Desk, Visit};
 
 /// How guests are started.
@@ -95,6 +98,7 @@ pub struct LinuxGuests {
     options: BTreeSet<Vec<u8>>,
     enforced: Enforced,
     lost: Lost,
+    part: Option<Part>,
 }
 
 /// The guests that are known to the process server and whose output is lost from some point on, and why.
@@ -153,7 +157,13 @@ impl LinuxGuests {
             options: host::cpu_options(),
             enforced: groups.enforced(),
             lost: Lost::default(),
+            part: None,
         })
+    }
+
+    /// The same; and `part` is told which processes have stopped when a guest was stunned.
+    pub fn parting(self, part: Part) -> LinuxGuests {
+        LinuxGuests { part: Some(part), ..self }
     }
 
     fn log(&self, index: u16) -> PathBuf {
@@ -180,14 +190,21 @@ impl Guests for LinuxGuests {
 
     fn start(&self, spec: Spec, events: Arc<dyn Events>) -> Result<Arc<dyn Guest>, GuestError> {
         if matches!(spec.descriptor.view, View::Mine(_)) {
-            self.viewer.ensure()?;
+            // Without a viewer the shepherd refuses the guest.
+            if let Err(error) = self.viewer.ensure() {
+                tracing::warn!("the viewer of this host does not start: {error}");
+            }
         }
         let log = self.log(spec.index);
         self.forget(spec.index);
         let descriptor = spec.descriptor.encode().map_err(|error| GuestError::Failed(error.to_string()))?;
         let start = Start { log: log.as_os_str().as_bytes().to_vec(), descriptor };
         let noting = Noting { events, index: spec.index, lost: self.lost.clone() };
-        self.flock.start(start, Arc::new(noting))
+        let guest = self.flock.start(start, Arc::new(noting))?;
+        Ok(match &self.part {
+            Some(part) => parted::parted(guest, part.clone()),
+            None => guest,
+        })
     }
 
     fn read_log(&self, index: u16, offset: u64, size: u32) -> (Vec<u8>, bool) {

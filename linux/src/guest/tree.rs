@@ -193,6 +193,17 @@ fn processes(reach: Reach) -> BTreeMap<i32, Process> {
     }
 }
 
+/// The processes that have stopped among everything below the parent of `first`, a guest's first process: the parent is
+/// the guest's warden, to which its orphans fall.
+pub(super) fn stopped_beside(first: u32) -> Vec<u32> {
+    let all = all_processes();
+    let first = i32::try_from(first).ok().and_then(|first| all.get(&first));
+    let Some(warden) = first.map(|process| process.parent) else { return Vec::new() };
+    let stopped = all.iter().filter(|(_, process)| process.is_stopped());
+    let below = stopped.filter(|(pid, _)| is_descendant(&all, **pid, warden));
+    below.filter_map(|(pid, _)| u32::try_from(*pid).ok()).collect()
+}
+
 fn is_descendant(all: &BTreeMap<i32, Process>, pid: i32, ancestor: i32) -> bool {
     let mut at = pid;
     // The bound is on loops that a parent's death between two reads could fake.

@@ -8,6 +8,7 @@ mod knock;
 mod lend;
 mod look;
 mod members;
+mod stun;
 mod trace;
 
 use std::collections::BTreeMap;

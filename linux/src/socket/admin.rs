@@ -1,4 +1,4 @@
-//! What the supervisor and the commands of a host ask its kernel about other hosts.
+//! What the supervisor and the commands of a host ask its kernel about other hosts, and its process server about processes.
 //!
 //! ```text
 //! ADMIN        | proof 16 | 1 | address                      open the link here
@@ -6,6 +6,7 @@
 //!                         | 3 | count 1 | invitations        there are these invitations
 //!                         | 4 |                              who is to become a member?
 //!                         | 5 | visit 8 | refused 1 | reason, NUL
+//!                         | 6 | count 4 | process 4 …           these processes of the host stand still
 //! ADMINISTERED            | 1 | (done) | 2 | address (opened) | 3 | count 1 | candidates | 4 | reason, NUL (refused)
 //! invitation   | id 8 | secret 16 | name, NUL | 1 | milliseconds 8 (open) ; 2 | key 32 (used) ; 3 (expired) ; 4 (revoked) ;
 //!                                             | 5 | key 32 | milliseconds 8 (taken)
@@ -31,6 +32,8 @@ pub(crate) const ADMIN_SIZE_MAX: usize = 256 << 10;
 /// Bytes of a proof.
 pub(crate) const PROOF_SIZE: usize = 16;
 const REASON_SIZE_MAX: usize = 400;
+/// Processes that are named at once.
+pub const STUNNED_MAX: usize = 1 << 15;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub enum Admin {
         /// The reason for people where it cannot.
         result: Result<(), String>,
     },
+    /// These processes, by their numbers on the host, stand still: whoever talks to one directly is told, and no longer does.
+    Stunned(Vec<u32>),
 }
 
 /// What is answered.
@@ -89,6 +94,13 @@ impl Admin {
                 writer.put_u8(5).put_u64(*visit).put_bool(result.is_err());
                 put_reason(&mut writer, result.as_ref().err().map_or("", String::as_str));
             }
+            Admin::Stunned(processes) => {
+                let processes = &processes[..processes.len().min(STUNNED_MAX)];
+                writer.put_u8(6).put_u32(processes.len() as u32);
+                for process in processes {
+                    writer.put_u32(*process);
+                }
+            }
         }
         writer.finish()
     }
@@ -111,6 +123,13 @@ impl Admin {
                 let (visit, refused) = (reader.get_u64()?, reader.get_bool()?);
                 let reason = get_text(&mut reader, REASON_SIZE_MAX)?;
                 Admin::Settle { visit, result: if refused { Err(reason) } else { Ok(()) } }
+            }
+            6 => {
+                let count = reader.get_u32()?;
+                if usize::try_from(count).is_ok_and(|count| count > STUNNED_MAX) {
+                    return Err(Malformed);
+                }
+                Admin::Stunned((0..count).map(|_| reader.get_u32()).collect::<Result<_, _>>()?)
             }
             _ => return Err(Malformed),
         };
@@ -244,6 +263,7 @@ mod tests {
             Admin::Candidates,
             Admin::Settle { visit: 7, result: Ok(()) },
             Admin::Settle { visit: 7, result: Err("no".into()) },
+            Admin::Stunned((0..STUNNED_MAX as u32).collect()),
         ];
         for question in questions {
             let bytes = question.emit();

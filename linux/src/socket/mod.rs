@@ -95,7 +95,7 @@ mod path;
 mod stream;
 
 pub(crate) use admin::proof;
-pub use admin::{Admin, Administered};
+pub use admin::{Admin, Administered, STUNNED_MAX};
 pub(crate) use assemble::{Assembled, Assembler};
 pub use frame::{Bad, Cookie, Parts, ToKernel, ToProcess, TraceFilter};
 pub(crate) use frame::{DESCRIPTORS_TO_KERNEL, FrameHead, TEXT_SIZE_MAX, VERSION};

@@ -81,6 +81,10 @@ impl Switch {
                 desk.settle(visit, result);
                 Administered::Done
             }
+            Admin::Stunned(processes) => {
+                self.stunned(now, &processes);
+                Administered::Done
+            }
         }
     }
 
