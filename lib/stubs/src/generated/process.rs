@@ -56,6 +56,8 @@ pub const NOWORK: rt::Status = rt::Status(-2352);
 pub const NOINPUT: rt::Status = rt::Status(-2353);
 /// a limit that was asked for cannot be enforced on that host
 pub const NOLIMIT: rt::Status = rt::Status(-2354);
+/// the host cannot show the file tree that was asked for
+pub const NOVIEW: rt::Status = rt::Status(-2355);
 /// The command of [`stun()`].
 pub const CMD_STUN: rt::Command = rt::Command(2300);
 /// The command of [`getowner()`].
@@ -425,7 +427,7 @@ pub fn getcomment_classic<'t>(
 
 /// Starts a process, and answers when its program runs. STD_ARGBAD: a malformed descriptor, or one that
 /// names no program; -1900: no such program; -1902: it cannot be read; NOTEXEC; BADARCH; NOWORK;
-/// NOINPUT; NOLIMIT; STD_NOMEM: the host has no room.
+/// NOINPUT; NOLIMIT; NOVIEW; STD_NOMEM: the host has no room.
 ///
 /// - `descriptor`: A virgin process: see docs/processes.md.
 ///
@@ -820,7 +822,7 @@ pub trait Serve: rt::Objects {
     ) -> Result<Vec<u8>, rt::Status>;
     /// Starts a process, and answers when its program runs. STD_ARGBAD: a malformed descriptor, or one that
     /// names no program; -1900: no such program; -1902: it cannot be read; NOTEXEC; BADARCH; NOWORK;
-    /// NOINPUT; NOLIMIT; STD_NOMEM: the host has no room.
+    /// NOINPUT; NOLIMIT; NOVIEW; STD_NOMEM: the host has no room.
     ///
     /// # Rights
     /// `EXEC`.

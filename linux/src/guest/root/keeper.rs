@@ -8,8 +8,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use amoeba_process::GuestError;
-
 use super::desk::SOCKET;
 
 /// How long a viewer may take to open its desk.
@@ -46,16 +44,15 @@ impl Keeper {
     ///
     /// # Errors
     /// None can be started here.
-    pub(in crate::guest) fn ensure(&self) -> Result<(), GuestError> {
+    pub(in crate::guest) fn ensure(&self) -> io::Result<()> {
         if self.arguments.is_empty() {
-            return Err(GuestError::Failed("this host shows nobody's files but its own".into()));
+            return Err(io::Error::other("this host shows nobody's files but its own"));
         }
         let mut viewer = self.viewer.lock().unwrap_or_else(PoisonError::into_inner);
         let runs = viewer.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
         if runs {
             return Ok(());
         }
-        let failed = |error: io::Error| GuestError::Failed(format!("no viewer: {error}"));
         let _ = std::fs::remove_file(&self.socket);
         // It ends when the other end of its input does.
         let mut child = Command::new(&self.program)
@@ -63,14 +60,13 @@ impl Keeper {
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
+            .spawn()?;
         let deadline = Instant::now() + START_TIMEOUT;
         while UnixStream::connect(&self.socket).is_err() {
             if !matches!(child.try_wait(), Ok(None)) || Instant::now() > deadline {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(GuestError::Failed("the viewer of this host does not start".into()));
+                return Err(io::Error::other("it does not open its desk"));
             }
             std::thread::sleep(LOOK_INTERVAL);
         }

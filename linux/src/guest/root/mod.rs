@@ -14,14 +14,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use amoeba_process::status::NOVIEW;
 use amoeba_process::{Exit, Mine, ProcessDescriptor, View};
-use amoeba_wire::Status;
 use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
 };
 
-use super::program::{CODE_OUR_FAULT, Refusal};
+use super::program::{CODE_NOT_EXECUTABLE, Refusal};
 use desk::Trees;
 pub use desk::{Desk, Visit};
 
@@ -68,7 +68,7 @@ pub(super) fn enter(
 }
 
 fn refused(why: &str) -> Refusal {
-    Refusal::new(Status::STD_SYSERR, CODE_OUR_FAULT, format!("its file tree: {why}"))
+    Refusal::new(NOVIEW, CODE_NOT_EXECUTABLE, format!("its file tree cannot be shown here: {why}"))
 }
 
 impl Root {
