@@ -65,7 +65,7 @@ impl Mounted for Live {
         self.0.ended(wait)
     }
 
-    fn unmount(self: Box<Self>, wait: Duration) -> io::Result<bool> {
-        self.0.unmount(wait)
+    fn is_gone(&self) -> bool {
+        self.0.is_gone()
     }
 }

@@ -15,7 +15,7 @@ mod serve;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use amoeba_volume::FileSystem;
@@ -127,14 +127,20 @@ impl Mount {
         }
     }
 
-    /// Waits up to `wait` for somebody else to unmount it; whether that happened.
+    /// Whether nobody uses it any more, nor can.
+    pub fn is_gone(&self) -> bool {
+        !matches!(self.ended.try_recv(), Err(TryRecvError::Empty))
+    }
+
+    /// Waits up to `wait` for somebody else to unmount it; whether that happened. It may be used still, by who had a file open,
+    /// and by processes in mount namespaces of their own, which have copies of every mount.
     ///
     /// # Errors
     /// The session broke.
     pub fn ended(&self, wait: Duration) -> io::Result<bool> {
         match self.ended.recv_timeout(wait) {
             Ok(how) => how.map(|()| true),
-            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Timeout) => Ok(!self.place.is_mounted()?),
             Err(RecvTimeoutError::Disconnected) => Ok(true),
         }
     }

@@ -34,6 +34,11 @@ impl Place {
         &self.directory
     }
 
+    /// Whether it is in the tree of this process's mount namespace, perhaps below another one.
+    pub(super) fn is_mounted(&self) -> io::Result<bool> {
+        Ok(mounts(&self.directory)?.any(|mounted| mounted.device == self.device))
+    }
+
     /// Takes the mount out of the tree, unless it is out already or another lies above it.
     pub(super) fn detach(&self) -> io::Result<()> {
         match topmost(&self.directory)? {
@@ -195,9 +200,15 @@ struct Mounted {
 
 /// What was mounted last at `directory`.
 fn topmost(directory: &Path) -> io::Result<Option<Mounted>> {
+    Ok(mounts(directory)?.last())
+}
+
+/// What is mounted at `directory`, in the order in which it was.
+fn mounts(directory: &Path) -> io::Result<impl Iterator<Item = Mounted>> {
     let table = fs::read("/proc/self/mountinfo")?;
-    let mut lines = table.split(|byte| *byte == b'\n').filter_map(parse);
-    Ok(lines.rfind(|mounted| mounted.directory == directory))
+    let all: Vec<Mounted> = table.split(|byte| *byte == b'\n').filter_map(parse).collect();
+    let directory = directory.to_owned();
+    Ok(all.into_iter().filter(move |mounted| mounted.directory == directory))
 }
 
 /// `36 35 98:0 /of/it /where options ... - type source options`, where `/where` has octal escapes.

@@ -59,9 +59,6 @@ pub trait Mounted {
     /// # Errors
     /// It broke.
     fn ended(&self, wait: Duration) -> io::Result<bool>;
-    /// Takes it out, and waits up to `wait` for those who still use it; whether all were gone by then.
-    ///
-    /// # Errors
-    /// It could not be taken out.
-    fn unmount(self: Box<Self>, wait: Duration) -> io::Result<bool>;
+    /// Whether nobody uses it any more, nor can.
+    fn is_gone(&self) -> bool;
 }

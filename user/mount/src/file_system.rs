@@ -36,6 +36,13 @@ const NODES_MAX: u64 = 1 << 24;
 #[derive(Default)]
 pub(crate) struct Listings(Mutex<HashMap<Handle, Arc<Vec<Vec<u8>>>>>);
 
+impl Listings {
+    /// Whether a directory is open.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
 pub(crate) fn entry_of(attributes: Attributes) -> Entry {
     Entry { attributes, generation: 0, name_lifetime: LIFETIME, attributes_lifetime: LIFETIME }
 }

@@ -170,12 +170,18 @@ impl GraphFileSystem {
         Ok((GraphFileSystem { shared, threads: StdMutex::new(threads) }, redone))
     }
 
+    /// Whether somebody has a file or a directory open.
+    pub fn is_used(&self) -> bool {
+        self.shared.is_used()
+    }
+
     /// Commits what waits, for at most `wait`, and ends. Nobody may use it any more.
     ///
     /// # Errors
     /// So many updates could not be made: what was synced of them is made by the next mount.
     pub fn end(&self, wait: Duration) -> Result<(), Unfinished> {
         let shared = &self.shared;
+        tracing::debug!("the mount ends");
         shared.commit_open_files();
         let deadline = shared.world.threads.now() + wait;
         let mut tree = shared.tree.lock();
@@ -184,10 +190,7 @@ impl GraphFileSystem {
         }
         let left = tree.queue.len() + usize::from(tree.done < tree.queued);
         drop(tree);
-        shared.stopping.store(true, Ordering::Relaxed);
-        shared.hurried.store(true, Ordering::Relaxed);
-        shared.work.notify_all();
-        shared.progress.notify_all();
+        shared.stop();
         if left > 0 {
             return Err(Unfinished(left));
         }
@@ -196,16 +199,14 @@ impl GraphFileSystem {
             // One that panicked has said so.
             let _ = thread.join();
         }
+        tracing::debug!("the mount has ended");
         Ok(())
     }
 }
 
 impl Drop for GraphFileSystem {
     fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::Relaxed);
-        self.shared.hurried.store(true, Ordering::Relaxed);
-        self.shared.work.notify_all();
-        self.shared.progress.notify_all();
+        self.shared.stop();
     }
 }
 
@@ -215,6 +216,17 @@ fn name_time(world: &World) -> Time {
 }
 
 impl Shared {
+    /// Lets the threads end; servers that do not answer are not waited for.
+    fn stop(&self) {
+        // Locked: else a thread that has just looked would wait all the same.
+        let tree = self.tree.lock();
+        self.stopping.store(true, Ordering::Relaxed);
+        self.hurried.store(true, Ordering::Relaxed);
+        drop(tree);
+        self.work.notify_all();
+        self.progress.notify_all();
+    }
+
     fn client(&self) -> Client<'_> {
         Client::new(&*self.world.transactions, &self.trans_options)
     }

@@ -13,6 +13,7 @@
 //! - [`placing`]: commands on the host that is best, pipelines between hosts, files along.
 //! - [`map`]: one command for many arguments, over all hosts.
 //! - [`compile`]: compilers on other hosts make what this one would have made.
+//! - [`mount`]: the graph as files, and its bad days.
 //! - [`join`]: a host becomes one of a system that is there.
 //! - [`state`]: what is lost is not made anew, several starts make one system, and why a start fails.
 //! - [`wire`]: hosts on a bad wire, and on a raw Ethernet.
@@ -33,6 +34,7 @@ mod hosts;
 mod jobs;
 mod join;
 mod map;
+mod mount;
 mod placing;
 mod run;
 mod state;

@@ -28,6 +28,8 @@ use crate::tree::accounts;
 const MOUNTS_MAX: usize = 256;
 /// How often a mount looks whether it is to end.
 const END_INTERVAL: Duration = Duration::from_millis(200);
+/// How often it is looked whether somebody still has a file open.
+const USED_INTERVAL: Duration = Duration::from_millis(20);
 /// How long those who use a mount are waited for when it is to end.
 const USERS_WAIT: Duration = Duration::from_secs(5);
 /// And how long the servers, to take what is not committed yet.
@@ -200,9 +202,16 @@ impl Arguments {
         let mut stdout = std::io::stdout();
         // Nobody may be there to read it.
         let _ = writeln!(stdout, "{READY}").and_then(|()| stdout.flush());
-        while !ending.load(Ordering::Relaxed) && !mounted.ended(END_INTERVAL)? {}
-        // What cannot be taken out is out already.
-        let _ = mounted.unmount(USERS_WAIT);
+        let told = || ending.load(Ordering::Relaxed);
+        while !told() && !mounted.ended(END_INTERVAL)? {}
+        if told() {
+            // What cannot be taken out is out already; who still uses it is waited for below.
+            let _ = mounting.unmount(mounted.directory());
+        }
+        let start = std::time::Instant::now();
+        while files.is_used() && !mounted.is_gone() && !(told() && start.elapsed() > USERS_WAIT) {
+            std::thread::sleep(USED_INTERVAL);
+        }
         let _ = fs::remove_file(folder.join(WHERE));
         files.end(COMMIT_WAIT).map_err(|left| {
             anyhow!("{} updates could not be committed: the servers do not answer", left.0)
