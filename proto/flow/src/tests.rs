@@ -303,7 +303,7 @@ fn pieces_are_sealed_together_where_that_arrives_and_one_by_one_where_it_does_no
         }
         (net.read, net.client.sent_again() + net.server.sent_again())
     };
-    let pieces = (4 * 2 << 20) / DATAGRAM_SIZE_MIN as u64;
+    let pieces = ((4 * 2) << 20) / DATAGRAM_SIZE_MIN as u64;
     let (read, _) = transfer(16);
     assert!(read < pieces / 2, "{read} of {pieces}");
     let (read, again) = transfer(0);
