@@ -16,6 +16,7 @@
 //! - [`mount`]: the graph as files, and its bad days.
 //! - [`join`]: a host becomes one of a system that is there.
 //! - [`state`]: what is lost is not made anew, several starts make one system, and why a start fails.
+//! - [`views`]: a command sees the files of who typed it.
 //! - [`wire`]: hosts on a bad wire, and on a raw Ethernet.
 //! - [`unprivileged`]: all of it without root.
 //! - [`confined`]: guests that mean no good.
@@ -41,4 +42,5 @@ mod state;
 mod system;
 mod trees;
 mod unprivileged;
+mod views;
 mod wire;

@@ -1,0 +1,165 @@
+//! A command on another host sees the files of who typed it, and changes them; a host gets no others.
+
+use crate::dev::script;
+use crate::system::System;
+
+/// Defines `mine`, which runs on another host with the files of this one, and `sent`, the bytes that this host has sent.
+const MINE: &str = r#"
+    mkdir -p $HOME/project $HOME/other
+    cd $HOME/project
+    mine() { amoeba run --on bolt --view mine "$@"; }
+    sent() { awk '$1 == "eth0:" { print $10 }' /proc/net/dev; }
+"#;
+
+fn run(text: &str) -> crate::system::Outcome {
+    script(&System::new(), &["2"], &[MINE, text].concat()).ok()
+}
+
+#[test]
+fn a_command_sees_its_callers_files_and_no_others() {
+    let text = r#"
+        echo here > file
+        echo elsewhere > $HOME/other/file
+        mkdir .ssh && echo key > .ssh/id_rsa
+        ln -s $HOME/other way-out
+        ln -s /etc/shadow shadow
+        mine -- cat file
+        mine -- pwd | grep -qx "$PWD"
+        mine -- sh -c 'test ! -e .ssh && test ! -e .ssh/id_rsa && ls -A' | sort
+        mine -- cat .ssh/id_rsa && exit 1
+        mine -- cat way-out/file && exit 1
+        mine -- cat $HOME/other/file && exit 1
+        mine -- cat shadow /etc/shadow /etc/gshadow && exit 1
+        mine -- test -e "$AMOEBA_STATE" && exit 1
+        mine -- sh -c 'ls /home /root /srv /boot 2>/dev/null' | grep -v "$(basename $HOME)" | grep . && exit 1
+        mine --with $HOME/other -- cat way-out/file
+        # The kernel's socket is all there is of the host's state, and /tmp is the process's own.
+        mine -- sh -c 'test -S "$AMOEBA_SOCKET" && echo x > /tmp/private && echo x > /etc/private && cat /etc/private'
+        test ! -e /tmp/private && test ! -e /etc/private
+        mine -- sh -c 'test ! -e /tmp/private && test ! -e /etc/private'
+        mine -- sh -c 'echo x | tee /dev/full' && exit 1
+        mine -- no-such-program && exit 1
+        [ $? = 127 ]
+        mine -d -- true && exit 1
+        [ $? = 125 ]
+    "#;
+    let outcome = run(text);
+    assert_eq!(outcome.text(), "here\nfile\nshadow\nway-out\nelsewhere\nx\nx", "{}", outcome.error_text());
+}
+
+#[test]
+fn a_program_that_the_host_does_not_have_runs_there_with_its_own_linker_and_libraries() {
+    let text = r#"
+        mkdir $HOME/other/lib
+        cp /bin/cat $HOME/other/its-cat
+        cp $(ldd /bin/cat | grep -o '/[^ ]*') $HOME/other/lib
+        linker=$(basename $(ldd /bin/cat | grep -o '/[^ ]*ld-[^ ]*'))
+        printf '#!%s/other/its-sh\necho script "$@"\n' $HOME > $HOME/other/script
+        cp /bin/sh $HOME/other/its-sh
+        chmod +x $HOME/other/script
+        echo text > file
+        mine --with $HOME/other:ro -- $HOME/other/lib/$linker --library-path $HOME/other/lib $HOME/other/its-cat file
+        mine --with $HOME/other:ro -- $HOME/other/script runs
+        mine --with $HOME/other:ro -- sh -c "echo x > $HOME/other/new" && true
+        test ! -e $HOME/other/new
+        mine -- $HOME/other/its-cat file && exit 1
+        [ $? = 127 ]
+    "#;
+    run(text).printed("text\nscript runs\n");
+}
+
+#[test]
+fn what_a_command_writes_comes_back_in_order() {
+    let text = r#"
+        echo one > file
+        mine -- sh -c 'echo two >> file; mkdir d; echo x > d/new; ln -s ../file d/link; mv d e; chmod 751 e/new; rm -f nothing'
+        cat file e/link
+        stat -c '%a %s' e/new
+        head -c 3000000 /dev/urandom > large
+        mine -- sh -c 'cp large copy; ln copy again; cp /bin/sh tool; chmod u+s tool; ./tool -c "echo runs"; rm -r e'
+        cmp large copy && cmp large again
+        test ! -u tool && test ! -e e
+        mine -- sh -c 'for i in $(seq 50); do echo $i > many-$i; done; cat many-* | wc -l'
+        cat many-* | wc -l
+        mine --changes -- sh -c 'rm many-*; echo new > made; echo more >> file' 2> changes
+        grep -c removed changes
+        grep -v removed changes | sed "s,$PWD,HERE,"
+        mine --changes --json -- sh -c 'rm made' 2>&1 | sed "s,$PWD,HERE,"
+    "#;
+    let json = r#"{"path":"HERE/made","change":"removed"}"#;
+    let expected =
+        format!("one\ntwo\none\ntwo\n751 2\nruns\n50\n50\n50\nchanged HERE/file\nmade HERE/made\n{json}\n");
+    run(text).printed(&expected);
+}
+
+#[test]
+fn what_was_changed_here_meanwhile_is_kept_and_told() {
+    let text = r#"
+        echo old > file
+        mine -- sh -c 'exec 3>>file; echo theirs >&3; echo open > ready; while [ ! -e go ]; do sleep 0.2; done' 2> told &
+        command=$!
+        while [ ! -s ready ]; do sleep 0.1; done
+        echo longer than theirs > file
+        touch go
+        wait $command && exit 1
+        [ $? = 1 ]
+        cat file file.conflict-1
+        grep -c 'was changed here meanwhile' told
+    "#;
+    run(text).printed("longer than theirs\nold\ntheirs\n1\n");
+}
+
+#[test]
+fn a_second_run_ships_nothing_and_large_files_are_read_as_they_come() {
+    let text = r#"
+        head -c 20000000 /dev/urandom > large
+        head -c 3000000 /dev/urandom > middle
+        test "$(mine -- cksum < /dev/null large middle)" = "$(cksum large middle)"
+        mine -- cksum large middle > /dev/null
+        before=$(sent)
+        mine -- cksum large middle > /dev/null
+        after=$(sent)
+        test $((after - before)) -lt 1000000
+        # Contents that were seen under another name are not shipped either.
+        cp middle renamed
+        before=$(sent)
+        mine -- cmp middle renamed
+        after=$(sent)
+        test $((after - before)) -lt 1000000
+        # Nor after the viewer was ended.
+        viewer=$(pgrep -f ' viewer$' | while read pid; do grep -lz "^AMOEBA_STATE=${AMOEBA_STATE%/*}/bolt" /proc/$pid/environ; done | cut -d/ -f3)
+        kill -9 $viewer
+        before=$(sent)
+        test "$(mine -- cksum large middle)" = "$(cksum large middle)"
+        after=$(sent)
+        test $((after - before)) -lt 2000000
+        # The beginning of a large file is there before its end.
+        truncate -s 4G huge
+        mine -- head -c 5 huge | wc -c
+    "#;
+    run(text).printed("5\n");
+}
+
+#[test]
+fn who_loses_his_caller_is_not_left_waiting() {
+    let text = r#"
+        echo text > file
+        amoeba run --on bolt --view mine -- sh -c 'trap "" HUP; echo runs > ready; while [ -e file ]; do sleep 0.1; done; exec sleep 1000' &
+        command=$!
+        while [ ! -s ready ]; do sleep 0.1; done
+        kill -9 $command
+        while AMOEBA_STATE=${AMOEBA_STATE%/*}/bolt amoeba ps | grep -q running; do sleep 0.5; done
+        mine -- cat file
+    "#;
+    run(text).printed("text\n");
+}
+
+#[test]
+fn a_map_sees_them_too() {
+    let text = r#"
+        for i in 1 2 3 4 5 6; do echo $i > in-$i; done
+        amoeba map --view mine -j 4 sh -c 'cat in-$1 > out-$1' sh ::: 1 2 3 4 5 6
+        cat out-*
+    "#;
+    run(text).printed("1\n2\n3\n4\n5\n6\n");
+}
