@@ -35,9 +35,9 @@ pub(super) enum Drained {
     Refused,
 }
 
-/// Carries everything the guest writes into `sink`. On return the reading end is closed: if the guest still writes,
-/// it hears of a broken pipe.
-pub(super) fn pump_out(from: File, sink: &mut dyn Sink) -> Drained {
+/// Carries everything the guest writes into `sink`, and tells it the end unless `is_told` knows that it hears of that
+/// otherwise. On return the reading end is closed: if the guest still writes, it hears of a broken pipe.
+pub(super) fn pump_out(from: File, sink: &mut dyn Sink, is_told: impl FnOnce() -> bool) -> Drained {
     let mut from = from;
     let mut position = 0;
     let mut piece = vec![0; PIECE_SIZE_MAX];
@@ -54,7 +54,9 @@ pub(super) fn pump_out(from: File, sink: &mut dyn Sink) -> Drained {
         }
         position += size as u64;
     }
-    sink.close(position);
+    if !is_told() {
+        sink.close(position);
+    }
     Drained::End
 }
 
@@ -141,11 +143,21 @@ mod tests {
             source
         });
         let mut keeper = Keeper { bytes: vec![], room: usize::MAX, closed_at: None };
-        assert_eq!(pump_out(from_guest, &mut keeper), Drained::End);
+        assert_eq!(pump_out(from_guest, &mut keeper, || false), Drained::End);
         assert!(keeper.bytes == bytes);
         assert_eq!(keeper.closed_at, Some(3_000_000));
         assert_eq!(guest.join().unwrap(), 3_000_000);
         assert_eq!(feeder.join().unwrap().closed_at, Some(3_000_000));
+    }
+
+    #[test]
+    fn who_hears_of_the_end_otherwise_is_not_told() {
+        let (from_guest, mut output) = pipe();
+        output.write_all(b"all").unwrap();
+        drop(output);
+        let mut keeper = Keeper { bytes: vec![], room: usize::MAX, closed_at: None };
+        assert_eq!(pump_out(from_guest, &mut keeper, || true), Drained::End);
+        assert_eq!((&keeper.bytes[..], keeper.closed_at), (&b"all"[..], None));
     }
 
     #[test]
@@ -159,7 +171,7 @@ mod tests {
             }
         });
         let mut keeper = Keeper { bytes: vec![], room: 100_000, closed_at: None };
-        assert_eq!(pump_out(from_guest, &mut keeper), Drained::Refused);
+        assert_eq!(pump_out(from_guest, &mut keeper, || false), Drained::Refused);
         assert_eq!(guest.join().unwrap(), io::ErrorKind::BrokenPipe);
     }
 

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use amoeba_cap::Capability;
 use amoeba_process::{ProcessDescriptor, WindowSize};
@@ -25,6 +26,8 @@ use super::tree;
 
 /// Bytes we ask for in a pipe, so that a guest and its pump work at the same time.
 const PIPE_SIZE: usize = 1 << 20;
+/// How long after the end of an output the end of its process may come, to be told instead.
+const ENDING_TIME: Duration = Duration::from_millis(20);
 /// The character that ends input on a terminal.
 const TERMINAL_END: &[u8] = &[4];
 
@@ -147,8 +150,8 @@ impl Ends {
         Ok(Some(write))
     }
 
-    /// Starts a thread for every stream.
-    pub(super) fn pump(&mut self, guest: Pid) -> Pumps {
+    /// Starts a thread for every stream. With `awaited`, whoever takes the output hears of its end by that of the guest.
+    pub(super) fn pump(&mut self, guest: Pid, awaited: bool) -> Pumps {
         let mut pumps = Pumps::default();
         if let Some((mut source, to, at_end)) = self.input.take() {
             let pump = move || pump_in(source.as_mut(), to, at_end);
@@ -158,8 +161,9 @@ impl Ends {
         for (from, mut sink) in self.outputs.drain(..) {
             let (tell, drained) = mpsc::channel();
             let terminal = rustix::termios::isatty(&from);
+            let ending = pumps.ending.clone();
             let pump = move || {
-                let ended = pump_out(from, sink.as_mut());
+                let ended = pump_out(from, sink.as_mut(), || awaited && ending.comes());
                 if ended == Drained::Refused && terminal {
                     // A terminal cannot break like a pipe; its caller has hung up.
                     tree::send(-guest.as_raw_nonzero().get(), libc::SIGHUP);
@@ -173,9 +177,31 @@ impl Ends {
     }
 }
 
+/// Whether a guest's first process has ended.
+#[derive(Default)]
+pub(super) struct Ending {
+    has_ended: Mutex<bool>,
+    came: Condvar,
+}
+
+impl Ending {
+    pub(super) fn tell(&self) {
+        *self.has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.came.notify_all();
+    }
+
+    /// Whether it has ended, or ends in this moment: its streams close a moment before that is known.
+    fn comes(&self) -> bool {
+        let has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.came.wait_timeout_while(has_ended, ENDING_TIME, |has_ended| !*has_ended);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
 /// The threads of a guest's streams.
 #[derive(Default)]
 pub(super) struct Pumps {
+    pub(super) ending: Arc<Ending>,
     input: Option<JoinHandle<()>>,
     pub(super) outputs: Vec<Output>,
 }

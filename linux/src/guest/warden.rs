@@ -230,8 +230,9 @@ impl Warden {
         drop(guests);
         let served = ends.served.take();
         self.announce(guest, ends.terminal.take());
-        let pumping = pumps.insert(ends.pump(guest));
+        let pumping = pumps.insert(ends.pump(guest, descriptor.awaited));
         let status = tree::wait_for(guest);
+        pumping.ending.tell();
         self.shared.state().guest = None;
         if descriptor.terminal.is_none() {
             linger(pumping, &self.shared);

@@ -41,7 +41,7 @@ pub const FILE_NAME_SIZE_MAX: usize = 255;
 const DEBUG_SIZE_MAX: usize = 255;
 const MAGIC: [u8; 8] = *b"AmoebaPD";
 const VERSION: u16 = 1;
-const FLAGS_KNOWN: u16 = 0b111_1111;
+const FLAGS_KNOWN: u16 = 0b1111_1111;
 const FLAG_TTY: u16 = 0b01;
 const FLAG_DETACHED: u16 = 0b10;
 const FLAG_SERVED_INPUT: u16 = 0b100;
@@ -49,6 +49,7 @@ const FLAG_SCRATCH: u16 = 0b1000;
 const FLAG_LIMITS: u16 = 0b1_0000;
 const FLAG_NETWORK: u16 = 0b10_0000;
 const FLAG_VIEW: u16 = 0b100_0000;
+const FLAG_AWAITED: u16 = 0b1000_0000;
 
 /// Why bytes are not a process descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -195,6 +196,9 @@ pub struct ProcessDescriptor {
     pub owner: Capability,
     /// The process itself, once it runs.
     pub process: Capability,
+    /// Whether its owner waits for its end, and serves its streams: then the owner is not told of the end, and streams that
+    /// end with the process are not closed one by one.
+    pub awaited: bool,
     /// A directory of the executing host; empty for the server's choice.
     pub working_directory: Vec<u8>,
     /// The size of the terminal it wants; `None` for pipes.
@@ -242,6 +246,7 @@ impl ProcessDescriptor {
             capabilities: Vec::new(),
             owner: Capability::NULL,
             process: Capability::NULL,
+            awaited: false,
             working_directory: Vec::new(),
             terminal: None,
             detached: false,
@@ -370,6 +375,7 @@ impl ProcessDescriptor {
             owner,
             terminal: (flags & FLAG_TTY != 0).then_some(window),
             detached: flags & FLAG_DETACHED != 0,
+            awaited: flags & FLAG_AWAITED != 0,
             architecture: get_text(input, ARCHITECTURE_SIZE_MAX)?,
             options: get_list(input, OPTIONS_MAX, 4, |input| get_text(input, ARCHITECTURE_SIZE_MAX))?,
             program: get_program(input)?,
@@ -403,7 +409,8 @@ impl ProcessDescriptor {
         let limits = if self.limits.any() { FLAG_LIMITS } else { 0 };
         let network = if self.network { FLAG_NETWORK } else { 0 };
         let view = if self.view.is_host() { 0 } else { FLAG_VIEW };
-        tty | detached | served | scratch | limits | network | view
+        let awaited = if self.awaited { FLAG_AWAITED } else { 0 };
+        tty | detached | served | scratch | limits | network | view | awaited
     }
 
     fn check_bounds(&self) -> Result<(), DescriptorError> {
@@ -695,7 +702,7 @@ mod tests {
             saved in prop::collection::vec(any::<u8>(), 0..50),
             served in prop::option::of(any::<([u8; 6], [u8; 32])>()),
             names in prop::option::of(prop::collection::vec("[a-z]{1,8}", 0..4)),
-            limits: (u64, u32, u32), network: bool,
+            limits: (u64, u32, u32), network: bool, awaited: bool,
         ) {
             let program = path.map_or(Program::File(Capability::from_bytes(file)), Program::HostPath);
             let mut descriptor = ProcessDescriptor::new("", program, arguments);
@@ -718,6 +725,7 @@ mod tests {
             });
             descriptor.limits = Limits { memory: limits.0, cpu_thousandths: limits.1, processes: limits.2 };
             descriptor.network = network;
+            descriptor.awaited = awaited;
             let bytes = descriptor.encode().unwrap();
             prop_assert_eq!(ProcessDescriptor::parse(&bytes), Ok(descriptor));
         }

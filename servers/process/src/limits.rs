@@ -30,6 +30,11 @@ impl Limits {
         *self != Limits::default()
     }
 
+    /// What a host must enforce for it.
+    pub fn wanted(&self) -> Enforced {
+        Enforced { memory: self.memory > 0, cpu: self.cpu_thousandths > 0, processes: self.processes > 0 }
+    }
+
     /// The bytes in a descriptor: memory (u64), processor time (u32), processes (u32).
     pub(crate) fn put(&self, out: &mut Writer) {
         out.put_u64(self.memory).put_u32(self.cpu_thousandths).put_u32(self.processes);
@@ -83,10 +88,10 @@ pub struct Enforced {
 impl Enforced {
     /// What of `limits` cannot be enforced, for people; `None` when all can.
     pub fn lacks(self, limits: &Limits) -> Option<&'static str> {
-        match limits {
-            limits if limits.memory > 0 && !self.memory => Some("memory"),
-            limits if limits.cpu_thousandths > 0 && !self.cpu => Some("processor time"),
-            limits if limits.processes > 0 && !self.processes => Some("the number of processes"),
+        match limits.wanted() {
+            wanted if wanted.memory && !self.memory => Some("memory"),
+            wanted if wanted.cpu && !self.cpu => Some("processor time"),
+            wanted if wanted.processes && !self.processes => Some("the number of processes"),
             _ => None,
         }
     }

@@ -105,7 +105,7 @@ pub(crate) fn attend(server: &ProcessServer, index: u16, mailbox: &Mailbox) {
                 }
             }
             Some(Notice::Exited(exit)) => {
-                if let Some((owner, head)) = server.owner_of(index) {
+                if let Some((owner, head)) = server.owner_of(index).filter(|_| server.tells_owner(index)) {
                     tell_exit(server, &owner, head, &exit);
                 }
                 return;

@@ -173,6 +173,7 @@ impl ProcessServer {
             state: State::Starting,
             architecture: descriptor.architecture.clone(),
             owner: descriptor.owner,
+            awaited: descriptor.awaited,
             detached: descriptor.detached,
             limits: descriptor.limits,
             network: descriptor.network,
@@ -378,6 +379,11 @@ impl ProcessServer {
         Some((process.owner, ClassicHead::new(&process.architecture, capability, process.owner)))
     }
 
+    /// Whether the owner of a process is to be told of its end.
+    pub(crate) fn tells_owner(&self, index: u16) -> bool {
+        self.table().get(index).is_some_and(|process| !process.awaited)
+    }
+
     /// Whether a process is to end when its owner is gone.
     pub(crate) fn needs_owner(&self, index: u16) -> bool {
         self.table().get(index).is_some_and(|process| !process.detached && process.exit.is_none())
@@ -515,6 +521,8 @@ impl process::Serve for ProcessServer {
                 return Err(Status::STD_NOTNOW);
             }
             process.owner = owner;
+            // It need not be the one that waits.
+            process.awaited = false;
             Ok(())
         })?;
         if owner.is_null() { Ok(()) } else { self.open_mailbox(index) }

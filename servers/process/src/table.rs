@@ -101,6 +101,8 @@ pub(crate) struct Process {
     pub(crate) state: State,
     pub(crate) architecture: Vec<u8>,
     pub(crate) owner: Capability,
+    /// Whether the owner hears of the end because it waits for it.
+    pub(crate) awaited: bool,
     pub(crate) detached: bool,
     pub(crate) limits: Limits,
     pub(crate) network: bool,

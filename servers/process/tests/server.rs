@@ -448,6 +448,27 @@ fn an_owner_hears_of_the_end_once() {
 }
 
 #[test]
+fn an_owner_that_waits_is_not_told_and_another_is() {
+    let fixture = Fixture::start();
+    let (first, heard_first) = Owner::start(&fixture.world, Status::STD_OK);
+    let mut descriptor = command("cc");
+    (descriptor.owner, descriptor.awaited) = (first, true);
+    let awaited = fixture.exec(&descriptor).unwrap();
+    let given_away = fixture.exec(&descriptor).unwrap();
+    process::stun(&fixture.world, &awaited, 5).unwrap();
+    fixture.eventually("its owner hears of a stun", || heard_first.heard().len() == 1);
+    let (second, heard_second) = Owner::start(&fixture.world, Status::STD_OK);
+    process::setowner(&fixture.world, &given_away, &second).unwrap();
+    for process in [&awaited, &given_away] {
+        fixture.guest(process).events.exited(Exit { code: 7, ..Exit::default() });
+        assert_eq!(process::wait(&fixture.world, process).unwrap().code, 7);
+    }
+    fixture.eventually("the new owner hears", || !heard_second.heard().is_empty());
+    assert_eq!(heard_second.heard(), [(owner::TERM_NORMAL, 7, given_away)]);
+    assert_eq!(heard_first.heard().len(), 1, "the one that waits hears of the end by that alone");
+}
+
+#[test]
 fn the_host_is_described_in_both_forms() {
     let fixture = Fixture::start();
     let load = process::load(&fixture.world, &fixture.server).unwrap();

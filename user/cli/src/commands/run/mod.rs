@@ -192,6 +192,9 @@ impl Arguments {
             plan.descriptor.owner = owner.capability();
             streams.join(number, &joints, self.tty, &mut plan.descriptor);
         }
+        // Of a pipeline, those who read what others write must hear of its end.
+        let awaited = plans.len() == 1;
+        plans[0].descriptor.awaited = awaited;
         if self.tty {
             let (rows, columns) = console.size().unwrap_or(WINDOW_DEFAULT);
             plans[0].descriptor.terminal = Some(WindowSize { rows, columns });
@@ -225,7 +228,9 @@ impl Arguments {
         // Also without the process server's word: what has come is shown.
         let delivered = streams.finish();
         drop(keys);
-        owner.wait_until_told(ends.iter().filter(|end| end.result.is_ok()).count());
+        if !awaited {
+            owner.wait_until_told(ends.iter().filter(|end| end.result.is_ok()).count());
+        }
         let (code, left) = result_of(plans, ends)?;
         let code = if job.timed_out() { TIMEOUT } else { code };
         delivered.map_err(|error| not_delivered(error, code))?;

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::Mutex;
 
 use amoeba_cap::{Capability, GetPort};
@@ -18,6 +19,8 @@ use anyhow::Context;
 const THREADS: usize = 3;
 /// Bytes read from standard input at once.
 const PIECE_SIZE: usize = 64 * 1024;
+/// The number of `/dev/null`: kind 1, the third of it.
+const NULL_DEVICE: u64 = 0x103;
 
 /// The input of the first process, the output of the last one, and what each has to complain about.
 pub(super) struct Streams {
@@ -51,7 +54,7 @@ impl Streams {
         let mut add = |name: &str, capability| {
             descriptor.capabilities.push((name.as_bytes().to_vec(), capability));
         };
-        if number == 0 {
+        if number == 0 && (tty || !is_null(io::stdin())) {
             add(Environment::STDIN, self.input.0);
         }
         add(Environment::STDOUT, joints.get(number).map_or(self.output.0, |joint| joint.capability));
@@ -143,6 +146,12 @@ fn duplicate(descriptor: BorrowedFd<'_>) -> anyhow::Result<File> {
     Ok(File::from(descriptor.try_clone_to_owned().context("a standard stream is closed")?))
 }
 
+/// Whether this is `/dev/null`: a process that has no STDIN reads nothing either, and its host need not ask here for that.
+fn is_null(input: impl AsFd) -> bool {
+    let metadata = input.as_fd().try_clone_to_owned().and_then(|input| File::from(input).metadata());
+    metadata.is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == NULL_DEVICE)
+}
+
 fn bring(mut from: impl Read, source: &Source) {
     let mut piece = vec![0; PIECE_SIZE];
     loop {
@@ -170,4 +179,16 @@ fn take(sink: &Sink, mut to: impl Write) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_null_device_is_empty_for_sure() {
+        let open = |path: &str| File::open(path).expect("every host has it");
+        assert!(is_null(open("/dev/null")));
+        assert!(!is_null(open("/dev/zero")) && !is_null(open("/etc/passwd")));
+    }
 }
