@@ -27,8 +27,6 @@ pub(super) struct Birth<'a> {
     pub(super) terminal: bool,
     /// What holds it.
     pub(super) confinement: Option<&'a Confinement>,
-    /// Whether it uses the host's network.
-    pub(super) network: bool,
 }
 
 /// What parent and child share while the parent waits.
@@ -37,7 +35,6 @@ struct Delivery<'a> {
     streams: [RawFd; 3],
     terminal: bool,
     confinement: Option<&'a Confinement>,
-    network: bool,
     /// Why the program could not be loaded.
     error: c_int,
 }
@@ -58,7 +55,6 @@ impl Birth<'_> {
             streams,
             terminal: self.terminal,
             confinement: self.confinement,
-            network: self.network,
             error: 0,
         };
         let mut stack = Vec::<u8>::with_capacity(STACK_SIZE);
@@ -135,7 +131,7 @@ fn become_guest(delivery: &Delivery<'_>) -> io::Result<()> {
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if let Some(confinement) = delivery.confinement {
-        confinement.take_on(delivery.network)?;
+        confinement.take_on()?;
     }
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     // SAFETY: dispositions are not shared with the parent; an empty set is a valid one.
@@ -164,8 +160,7 @@ mod tests {
         let environment = BTreeMap::from([(&b"A"[..], &b"b"[..])]);
         let image = Image::new(Path::new(path), &arguments, &environment).unwrap();
         let streams = [nowhere.as_fd(), write.as_fd(), nowhere.as_fd()];
-        let pid =
-            Birth { image: &image, streams, terminal: false, confinement: None, network: true }.deliver();
+        let pid = Birth { image: &image, streams, terminal: false, confinement: None }.deliver();
         drop(write);
         let mut output = String::new();
         File::from(read).read_to_string(&mut output).unwrap();

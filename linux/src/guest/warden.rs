@@ -213,7 +213,7 @@ impl Warden {
             None => enter_working_directory(&descriptor).map(|()| None)?,
         };
         let executable = find_program(&descriptor, &self.world)?;
-        self.confinement.limit(&descriptor.limits).map_err(|error| {
+        self.confinement.expect(&descriptor.limits, descriptor.network).map_err(|error| {
             Refusal::new(NOLIMIT, program::CODE_OUR_FAULT, format!("its limits: {error}"))
         })?;
         let ways = Ways {
@@ -286,9 +286,8 @@ impl Warden {
                 streams: streams.of_guest(),
                 terminal,
                 confinement: Some(&self.confinement),
-                network: descriptor.network,
             };
-            let born = self.confinement.inside(|| birth.deliver()).and_then(|born| born);
+            let born = self.confinement.start(descriptor.network, || birth.deliver()).and_then(|born| born);
             born.map_err(|error| (error.raw_os_error(), program::exec_refused(path, &error)))
         };
         let path = &executable.path;

@@ -417,16 +417,6 @@ impl Doors {
     pub(crate) fn enter_as_process(&self) -> io::Result<()> {
         self.of_process.iter().try_for_each(|door| enter(door.as_fd()))
     }
-
-    /// The doors for a thread, which are then no longer here.
-    pub(crate) fn take_those_of_threads(&mut self) -> Doors {
-        Doors { of_thread: std::mem::take(&mut self.of_thread), of_process: Vec::new() }
-    }
-
-    /// Whether a thread is to enter.
-    pub(crate) fn are_for_threads(&self) -> bool {
-        !self.of_thread.is_empty()
-    }
 }
 
 fn enter(door: BorrowedFd<'_>) -> io::Result<()> {
@@ -517,7 +507,7 @@ mod tests {
         let group = groups.group("test").unwrap();
         let doors = group.doors().unwrap();
         group.limit(&Limits { processes: 3, ..Limits::default() }).unwrap();
-        if doors.are_for_threads() {
+        if !doors.of_thread.is_empty() {
             let refused = std::thread::scope(|scope| {
                 let inside = scope.spawn(|| {
                     doors.enter_as_thread().unwrap();

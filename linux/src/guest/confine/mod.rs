@@ -1,12 +1,12 @@
 //! Confinement: what a guest may use of its host, and what of it is out of its reach. `docs/confinement.md` says against whom.
 //!
-//! - [`groups`]: how much memory, processor time and how many processes; what was met of these limits. [`nest`] is the
-//!   thread that is in the group.
+//! - [`groups`]: how much memory, processor time and how many processes; what was met of these limits.
 //! - [`mounts`]: what of the host's file tree is covered, or read-only.
 //! - [`network`]: a loopback interface of its own instead of the host's network.
 //! - [`calls`]: system calls that it is refused. [`powers`]: what root gives up. [`domain`]: whom its signals reach.
 //!
-//! A warden makes its [`Confinement`] before a guest comes; the guest's first process takes it on just before its program
+//! A warden makes its [`Confinement`] before a guest comes, and with it a thread that is confined as guests are ([`nest`]): what
+//! that starts is born so. Only what a thread cannot have is left to the guest's first process, just before its program
 //! ([`Confinement::take_on`]), when it shares its warden's memory: nothing of that allocates.
 
 mod calls;
@@ -22,6 +22,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use amoeba_process::{Exit, Limits, PROCESSES_DEFAULT};
 use nix::libc;
@@ -69,13 +70,12 @@ pub(super) enum Apart {
 pub(super) struct Confinement {
     apart: Apart,
     group: Group,
-    nest: Option<Nest>,
-    doors: Doors,
+    doors: Arc<Doors>,
+    /// For guests without the network, and for those with it; made when one is wanted.
+    nests: [Option<Nest>; 2],
     passage: Option<Passage>,
-    network: Option<Network>,
-    /// For a guest without the network, and for one with it.
-    filters: [Filter; 2],
-    domain: Option<Domain>,
+    network: Option<Arc<Network>>,
+    domain: Option<Arc<Domain>>,
     /// What the domain keeps from guests where nothing else does, and what of it they reach nevertheless.
     hidden: Vec<PathBuf>,
     shown: Vec<PathBuf>,
@@ -92,7 +92,7 @@ impl Confinement {
     /// Something could not be covered: then no guest must run.
     pub(super) fn make(ours: Ours<'_>, apart: Apart, group: Group) -> io::Result<Confinement> {
         let is_apart = apart != Apart::Not;
-        let doors = group.doors()?;
+        let doors = Arc::new(group.doors()?);
         group.limit(&Limits::default())?;
         let (passage, network) = match is_apart {
             true => (Some(mounts::settle(ours.hidden, ours.logs, ours.shown)?), Network::make().ok()),
@@ -104,85 +104,86 @@ impl Confinement {
             true => Domain::make(),
             false => Domain::make_without(&hidden, &shown),
         };
-        let filter = |no_network| Filter::new(Strictness { no_inspection: !is_apart, no_network });
-        let filters = [filter(network.is_none()), filter(false)];
-        let (nest, limits, met) = (None, Limits::default(), group.met());
         Ok(Confinement {
             apart,
+            met: group.met(),
             group,
-            nest,
             doors,
+            nests: [None, None],
             passage,
-            network,
-            filters,
-            domain,
+            network: network.map(Arc::new),
+            domain: domain.map(Arc::new),
             hidden,
             shown,
-            limits,
-            met,
+            limits: Limits::default(),
         })
     }
 
-    /// Limits the next guest. Called in the warden when it has threads: the first time starts the one for guests.
+    /// Limits the next guest, which has the host's `network` or not.
     ///
     /// # Errors
-    /// The kernel does not take a limit.
-    pub(super) fn limit(&mut self, limits: &Limits) -> io::Result<()> {
+    /// The kernel does not take a limit, or there is no room for a thread.
+    pub(super) fn expect(&mut self, limits: &Limits, network: bool) -> io::Result<()> {
         if *limits != self.limits {
             self.group.limit(limits)?;
             self.limits = *limits;
         }
+        let which = usize::from(network);
+        if self.nests[which].is_none() {
+            self.nests[which] = Some(self.make_nest(network)?);
+        }
         Ok(())
     }
 
-    /// Starts the thread that starts guests, where they are in a group by it.
+    /// Prepares what starts guests that have no network.
     ///
     /// # Errors
     /// There is no room for a thread.
     pub(super) fn settle_in(&mut self) -> io::Result<()> {
-        if self.doors.are_for_threads() {
-            self.nest = Some(Nest::make(self.doors.take_those_of_threads())?);
-        }
+        self.nests[0] = Some(self.make_nest(false)?);
         Ok(())
     }
 
-    /// Does what starts a guest, in the guest's group. The guest ends with the warden.
-    ///
-    /// # Errors
-    /// The group cannot be entered.
-    pub(super) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-        match &self.nest {
-            Some(nest) => {
-                nest.run(work).ok_or_else(|| io::Error::other("the guest's group cannot be entered"))
-            }
-            None => Ok(work()),
-        }
+    /// A thread that starts guests, with the host's network or without.
+    fn make_nest(&self, network: bool) -> io::Result<Nest> {
+        let own_network = if network { None } else { self.network.clone() };
+        let filter = Filter::new(Strictness {
+            no_inspection: self.apart == Apart::Not,
+            no_network: !network && own_network.is_none(),
+        });
+        let (doors, domain) = (self.doors.clone(), self.domain.clone());
+        Nest::make(move || {
+            doors.enter_as_thread()?;
+            own_network.map_or(Ok(()), |own| own.enter())?;
+            // SAFETY: a null name is a new ring without one. A kernel without rings of keys has none to leave.
+            let _ = unsafe {
+                libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>())
+            };
+            powers::give_up()?;
+            rustix::thread::set_no_new_privs(true)?;
+            domain.map_or(Ok(()), |domain| domain.enter())?;
+            filter.apply()
+        })
     }
 
-    /// The calling process is a guest from now on: with no more power than it needs, and `network` or not. What it has of
-    /// its file tree it must have by now.
+    /// Does what starts a guest, where that is confined, with the host's `network` or without. The guest ends with the warden.
     ///
-    /// Neither allocates nor locks.
+    /// # Errors
+    /// Guests cannot be confined here.
+    pub(super) fn start<T: Send>(&self, network: bool, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        let nest = self.nests[usize::from(network)].as_ref();
+        let done = nest.and_then(|nest| nest.run(work));
+        done.ok_or_else(|| io::Error::other("guests cannot be confined on this host"))
+    }
+
+    /// The calling process is a guest from now on: it enters what only processes can. Neither allocates nor locks.
     ///
     /// # Errors
     /// The kernel's; then the guest must not run.
-    pub(super) fn take_on(&self, network: bool) -> io::Result<()> {
+    pub(super) fn take_on(&self) -> io::Result<()> {
         self.doors.enter_as_process()?;
         self.hold_without_groups();
-        if let (false, Some(own)) = (network, &self.network) {
-            own.enter()?;
-        }
-        // A kernel without rings of keys has none to leave.
-        // SAFETY: a null name is a new ring without one.
-        let _ = unsafe {
-            libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>())
-        };
-        powers::give_up()?;
-        rustix::thread::set_no_new_privs(true)?;
-        if let Some(domain) = &self.domain {
-            domain.enter()?;
-        }
-        self.filters[usize::from(network)].apply()
+        Ok(())
     }
 
     /// What there is where groups cannot limit: a number of processes for each user name space, and a place before all
@@ -252,7 +253,9 @@ impl Confinement {
             Some(passage) => passage.show(path),
             None => {
                 let shown: Vec<PathBuf> = self.shown.iter().cloned().chain([path.to_owned()]).collect();
-                self.domain = Domain::make_without(&self.hidden, &shown);
+                self.domain = Domain::make_without(&self.hidden, &shown).map(Arc::new);
+                // Those that are there are in the domain of before.
+                self.nests = [None, None];
                 Ok(path.to_owned())
             }
         }

@@ -1,10 +1,9 @@
-//! The thread of a warden that starts its guests: it is in their group, and so is whatever it starts, from its birth.
+//! The thread of a warden that starts its guests: it is confined as they are to be, and so is whatever it starts, from its birth.
+//! What that takes is done once, before the guests come, and not at the start of each.
 
 use std::io;
 use std::sync::mpsc;
 use std::thread;
-
-use super::groups::Doors;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -15,15 +14,17 @@ pub(super) struct Nest {
 }
 
 impl Nest {
-    /// Starts the thread, which enters at its leisure.
-    pub(super) fn make(doors: Doors) -> io::Result<Nest> {
+    /// Starts the thread, which first does what confines it.
+    ///
+    /// # Errors
+    /// There is no room for a thread.
+    pub(super) fn make(confine: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<Nest> {
         let (give, given) = mpsc::sync_channel::<Work>(1);
         thread::Builder::new().name("nest".into()).spawn(move || {
-            if let Err(error) = doors.enter_as_thread() {
-                // Nothing is given to a thread that has ended, so no guest runs outside of its group.
-                return tracing::error!("a guest's group cannot be entered: {error}");
+            if let Err(error) = confine() {
+                // Nothing is given to a thread that has ended, so no guest runs unconfined.
+                return tracing::error!("guests cannot be confined: {error}");
             }
-            drop(doors);
             while let Ok(work) = given.recv() {
                 work();
             }
@@ -31,7 +32,7 @@ impl Nest {
         Ok(Nest { give })
     }
 
-    /// What `work` gives, done by the thread; `None` when that could not enter.
+    /// What `work` gives, done by the thread; `None` when that could not be confined.
     pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Option<T> {
         let (tell, told) = mpsc::sync_channel(1);
         let work: Box<dyn FnOnce() + Send + '_> = Box::new(move || drop(tell.send(work())));
@@ -52,7 +53,7 @@ mod tests {
 
     #[test]
     fn work_may_borrow_and_is_done_elsewhere() {
-        let nest = Nest::make(Doors::default()).unwrap();
+        let nest = Nest::make(|| Ok(())).unwrap();
         let here = thread::current().id();
         let words = ["a", "b"].map(str::to_owned);
         for word in &words {
@@ -60,5 +61,11 @@ mod tests {
             assert_eq!(got, 1);
             assert_ne!(there, here);
         }
+    }
+
+    #[test]
+    fn nothing_is_done_by_a_thread_that_is_not_confined() {
+        let nest = Nest::make(|| Err(io::ErrorKind::PermissionDenied.into())).unwrap();
+        assert_eq!(nest.run(|| unreachable!("nobody does it")).map(|(): ()| ()), None);
     }
 }
