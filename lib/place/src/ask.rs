@@ -94,10 +94,11 @@ impl Survey {
     fn load(&self, server: Capability) -> Result<Answer, Error> {
         let reply = process::load(&self.world, &server)?;
         let load = reply.load_thousandths as f64 / 1000.0;
-        let LoadReply { memory_free, processes, cpus, kips, memory_total, architecture, .. } = reply;
+        let LoadReply { memory_free, processes, cpus, kips, memory_total, architecture, enforces, .. } =
+            reply;
         let architecture = String::from_utf8(architecture).ok().filter(|text| is_printable(text));
         let architecture = architecture.ok_or(Error::BadReply)?;
-        let machine = Machine { architecture, options: None, cpus, kips, memory_total };
+        let machine = Machine { architecture, options: None, cpus, kips, memory_total, enforces };
         Ok(Answer { server, machine, load, memory_free, processes })
     }
 }

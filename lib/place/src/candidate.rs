@@ -16,6 +16,8 @@ pub struct Machine {
     pub kips: u32,
     /// Bytes of memory.
     pub memory_total: u64,
+    /// Limits that it enforces, as the bits of class `process`.
+    pub enforces: u8,
 }
 
 /// Whether a host can be reached.
@@ -69,6 +71,7 @@ impl Candidate {
             cpus: 4,
             kips: 4_000_000,
             memory_total: 16 << 30,
+            enforces: u8::MAX,
         };
         Candidate {
             name: name.into(),

@@ -35,6 +35,8 @@ pub struct Need {
     pub options: Vec<String>,
     /// Bytes of memory it will use.
     pub memory: u64,
+    /// Limits that its host must enforce, as the bits of class `process`.
+    pub limits: u8,
     /// The same whenever the program is the same, and no part of a capability; zeros: no telling.
     pub program: [u8; 8],
     /// Bytes of the program and of what it always reads, if they must be fetched to the host it runs on, which keeps
@@ -65,6 +67,7 @@ impl Need {
             architecture: self.architecture.as_bytes().to_vec(),
             options: bytes(&self.options),
             memory: self.memory,
+            limits: self.limits,
             program: self.program,
             text: self.text,
             text_here: self.text_here,
@@ -87,6 +90,7 @@ impl Need {
             architecture: printable(record.architecture)?,
             options: texts(record.options)?,
             memory: record.memory,
+            limits: record.limits,
             program: record.program,
             text: record.text,
             text_here: record.text_here,
@@ -137,6 +141,7 @@ mod tests {
             architecture: "x86_64-linux".into(),
             options: vec!["avx2".into()],
             memory: 1,
+            limits: 5,
             program: [2; 8],
             text: 3,
             text_here: true,

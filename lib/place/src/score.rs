@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use amoeba_stubs::process::{ENFORCES_CPU, ENFORCES_MEMORY, ENFORCES_PROCESSES};
+
 use crate::candidate::{Candidate, State};
 use crate::need::Need;
 use crate::parameters::Parameters;
@@ -43,6 +45,8 @@ pub enum Reason {
     NoOption(String),
     /// Its architecture has preference 0.
     SwitchedOff(String),
+    /// It cannot enforce limits that were asked for: these bits of class `process`.
+    NoLimits(u8),
     /// Its memory does not suffice.
     Memory {
         /// Bytes that are needed.
@@ -66,6 +70,7 @@ impl fmt::Display for Reason {
             }
             Reason::NoOption(option) => write!(f, "its CPU lacks {option}"),
             Reason::SwitchedOff(architecture) => write!(f, "switched off: PREF-{architecture} is 0"),
+            Reason::NoLimits(missing) => write!(f, "it cannot limit {}", limited(*missing)),
             Reason::Memory { needed: 0, .. } => f.write_str("no free memory"),
             Reason::Memory { needed, free } => {
                 let (needed, free) = (units::size(*needed), units::size(*free));
@@ -73,6 +78,15 @@ impl fmt::Display for Reason {
             }
         }
     }
+}
+
+/// What these bits limit, for people.
+fn limited(bits: u8) -> String {
+    let names =
+        [(ENFORCES_MEMORY, "memory"), (ENFORCES_CPU, "processor time"), (ENFORCES_PROCESSES, "processes")];
+    let named: Vec<&str> = names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
+    // A limit that was invented after this program.
+    if named.is_empty() { "what is asked".into() } else { named.join(", ") }
 }
 
 /// Why `candidate` cannot take the process, if it cannot.
@@ -124,6 +138,10 @@ fn by_nature(candidate: &Candidate, need: &Need, parameters: &Parameters) -> Opt
     }
     if parameters.preference(architecture) == 0 {
         return Some(Reason::SwitchedOff(architecture.clone()));
+    }
+    let missing = need.limits & !candidate.machine.enforces;
+    if missing != 0 {
+        return Some(Reason::NoLimits(missing));
     }
     let free = candidate.memory_free.saturating_sub(candidate.memory_promised);
     if free < need.memory || available(candidate, need, parameters) < 1.0 {
@@ -330,6 +348,12 @@ mod tests {
         assert_eq!(said(telling.clone(), options(&["avx2", "amx"])), "its CPU lacks amx");
         assert_eq!(said(telling, options(&["avx2"])), "taken");
         assert_eq!(said(idle(), options(&["amx"])), "taken", "a host that does not tell may have it");
+        let lax = Candidate { machine: machine(|machine| machine.enforces = ENFORCES_CPU), ..idle() };
+        let limits = |limits| Need { limits, ..Need::default() };
+        assert_eq!(said(lax.clone(), limits(ENFORCES_CPU)), "taken");
+        let all = ENFORCES_MEMORY | ENFORCES_CPU | ENFORCES_PROCESSES;
+        assert_eq!(said(lax.clone(), limits(all)), "it cannot limit memory, processes");
+        assert_eq!(said(lax, limits(128)), "it cannot limit what is asked");
         let need = |memory| Need { memory, ..Need::default() };
         assert_eq!(said(idle(), need(8 << 30)), "taken");
         assert_eq!(said(idle(), need((8 << 30) + 1)), "too little memory: 8 GiB needed, 8 GiB free");

@@ -62,6 +62,8 @@ pub struct Need {
     pub options: Vec<Vec<u8>>,
     /// Bytes of memory it will use.
     pub memory: u64,
+    /// Limits that its host must enforce: bits, as class process has them (ENFORCES_MEMORY and so on).
+    pub limits: u8,
     /// Eight bytes that are the same whenever the program is the same, never a part of a capability; zeros:
     /// no telling.
     pub program: [u8; 8],
@@ -92,6 +94,7 @@ impl rt::Marshal for Need {
             rt::put_string(writer_, item_, 32)?;
         }
         writer_.put_u64(self.memory);
+        writer_.put_u8(self.limits);
         writer_.raw(&self.program);
         writer_.put_u64(self.text);
         writer_.put_bool(self.text_here);
@@ -114,6 +117,7 @@ impl rt::Marshal for Need {
         let architecture = reader_.get_string(32).map(<[u8]>::to_vec)?;
         let options = rt::get_list(reader_, 32, |reader_| reader_.get_string(32).map(<[u8]>::to_vec))?;
         let memory = reader_.get_u64()?;
+        let limits = reader_.get_u8()?;
         let program = reader_.array::<8>()?;
         let text = reader_.get_u64()?;
         let text_here = reader_.get_bool()?;
@@ -127,6 +131,7 @@ impl rt::Marshal for Need {
             architecture,
             options,
             memory,
+            limits,
             program,
             text,
             text_here,
@@ -489,7 +494,7 @@ pub const STANDARD: &[rt::Standard] = &[
 ];
 
 /// The most bytes of data in any request: what to listen with.
-pub const REQUEST_SIZE_MAX: usize = 34170;
+pub const REQUEST_SIZE_MAX: usize = 34171;
 
 /// A server of this class: one method an operation, on objects the skeleton has checked.
 pub trait Serve: rt::Objects {

@@ -162,7 +162,7 @@ impl Launcher {
     }
 
     /// A process of `program` with arguments: the descriptor has no streams and no owner yet.
-    pub(crate) fn plan(&self, program: Program, need: Need, word: &OsStr, rest: &[OsString]) -> Plan {
+    pub(crate) fn plan(&self, program: Program, mut need: Need, word: &OsStr, rest: &[OsString]) -> Plan {
         // The name a program is told it has is seen by everybody on its host.
         let name = program::told_name(word);
         let rest = rest.iter().map(|argument| argument.as_bytes().to_vec());
@@ -171,6 +171,7 @@ impl Launcher {
         descriptor.working_directory = self.directory.as_os_str().as_bytes().to_vec();
         descriptor.capabilities = self.capabilities.clone();
         self.limits.describe(&mut descriptor);
+        need.limits = descriptor.limits.wanted().bits();
         Plan { shown: program::shown(word), descriptor, need }
     }
 
