@@ -32,6 +32,9 @@ const FIRST_PLACE: u64 = 3;
 /// Nodes there may be, as `statfs` says: Bullet's files.
 const NODES_MAX: u64 = 1 << 24;
 
+/// What a listing has for a node of which nothing is known; Linux's own number for that.
+const UNKNOWN: Node = Node(0xFFFF_FFFF);
+
 /// The names of open directories, as they were at the beginning of a listing.
 #[derive(Default)]
 pub(crate) struct Listings(Mutex<HashMap<Handle, Arc<Vec<Vec<u8>>>>>);
@@ -351,11 +354,22 @@ impl FileSystem for GraphFileSystem {
         }
         let first = offset.saturating_sub(FIRST_PLACE - 1);
         for (index, name) in names.iter().enumerate().skip(first as usize) {
-            let Some(child) = shared.find_and_remember(node, name)? else { continue };
+            let next = index as u64 + FIRST_PLACE;
+            let child = match shared.find_and_remember(node, name) {
+                Ok(Some(child)) => child,
+                Ok(None) => continue,
+                // The name is there, whatever it stands for.
+                Err(Error::Io) => {
+                    if take(&DirectoryEntry { name, node: UNKNOWN, kind: Kind::File, next, entry: None }) {
+                        continue;
+                    }
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             let told = told(&shared.tree.lock(), child);
             let taken = told.map(|entry| {
                 let kind = entry.attributes.kind;
-                let next = index as u64 + FIRST_PLACE;
                 let entry = entries.then_some(&entry);
                 take(&DirectoryEntry { name, node: child, kind, next, entry })
             });

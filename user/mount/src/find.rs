@@ -23,7 +23,7 @@ impl Shared {
                 Some(Shown::Node(node)) => return Ok(Some(node)),
                 Some(Shown::Nothing) => return Ok(None),
                 Some(Shown::Row(row)) => {
-                    let (kind, content) = self.understand(&row);
+                    let (kind, content) = self.understand(&row)?;
                     if let Some(node) = self.tree.lock().meet(directory, name, &row, kind, content)? {
                         return Ok(Some(node));
                     }
@@ -107,55 +107,51 @@ impl Shared {
     }
 
     /// What a row is to programs.
-    pub(crate) fn understand(&self, row: &Row) -> (Kind, Content) {
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the server of what it stands for does not answer now, and nothing is said of it that a program could take
+    /// for its contents.
+    pub(crate) fn understand(&self, row: &Row) -> Result<(Kind, Content), Error> {
         let Some(object) = row.object() else {
-            return (Kind::File, Content::Object(b"its server does not answer\n".to_vec()));
+            return Ok((Kind::File, Content::Object(b"nothing\n".to_vec())));
         };
-        match self.class(object) {
-            Class::Directory => (Kind::Directory, Content::Directory(Folder::default())),
-            Class::Other(info) => (Kind::File, Content::Object(format!("{info}\n").into_bytes())),
-            Class::File => self.understand_file(row, object),
+        match self.class(object)? {
+            Class::Directory => Ok((Kind::Directory, Content::Directory(Folder::default()))),
+            Class::Other(info) => Ok((Kind::File, Content::Object(format!("{info}\n").into_bytes()))),
+            Class::File => match self.understand_file(row, object) {
+                Err(Error::Io) => Err(Error::Io),
+                Err(error) => Ok((Kind::File, Content::Object(format!("{error}\n").into_bytes()))),
+                understood => understood,
+            },
         }
     }
 
-    fn understand_file(&self, row: &Row, object: &Capability) -> (Kind, Content) {
+    fn understand_file(&self, row: &Row, object: &Capability) -> Result<(Kind, Content), Error> {
         let content = row.attributes.content.filter(|content| content.is_of(object));
         let kind = row.attributes.mode.filter(|_| content.is_some()).and_then(kind_of_mode);
         match kind {
             Some(Kind::SymbolicLink) => {
-                let text =
-                    row.attributes.link.clone().map(Ok).unwrap_or_else(|| {
-                        bullet_stream::read_whole(self.client(), object, LINK_TEXT_SIZE_MAX)
-                    });
-                match text {
-                    Ok(text) => (Kind::SymbolicLink, Content::Link(text)),
-                    Err(error) => (Kind::File, Content::Object(format!("{error}\n").into_bytes())),
-                }
+                let read = || bullet_stream::read_whole(self.client(), object, LINK_TEXT_SIZE_MAX);
+                let text = row.attributes.link.clone().map_or_else(read, Ok).map_err(rows::error_of)?;
+                Ok((Kind::SymbolicLink, Content::Link(text)))
             }
-            Some(kind @ (Kind::Pipe | Kind::Socket)) => (kind, Content::Special),
+            Some(kind @ (Kind::Pipe | Kind::Socket)) => Ok((kind, Content::Special)),
             _ => {
-                let size = match content {
-                    Some(content) => Ok(content.size),
-                    None => rows::size(self.client(), &row.set),
-                };
-                match size {
-                    Ok(size) => (Kind::File, Content::File(self.tree.lock().new_file(size, None))),
-                    Err(error) => (Kind::File, Content::Object(format!("{error}\n").into_bytes())),
-                }
+                let asked = || rows::size(self.client(), &row.set);
+                let size = content.map_or_else(asked, |content| Ok(content.size))?;
+                Ok((Kind::File, Content::File(self.tree.lock().new_file(size, None))))
             }
         }
     }
 
     /// What an object is; its server is asked once for each port.
-    fn class(&self, object: &Capability) -> Class {
+    fn class(&self, object: &Capability) -> Result<Class, Error> {
         let key = (object.port, object.object().get() == 0);
         let known = self.classes.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(known) = known {
-            return known;
+            return Ok(known);
         }
-        let Some(class) = rows::class(self.client(), object) else {
-            return Class::Other("its server does not answer".to_owned());
-        };
+        let class = rows::class(self.client(), object).ok_or(Error::Io)?;
         // Others may say something else for each object.
         if !matches!(class, Class::Other(_)) {
             let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,6 +159,6 @@ impl Shared {
                 classes.insert(key, class.clone());
             }
         }
-        class
+        Ok(class)
     }
 }

@@ -4,6 +4,7 @@ mod system;
 
 use std::time::Duration;
 
+use amoeba_cap::GetPort;
 use amoeba_name::Attributes;
 use amoeba_stubs::{bullet, bullet_stream, directory};
 use amoeba_volume::{
@@ -213,6 +214,25 @@ fn what_others_have_put_there_is_shown() {
     assert_eq!(scene.read(Node::ROOT, b"server"), b"bullet server\n");
     let again = scene.find(Node::ROOT, b"again").unwrap();
     assert_eq!(scene.read(again, b"plain"), b"plain");
+}
+
+/// Nothing that a program could take for the file's bytes, and nothing that is believed later.
+#[test]
+fn what_does_not_answer_is_an_error_and_still_has_a_name() {
+    let system = System::new();
+    let file = bullet::create(&system.world, &system.bullet, bullet::COMMIT, &b"plain"[..]).unwrap();
+    let nobody = system.world.transactions.put_port(&GetPort::from_bytes(*b"nobody")).unwrap();
+    let lost = amoeba_cap::Capability { port: nobody, ..file };
+    for (name, capability) in [(&b"a"[..], file), (b"lost", lost), (b"z", file)] {
+        directory::append(&system.world, &system.root, name, &capability.into(), &[0xFF; 4], &[]).unwrap();
+    }
+    let scene = Scene::new(&system);
+    assert_eq!(scene.names(Node::ROOT), [&b"a"[..], b"lost", b"z"]);
+    let found = scene.files.lookup(&ME, Node::ROOT, b"lost").map(drop);
+    assert_eq!(found, Err(Error::Io));
+    directory::replace(&system.world, &system.root, b"lost", &file.into()).unwrap();
+    scene.until(|| scene.find(Node::ROOT, b"lost").is_some());
+    assert_eq!(scene.read(Node::ROOT, b"lost"), b"plain");
 }
 
 #[test]
