@@ -20,10 +20,10 @@ const PROJECT: &str = r##"
         done
         echo '#define LOCAL 7' > src/part/local.h
         echo 'int main(void) { return 0; }' > src/main.c
-        printf '%s\n' 'CFLAGS = -g -O1 -Wall -Iinclude -Isrc -MMD -MP' \
+        printf '%b\n' 'CFLAGS = -g -O1 -Wall -Iinclude -Isrc -MMD -MP' \
             'O = $(patsubst src/%.c,out/%.o,$(wildcard src/*.c))' \
-            'out/program: $O' '	$(CC) -o $@ $^' \
-            'out/%.o: src/%.c' '	@mkdir -p out' '	@$(CC) $(CFLAGS) -c -o $@ $<' > Makefile
+            'out/program: $O' '\t$(CC) -o $@ $^' \
+            'out/%.o: src/%.c' '\t@mkdir -p out' '\t@$(CC) $(CFLAGS) -c -o $@ $<' > Makefile
     }
     all_up() { while [ $(amoeba host ls | grep -c ' up ') != 3 ]; do sleep 0.1; done; }
 "##;
