@@ -51,7 +51,7 @@ fn plant(root: &Path) {
 }
 
 /// Unpacked on the mount and packed again from there.
-pub(crate) fn tar(place: &Place) {
+pub(crate) fn tar(place: &mut Place) {
     if !have(&["tar"]) {
         return;
     }
@@ -73,11 +73,13 @@ tar -C there --format=pax --sort=name -cf b.tar .",
     same(&local.join("back"), &source, Depth::Everything);
     sh(&mounted, "cp -a there again; rm -rf there; test \"$(ls)\" = \"$(printf 'again\\nb.tar')\"");
     same(&mounted.join("again"), &source, Depth::Everything);
+    place.survives_a_new_mount();
+    same(&mounted.join("again"), &source, Depth::Everything);
     sh(&mounted, "rm -rf again");
 }
 
 /// Copied to the mount, where a second run finds nothing to do and a third only what changed; and back.
-pub(crate) fn rsync(place: &Place) {
+pub(crate) fn rsync(place: &mut Place) {
     if !have(&["rsync"]) {
         return;
     }

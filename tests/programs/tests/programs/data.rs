@@ -30,7 +30,7 @@ copy_file_range = 3
 ";
 
 /// Written at random and verified, by system calls, past the page cache and through mappings; once more by a second process.
-pub(crate) fn fio(place: &Place) {
+pub(crate) fn fio(place: &mut Place) {
     if !have(&["fio"]) {
         return;
     }
@@ -51,7 +51,7 @@ pub(crate) fn fio(place: &Place) {
 }
 
 /// Reads, writes, mappings, new sizes, holes, ranges that are copied: after each the file is what the model says.
-pub(crate) fn fsx(place: &Place) {
+pub(crate) fn fsx(place: &mut Place) {
     let Some(fsx) = built("fsx") else { return };
     let [mounted, local] = place.twins("fsx");
     let settings = local.join("fsx.toml");

@@ -43,7 +43,7 @@ git ls-tree -r main
 ";
 
 /// A repository with branches, renames and merges, packed; the same as one made locally.
-pub(crate) fn keeps_its_history(place: &Place) {
+pub(crate) fn keeps_its_history(place: &mut Place) {
     if !have(&["git"]) {
         return;
     }
@@ -61,7 +61,7 @@ git log --format=%H --all"
 }
 
 /// Clones by hard links, by packs, into the mount and out of it.
-pub(crate) fn clones(place: &Place) {
+pub(crate) fn clones(place: &mut Place) {
     if !have(&["git"]) {
         return;
     }

@@ -3,13 +3,16 @@
 //! Each scenario does the same on the mount and on a local file system and compares; what it needs and does not find is said
 //! loudly and skipped (`cargo xtask programs` installs all of it).
 //!
-//! - [`place`]: the mounts: of the file system in memory, which tells faults of the mount from faults of the graph.
+//! - [`place`]: the mounts: of the directory graph by `amoeba mount`, and of the file system in memory, which tells faults of the
+//!   mount from faults of the graph; [`system`]: the built binary.
 //! - [`shell`]: scripts as people write them, ended when they hang; [`tree`]: what two trees have different.
 //! - [`git`], [`make`], [`sqlite`], [`archives`], [`python`], [`vim`], [`data`]: the programs.
+//! - [`bad_days`]: the mount and the servers are killed while programs write.
 //! - [`posix`]: the POSIX suite, and the list of what fails.
 #![forbid(unsafe_code)]
 
 mod archives;
+mod bad_days;
 mod data;
 mod git;
 mod make;
@@ -18,6 +21,7 @@ mod posix;
 mod python;
 mod shell;
 mod sqlite;
+mod system;
 mod tree;
 mod vim;
 
@@ -50,8 +54,9 @@ macro_rules! scenarios {
         $(
             #[test]
             fn $name() {
-                if let Some(place) = Place::$kind() {
-                    $scenario(&place);
+                if let Some(mut place) = Place::$kind() {
+                    $scenario(&mut place);
+                    place.survives_a_new_mount();
                 }
             }
         )*
@@ -59,3 +64,4 @@ macro_rules! scenarios {
 }
 
 scenarios!(memory);
+scenarios!(graph);

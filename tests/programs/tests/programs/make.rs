@@ -35,7 +35,7 @@ clean:
 ";
 
 /// Objects as a local build makes them; only what depends on a changed file is built again.
-pub(crate) fn builds_what_has_changed(place: &Place) {
+pub(crate) fn builds_what_has_changed(place: &mut Place) {
     if !have(&["make", "gcc", "ar"]) {
         return;
     }

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use amoeba_linux::fuse::{Mount, MountError, MountOptions};
+use amoeba_linux::fuse::{Mount, MountOptions};
 use amoeba_volume::MemoryFileSystem;
+
+use crate::shell::Script;
+use crate::system::System;
+use crate::tree::{Depth, Tree};
 
 /// Bytes that the file system in memory may hold.
 const SIZE_MAX: u64 = 1 << 30;
@@ -19,24 +23,32 @@ pub(crate) struct Place {
     folder: PathBuf,
     /// Which list of failures of the POSIX suite holds here: a heading of `docs/conformance.md`.
     pub(crate) kind: &'static str,
-    served: Option<Mount>,
+    served: Option<Served>,
+}
+
+enum Served {
+    Memory(Mount),
+    /// And the process that serves it.
+    Graph(System, i32),
 }
 
 impl Place {
     /// The file system in memory. `None`, and said so, where nothing can be mounted.
     pub(crate) fn memory() -> Option<Place> {
-        let folder = folder();
+        let folder = folder()?;
         let files = Arc::new(MemoryFileSystem::new(amoeba_linux::clock(), SIZE_MAX));
         // The POSIX suite looks in as other users, too.
         let options = MountOptions { others: true, ..MountOptions::new("programs") };
-        match Mount::new(files, &folder.join("mount"), &options) {
-            Ok(mount) => Some(Place { folder, kind: "memory", served: Some(mount) }),
-            Err(error) => {
-                fs::remove_dir_all(&folder).expect("nothing is mounted there");
-                skip(&error);
-                None
-            }
-        }
+        let mount = Mount::new(files, &folder.join("mount"), &options).expect("root can mount");
+        Some(Place { folder, kind: "memory", served: Some(Served::Memory(mount)) })
+    }
+
+    /// The directory graph of a system of its own, by `amoeba mount`.
+    pub(crate) fn graph() -> Option<Place> {
+        let folder = folder()?;
+        let system = System::up(&folder);
+        let pid = system.mount(&folder.join("mount"));
+        Some(Place { folder, kind: "graph", served: Some(Served::Graph(system, pid)) })
     }
 
     /// The directory that is mounted.
@@ -57,35 +69,78 @@ impl Place {
             made
         })
     }
+
+    /// What outlives a mount is the same on the next one.
+    pub(crate) fn survives_a_new_mount(&mut self) {
+        if let Some(Served::Memory(_)) = self.served {
+            return;
+        }
+        let before = Tree::read(&self.mounted(), Depth::Kept);
+        self.umount();
+        self.mount();
+        Tree::read(&self.mounted(), Depth::Kept).must_be(&before);
+    }
+
+    /// The system that the graph is of.
+    pub(crate) fn system(&self) -> &System {
+        match &self.served {
+            Some(Served::Graph(system, _)) => system,
+            _ => panic!("the file system in memory is of no system"),
+        }
+    }
+
+    /// The process that serves the mount.
+    pub(crate) fn server(&self) -> i32 {
+        match &self.served {
+            Some(Served::Graph(_, pid)) => *pid,
+            _ => panic!("the file system in memory is served here"),
+        }
+    }
+
+    /// Mounts the graph again.
+    #[track_caller]
+    pub(crate) fn mount(&mut self) {
+        let new = self.system().mount(&self.mounted());
+        if let Some(Served::Graph(_, pid)) = &mut self.served {
+            *pid = new;
+        }
+    }
+
+    /// Unmounts the graph.
+    #[track_caller]
+    pub(crate) fn umount(&self) {
+        self.system().umount(&self.mounted());
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let unmounted = self.served.take().map(|mount| mount.unmount(LONG));
+        let unmounted = match self.served.take().expect("it is served until here") {
+            Served::Memory(mount) => mount.unmount(LONG).unwrap_or(false),
+            Served::Graph(system, _) => {
+                let line = system.line(&format!("umount {}", self.mounted().display()));
+                Script::start(&self.local(), &line).finish().success()
+            }
+        };
         if !std::thread::panicking() {
-            assert!(
-                unmounted.is_none_or(|how| how.expect("a mount can be unmounted")),
-                "somebody is still at it"
-            );
+            assert!(unmounted, "somebody is still at it");
             fs::remove_dir_all(&self.folder).expect("nothing is mounted there");
         }
     }
 }
 
 /// Short, so that the path of a socket below it fits its 108 bytes; open, so that other users pass through on their way.
-fn folder() -> PathBuf {
+/// Only the lack of FUSE on this host is a reason to skip.
+pub(crate) fn folder() -> Option<PathBuf> {
+    if !Path::new("/dev/fuse").exists() || !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: nothing can be mounted here: no /dev/fuse, or not root");
+        return None;
+    }
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("amoeba-p{}-{number}", std::process::id()));
     for part in ["mount", "local"] {
         fs::create_dir_all(folder.join(part)).expect("the temporary folder is ours");
     }
-    folder
-}
-
-/// Only the lack of FUSE on this host is a reason to skip.
-fn skip(error: &MountError) {
-    let lacking = !Path::new("/dev/fuse").exists() || !rustix::process::geteuid().is_root();
-    assert!(lacking, "{error:?}");
-    eprintln!("SKIPPED: nothing can be mounted here: {error}");
+    Some(folder)
 }

@@ -65,7 +65,7 @@ print("done")
 "#;
 
 /// A virtual environment with links and one with copies, a package of compiled modules, threads, archives, mappings.
-pub(crate) fn runs_in_an_environment(place: &Place) {
+pub(crate) fn runs_in_an_environment(place: &mut Place) {
     if !have(&["python3"]) {
         return;
     }

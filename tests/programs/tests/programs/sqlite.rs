@@ -8,7 +8,7 @@ use crate::shell::{Script, have, sh};
 const MODES: [&str; 4] = ["delete", "truncate", "persist", "wal"];
 
 /// What is written under each journal is read again by others, and is what a local database holds.
-pub(crate) fn keeps_its_journals(place: &Place) {
+pub(crate) fn keeps_its_journals(place: &mut Place) {
     if !have(&["sqlite3"]) {
         return;
     }
@@ -41,7 +41,7 @@ sqlite3 -readonly copy.db .dump | sha256sum"
 }
 
 /// Four processes add up; none of their transactions is lost, by locks (and under `wal` by shared memory) on the mount.
-pub(crate) fn writers_take_turns(place: &Place) {
+pub(crate) fn writers_take_turns(place: &mut Place) {
     if !have(&["sqlite3"]) {
         return;
     }
@@ -66,7 +66,7 @@ sqlite3 {mode}.db 'SELECT n FROM t; PRAGMA integrity_check'"
 }
 
 /// A writer is killed between any two system calls: what it was told is committed is there, and nothing is half done.
-pub(crate) fn survives_its_writer(place: &Place) {
+pub(crate) fn survives_its_writer(place: &mut Place) {
     if !have(&["sqlite3"]) {
         return;
     }
@@ -94,8 +94,9 @@ pub(crate) fn survives_its_writer(place: &Place) {
             std::thread::sleep(Duration::from_millis((index as u64 * 4 + round) * 7 % 30));
             writer.kill();
             told = committed(&writer.said()).expect("it had committed before");
+            // The writer may be on its way out, with its locks.
             let look = format!(
-                "sqlite3 {mode}.db 'PRAGMA integrity_check; SELECT max(n) FROM t;
+                "sqlite3 -cmd '.timeout 60000' {mode}.db 'PRAGMA integrity_check; SELECT max(n) FROM t;
                  SELECT count(*) FROM t LEFT JOIN twin USING (n) WHERE t.v IS NOT twin.v'"
             );
             let said = sh(&mounted, &look);

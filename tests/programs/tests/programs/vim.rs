@@ -11,7 +11,7 @@ use crate::tree::{Depth, same};
 const VIM: &str = "vim -es -u NONE -i NONE -N";
 
 /// Every way of writing a file back, each with a backup and an undo file.
-pub(crate) fn edits(place: &Place) {
+pub(crate) fn edits(place: &mut Place) {
     if !have(&["vim"]) {
         return;
     }
@@ -40,7 +40,7 @@ rm -f .*.un~"
 }
 
 /// Killed while it edits, Vim finds in its swap file what was not written.
-pub(crate) fn recovers(place: &Place) {
+pub(crate) fn recovers(place: &mut Place) {
     if !have(&["vim"]) {
         return;
     }
