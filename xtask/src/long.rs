@@ -2,15 +2,15 @@
 //! server and the directory server at full speed for that long, memory and descriptors watched.
 //!
 //! A third of the time each: every fuzz harness and property with far more cases; the simulated systems with far more
-//! seeds; the live tests and the proof of at most once over and over, each round with another seed. Everything runs to its end or to the end of its third, whichever is first; only
-//! a failure is a failure.
+//! seeds; the live tests, the programs on our mounts and the proof of at most once over and over, each round with another
+//! seed. Everything runs to its end or to the end of its third, whichever is first; only a failure is a failure.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{shell, suite};
+use crate::{programs, shell, suite};
 
 const MINUTES_DEFAULT: u64 = 60;
 const MINUTES_MAX: u64 = 24 * 60;
@@ -51,6 +51,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     if is_soak {
         return soak(minutes);
     }
+    programs::prepare();
     let third = Duration::from_secs(minutes * 60) / 3;
     let outcomes = [("fuzz", fuzz(third)), ("seeds", seeds(third)), ("live", live(third))];
     let mut failed = Vec::new();
@@ -84,7 +85,8 @@ fn fuzz(time: Duration) -> Result<String> {
     let harnesses = count_harnesses()?.max(1);
     let share = time.as_millis() / u128::from(harnesses);
     let mut command = shell::cargo(&["test", "--locked", "--workspace", "--lib", "--tests"]);
-    for package in ["amoeba-tests-live", "amoeba-tests-world", "amoeba-tests-proof"] {
+    for package in ["amoeba-tests-live", "amoeba-tests-programs", "amoeba-tests-world", "amoeba-tests-proof"]
+    {
         command.args(["--exclude", package]);
     }
     command.env("BOLERO_RANDOM_TEST_TIME_MS", share.to_string()).env("PROPTEST_CASES", PROPERTY_CASES);
@@ -114,7 +116,8 @@ fn live(time: Duration) -> Result<String> {
     let mut rounds = 0;
     while Instant::now() < deadline {
         let mut command = shell::cargo(&["test", "--locked", "--package", "amoeba-tests-live"]);
-        command.args(["--package", "amoeba-tests-proof"]);
+        command.args(["--package", "amoeba-tests-proof", "--package", "amoeba-tests-programs"]);
+        command.env("AMOEBA_PROGRAM_FILES", programs::FILES_LONG);
         command.env("AMOEBA_BIN", suite::binary_path()).env("AMOEBA_SEED", (rounds + 1).to_string());
         command.env("AMOEBA_ROUNDS", KILLS);
         // A round cut short would leave its daemons behind, so the last one may end late.
