@@ -271,7 +271,7 @@ fn what_is_written_comes_home_with_the_last_close() {
 fn large_files_come_home_in_pieces() {
     let pair = Pair::new("large");
     let files = pair.writable();
-    let text: Vec<u8> = (0..5_000_000u32).map(|n| (n * 31 >> 3) as u8).collect();
+    let text: Vec<u8> = (0..5_000_000u32).map(|n| ((n * 31) >> 3) as u8).collect();
     let (entry, opened) = files.create(&ANYBODY, Node::ROOT, b"large", 0o600, OpenMode::WRITE).unwrap();
     let node = entry.attributes.node;
     for (piece, offset) in text.chunks(700_000).zip((0..).step_by(700_000)) {

@@ -245,6 +245,7 @@ pub(crate) fn start(
                 | process::NOWORK
                 | process::BADARCH
                 | process::NOLIMIT
+                | process::NOVIEW
                 | Status::STD_NOMEM
                 | Status::STD_CAPBAD,
             ) => launcher.pool.here(),
@@ -323,6 +324,12 @@ pub(crate) fn not_started(why: NotStarted, shown: &str, descriptor: &ProcessDesc
                 .context(Hint(
                     "hosts limit by control groups, which a process server must be allowed to make".into(),
                 ))
+                .context(shown.to_owned())
+        }
+        Refusal::Refused(process::NOVIEW) => {
+            anyhow!("the file tree that was asked for cannot be shown{at}")
+                .context(Code(CANNOT_EXECUTE))
+                .context(Hint("`--view host` lets it see the files of the host where it runs".into()))
                 .context(shown.to_owned())
         }
         Refusal::Refused(process::NOINPUT) => {

@@ -71,7 +71,7 @@ impl ViewOptions {
         }
         let shown = self.shown(directory)?;
         let server = home::Server::start(world, &shown, &closed())?;
-        let identity = identity(world);
+        let identity = of_this_host(identity(world));
         Ok(Some(Sight { server, identity, changes: self.changes }))
     }
 
@@ -203,8 +203,18 @@ fn closed() -> Vec<PathBuf> {
     std::env::var_os("AMOEBA_STATE").map(PathBuf::from).into_iter().collect()
 }
 
-/// A secret of this user on this host, by which hosts know what they have fetched for him before. Where it cannot be kept
-/// it is another one each time, and hosts fetch again.
+/// The same user's files on two hosts that share his home are not the same.
+fn of_this_host(secret: [u8; 32]) -> [u8; 32] {
+    let mut identity = blake3::Hasher::new_keyed(&secret);
+    for name in ["/etc/machine-id", "/proc/sys/kernel/hostname"] {
+        // What cannot be read tells no hosts apart.
+        identity.update(&std::fs::read(name).unwrap_or_default()).update(&[0]);
+    }
+    *identity.finalize().as_bytes()
+}
+
+/// A secret of this user, by which hosts know what they have fetched for him before. Where it cannot be kept it is another
+/// one each time, and hosts fetch again.
 fn identity(world: &World) -> [u8; 32] {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state"));

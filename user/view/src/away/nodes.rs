@@ -187,7 +187,7 @@ impl Table {
         Ok(path)
     }
 
-    /// Every node but the root, those that were asked for last first.
+    /// Every node, those that were asked for last first.
     pub(crate) fn by_use(&self) -> Vec<Node> {
         let mut nodes: Vec<(u64, u64)> =
             self.nodes.iter().map(|(node, known)| (u64::MAX - known.used, *node)).collect();

@@ -164,8 +164,11 @@ impl Visible {
         let table = self.table();
         let nodes = table.by_use();
         let known = |node: &Node| {
+            let record = &table.get(*node).ok()?.record;
+            // Of a new mount not even the root is known.
+            (record.kind != 0).then_some(())?;
             let path = table.path(*node, &self.base).ok()?;
-            Some((*node, KnownRecord { path, version: table.get(*node).ok()?.record.version }))
+            Some((*node, KnownRecord { path, version: record.version }))
         };
         nodes.iter().filter_map(known).take(REVALIDATED_MAX).unzip()
     }
