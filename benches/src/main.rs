@@ -17,6 +17,7 @@
 
 mod build;
 mod dispatch;
+mod graph_mount;
 mod harness;
 mod limits;
 mod load;

@@ -17,6 +17,7 @@ use amoeba_linux::fuse::{Mount, MountOptions};
 use amoeba_volume::MemoryFileSystem;
 use anyhow::{Context, Result, anyhow};
 
+use crate::graph_mount::{self, Graph};
 use crate::report::{Report, Row, Unit, median_of_runs, megabytes_per_second};
 use crate::rounds::Scope;
 
@@ -102,14 +103,16 @@ pub(crate) fn run(scope: &Scope) -> Result<Report> {
     let [plain, without, back] =
         [Kind::Plain, Kind::WithoutOpens, Kind::WriteBack].map(|kind| Served::new(&folder, kind));
     let (plain, without, back) = (plain?, without?, back?);
+    let graph = Graph::new(&folder)?;
     let (rows, method) = median_of_runs(|| {
         let mut rows = Vec::new();
         rows.extend(small(scope, &plain.directory, &without.directory, &local)?);
         rows.extend(large(&plain.directory, &local)?);
         rows.extend(blocks(&plain.directory, &back.directory, &local)?);
+        rows.extend(graph_mount::rows(scope, &graph, &plain.directory, &local, rate, fresh)?);
         Ok(rows)
     })?;
-    drop((plain, without, back));
+    drop((plain, without, back, graph));
     fs::remove_dir_all(&folder)?;
     Ok(Report { name: "mount", method: format!("{method}; `local` is {}", local.display()), rows })
 }
