@@ -1,8 +1,9 @@
 //! The warden: starts guests, one after the other, carries their streams, stops and continues them, and reports how they
 //! ended.
 //!
-//! The main thread starts a guest and waits for it, because the guest's death signal is bound to the thread that made
-//! it. A control thread obeys the process server; each stream has a thread of its own.
+//! Two threads take turns: one obeys the process server, and when that brings a guest, has it started and waits for it,
+//! while the other obeys. So nobody need be woken between the order and the guest but the thread that starts it, in which
+//! guests are confined. Each stream has a thread of its own.
 //!
 //! When a guest has ended, nothing of it is left in the warden's namespaces, and the warden waits for the next. Where that
 //! is not so, or not known, it says so with the guest's end and ends too ([`Warden::is_as_new`]).
@@ -58,11 +59,13 @@ pub(super) struct Post {
     pub(super) confinement: Confinement,
 }
 
-/// What the control thread and the main thread share.
+/// What the threads share.
 struct Shared {
     reach: Reach,
     control: UnixStream,
     state: Mutex<State>,
+    /// Who holds this reads orders.
+    turn: Mutex<()>,
 }
 
 /// One guest, from its START to its EXITED.
@@ -108,23 +111,32 @@ pub(super) fn run(post: Post, life: File) -> i32 {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     heed_signals();
     let Post { control, socket, reach, number, confinement } = post;
-    let shared = Arc::new(Shared { reach, control, state: Mutex::default() });
-    let Ok(mut warden) = Warden::new(shared.clone(), socket, number, confinement) else { return 1 };
-    let (tell, starts) = mpsc::sync_channel(1);
-    let watching = shared.clone();
-    let control = thread::Builder::new().name("control".into()).spawn(move || obey(&shared, &tell));
+    let shared = Arc::new(Shared { reach, control, state: Mutex::default(), turn: Mutex::default() });
+    let Ok(warden) = Warden::new(shared.clone(), socket, number, confinement) else { return 1 };
+    let (warden, watching) = (Arc::new(Mutex::new(warden)), shared.clone());
+    let (other, others) = (shared.clone(), warden.clone());
+    let relief = move || std::process::exit(take_turns(&other, &others));
+    let relief = thread::Builder::new().name("warden".into()).spawn(relief);
     let watch = thread::Builder::new().name("keeper".into()).spawn(move || outlive_nobody(&watching, life));
-    if control.is_err() || watch.is_err() {
+    if relief.is_err() || watch.is_err() {
         return 1;
     }
-    while let Ok(start) = starts.recv() {
-        match warden.serve(start) {
+    take_turns(&shared, &warden)
+}
+
+/// What two threads do: one obeys the process server until it brings a guest, and serves that guest, while the other obeys.
+/// The result is the warden's exit code.
+fn take_turns(shared: &Shared, warden: &Mutex<Warden>) -> i32 {
+    loop {
+        let turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(start) = obey(shared) else { end(shared) };
+        drop(turn);
+        match warden.lock().unwrap_or_else(PoisonError::into_inner).serve(start) {
             Ok(true) => {}
             Ok(false) => return 0,
             Err(_) => return 1,
         }
     }
-    0
 }
 
 /// Ends what the guest would inherit: a signal that the daemon was started to ignore (in the background of a script, or by
@@ -137,7 +149,7 @@ fn heed_signals() {
     }
 }
 
-/// What the main thread has, for one guest after the other.
+/// What serves one guest after the other.
 struct Warden {
     shared: Arc<Shared>,
     socket: Vec<u8>,
@@ -420,17 +432,15 @@ fn exit_of(status: Option<WaitStatus>) -> Exit {
     exit
 }
 
-/// The control thread: hands guests to the main thread and obeys until the process server is gone; then ends the guest.
-fn obey(shared: &Shared, starts: &mpsc::SyncSender<Start>) {
+/// Obeys the process server until it brings a guest; `None` when it is gone.
+fn obey(shared: &Shared) -> Option<Start> {
     while let Ok(order) = receive_order(&shared.control) {
         let busy = shared.state().busy;
         match order {
             Order::Start(_) if busy => break,
             Order::Start(start) => {
                 *shared.state() = State { busy: true, ..State::default() };
-                if starts.send(start).is_err() {
-                    break;
-                }
+                return Some(start);
             }
             // It is for a guest that has ended meanwhile.
             _ if !busy => {}
@@ -457,7 +467,7 @@ fn obey(shared: &Shared, starts: &mpsc::SyncSender<Start>) {
             }
         }
     }
-    end(shared);
+    None
 }
 
 /// Waits for the keeper's end, and then ends the guest.
@@ -467,7 +477,7 @@ fn outlive_nobody(shared: &Shared, mut life: File) {
 }
 
 /// Ends the guest and the warden. In a namespace our own end is everybody's.
-fn end(shared: &Shared) {
+fn end(shared: &Shared) -> ! {
     if shared.reach == Reach::Descendants {
         for _ in 0..KILL_ROUNDS {
             tree::kill_now(shared.reach);
