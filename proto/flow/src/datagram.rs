@@ -4,7 +4,7 @@ use amoeba_rpc::HEADERS_SIZE;
 use amoeba_wire::packet::{RPC_HEADER_SIZE, RpcHeader};
 use amoeba_wire::{DATA_SIZE_MAX, HEADER_SIZE, Header, Malformed, Reader};
 
-use amoeba_seal::burst_size;
+use amoeba_seal::{SEALED_OVERHEAD, burst_size};
 
 use crate::bulk::Ack;
 
@@ -58,7 +58,7 @@ pub fn cut(read: &mut [u8], segment: usize) -> impl Iterator<Item = &mut [u8]> {
         if bytes.is_empty() {
             return None;
         }
-        let burst = burst_size(bytes).filter(|size| *size > 0 && *size <= bytes.len());
+        let burst = burst_size(bytes).filter(|size| (SEALED_OVERHEAD..=bytes.len()).contains(size));
         let (first, others) = bytes.split_at_mut(burst.unwrap_or(segment.clamp(1, bytes.len())));
         rest = others;
         Some(first)
@@ -83,7 +83,8 @@ impl<'a> Datagram<'a> {
             kind @ (PIECE | BURST) => {
                 let number = reader.get_u32()?.into();
                 let (tid, offset, total) = (reader.get_u32()?, size(&mut reader)?, size(&mut reader)?);
-                let size = if kind == BURST { usize::from(u16::from_le_bytes(reader.array()?)) } else { usize::MAX };
+                let size =
+                    if kind == BURST { usize::from(u16::from_le_bytes(reader.array()?)) } else { usize::MAX };
                 let bytes = reader.rest();
                 let fits = offset.checked_add(bytes.len()).is_some_and(|end| end <= total);
                 let whole_headers =
@@ -225,10 +226,12 @@ mod tests {
             assert_eq!(parts.concat(), bytes);
             assert!(parts.iter().all(|part| !part.is_empty()));
         });
-        let burst = [&b"\x11\0\x14\0"[..], &[5; 16]].concat();
-        let mut read = [&[1; 7][..], &burst, &[2; 7], &[3; 3], &burst[..18]].concat();
-        let sizes: Vec<usize> = cut(&mut read, 7).map(|part| part.len()).collect();
-        assert_eq!(sizes, [7, 20, 7, 7, 7, 7], "the last burst is not all there");
+        let burst = [&b"\x18\0\x22\0"[..], &[5; 30]].concat();
+        let mut read = [&[1; 9][..], &burst, &[2; 9], &[3; 3], &burst[..15]].concat();
+        let sizes: Vec<usize> = cut(&mut read, 9).map(|part| part.len()).collect();
+        assert_eq!(sizes, [9, 34, 9, 9, 9], "the last burst is not all there");
+        let mut read = b"\x18\0\x04\0".repeat(100);
+        assert_eq!(cut(&mut read, 200).count(), 2, "what is too short for a burst is none");
     }
 
     #[test]

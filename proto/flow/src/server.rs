@@ -295,6 +295,7 @@ impl FlowServer {
             return self.control(RpcKind::Alive, 0, tid);
         }
         self.drop_reply();
+        self.half.stop_receiving(); // of an older request: its last pieces must not make it the newest again
         (self.tid, self.state) = (Some(tid), State::Refused);
         self.control(RpcKind::Nak, rpc_flag::REQUEST, tid);
     }

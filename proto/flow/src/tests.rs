@@ -417,6 +417,90 @@ fn late_pieces_of_a_refused_request_do_not_undo_what_was_acknowledged_of_the_nex
     assert_eq!(server.poll_request().map(|(_, message)| message), Some(request(2, 3000)));
 }
 
+/// What arrives straight in its place passes no check of its transaction, so nothing older than the newest may arrive at all.
+#[test]
+fn the_rest_of_an_older_request_does_not_undo_a_refusal() {
+    let (one, other) = flow_keys(&Fixed, Suite::Aes256Gcm);
+    let mut client = Session::new(at(0), &one, 1);
+    let mut server = FlowServer::new(at(0), Session::new(at(0), &other, 1), way(), 1 << 20, zeros);
+    let size = DATAGRAM_SIZE_MIN - amoeba_seal::SEALED_OVERHEAD - datagram::PIECE_HEAD_SIZE;
+    let header = half::rpc(amoeba_wire::packet::RpcKind::Request, 0, 5, None);
+    let message = [&datagram::headers(&header, &Header::NULL)[..], &vec![1; 5 * size]].concat();
+    let mut first = Vec::new();
+    let head = datagram::piece_head(0, 5, 0, message.len());
+    client.seal(at(0), &[&head, &message[..size]], &mut first).unwrap();
+    assert!(server.handle_datagram(at(0), &mut first));
+    let mut question = Vec::new();
+    let enquire = half::rpc(amoeba_wire::packet::RpcKind::Enquire, 0, 6, None);
+    client.seal(at(0), &[&datagram::PACKET_KIND, &enquire.to_bytes()], &mut question).unwrap();
+    assert!(server.handle_datagram(at(0), &mut question));
+    let mut rest = Vec::new();
+    let head = datagram::burst_head(1, 5, size, message.len(), size);
+    client.seal_burst(at(0), &head, &[&message[size..]], &mut rest).unwrap();
+    server.handle_datagram(at(0), &mut rest);
+    assert_eq!(server.poll_request(), None);
+    assert!(server.is_idle());
+}
+
+/// Somebody who has no keys sends bursts that say they are what comes next, before each that is genuine, and each again
+/// afterwards.
+#[test]
+fn forged_and_repeated_bursts_change_nothing_that_has_arrived() {
+    let dice = Dice::new(3);
+    let (mut client, mut server) = ends(1 << 20);
+    let mut buffer = vec![0; 700_000];
+    let mut forgeries = 0;
+    for id in 1..4u64 {
+        let mut now = id * 1_000_000;
+        client.begin(at(now), request(id, 10), buffer.len());
+        carry(at(now), &mut client, &mut server, &mut buffer);
+        let (tid, _) = server.poll_request().unwrap();
+        server.reply(tid, reply(id, 700_000));
+        loop {
+            now += 10;
+            let mut sent = Vec::new();
+            while let Some(size) = server.poll_transmit(at(now), 8, &mut sent) {
+                let is_burst = amoeba_seal::burst_size(&sent) == Some(sent.len());
+                if is_burst {
+                    for _ in 0..8 {
+                        let mut forged = sent.clone();
+                        let place = match dice.below(3) {
+                            0 => dice.below(35),
+                            _ => dice.below(forged.len() as u64),
+                        };
+                        forged[place as usize] ^= 1 << dice.below(8);
+                        cut(&mut forged, size).for_each(|datagram| {
+                            assert!(!client.handle_datagram(at(now), datagram, Some(&mut buffer)));
+                        });
+                        forgeries += 1;
+                    }
+                }
+                let mut again = sent.clone();
+                cut(&mut sent, size).for_each(|datagram| {
+                    assert!(client.handle_datagram(at(now), datagram, Some(&mut buffer)));
+                });
+                cut(&mut again, size).for_each(|datagram| {
+                    assert!(!client.handle_datagram(at(now), datagram, Some(&mut buffer)));
+                });
+                sent.clear();
+            }
+            let mut acks = Vec::new();
+            while let Some(size) = client.poll_transmit(at(now), 8, &mut acks) {
+                cut(&mut acks, size).for_each(|datagram| {
+                    server.handle_datagram(at(now), datagram);
+                });
+                acks.clear();
+            }
+            if let Some(result) = client.poll_result() {
+                assert!(result.unwrap().header.status() == Status::STD_OK);
+                break;
+            }
+        }
+        assert!(client.posted_size() == 700_000 && buffer == reply(id, 700_000).data);
+    }
+    assert!(forgeries > 100, "{forgeries} forged bursts");
+}
+
 #[test]
 fn contents_of_anything_are_harmless() {
     bolero::check!().for_each(|bytes: &[u8]| {

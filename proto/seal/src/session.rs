@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! | 0x10 | 0 | 0 | 0 | receiver 4 | counter 8 | ciphertext | tag 16 |     a datagram
-//! | 0x11 | clear 1 | size 2 | receiver 4 | counter 8 | clear bytes | ciphertext | tag 16 |     a burst
+//! | 0x18 | clear 1 | size 2 | receiver 4 | counter 8 | clear bytes | ciphertext | tag 16 |     a burst
 //! ```
 //!
 //! Integers are little-endian. `receiver` is a number that the receiving end chose: it finds the session by it. The 16
@@ -31,7 +31,7 @@ use crate::window::Window;
 /// The first byte of a sealed datagram.
 pub const SEALED_KIND: u8 = 0x10;
 /// The first byte of a sealed burst.
-const BURST_KIND: u8 = 0x11;
+const BURST_KIND: u8 = 0x18;
 /// Bytes of the largest sealed burst.
 pub const BURST_SIZE_MAX: usize = u16::MAX as usize;
 /// Bytes before the ciphertext.
