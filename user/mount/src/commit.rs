@@ -385,6 +385,10 @@ impl Shared {
         for (node, scratch) in noted {
             self.forget_committed(node, &scratch);
         }
+        for target in rows.values().flatten() {
+            // What was synced since is to replace what has just been committed.
+            self.sync_again(target.node);
+        }
     }
 
     /// The servers will not make an update: the mount shows what they have, and keeps what was written.

@@ -452,3 +452,24 @@ fn what_was_made_exclusively_is_ones_own_from_then_on() {
     assert_eq!(scene.names(Node::ROOT).len(), 50);
     assert_eq!(Scene::new(&system).names(Node::ROOT).len(), 50);
 }
+
+#[test]
+fn what_was_synced_over_ones_own_commit_is_no_conflict() {
+    let system = System::new();
+    let folder = {
+        let scene = Scene::new(&system);
+        let (node, handle) = scene.create(Node::ROOT, b"a");
+        for round in 0..5 {
+            scene.files.write(node, handle, 0, &[b'0' + round]).unwrap();
+            // One of several descriptors is closed: this is committed while the file is written on.
+            scene.files.flush(node, handle).unwrap();
+            scene.files.write(node, handle, 1, b" synced").unwrap();
+            scene.files.fsync(node, handle, false).unwrap();
+        }
+        scene.settle();
+        scene.kill()
+    };
+    let (next, said) = Scene::again(&system, folder);
+    assert_eq!(next.names(Node::ROOT), [&b"a"[..]], "{said:?}");
+    assert_eq!(next.read(Node::ROOT, b"a"), b"4 synced");
+}
