@@ -23,7 +23,7 @@ cargo xtask tidy                floors, dependencies, licences, stray files, tex
 cargo xtask long [MINUTES]      what is too long for ci: fuzzing, many seeds, live tests in a loop (default 60)
 cargo xtask long soak [MINUTES] storage at full speed, memory and descriptors watched (default 5)
 cargo xtask programs [--long]   install git, sqlite3, fio, ... and run them on our mounts
-cargo xtask bench NAME [--json] measure ours beside limits and peers; NAME: transaction, storage, run
+cargo xtask bench NAME [--json] measure ours beside limits and peers; NAME: transaction, storage, run, mount, build
 ";
 
 fn main() -> ExitCode {

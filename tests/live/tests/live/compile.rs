@@ -101,6 +101,24 @@ fn a_compilation_that_fails_elsewhere_is_done_here() {
 }
 
 #[test]
+fn an_interrupt_ends_the_compiler_where_it_runs() {
+    let system = System::new();
+    let text = r#"
+        mkdir $HOME/project && cd $HOME/project
+        all_up
+        # Takes minutes, and more memory than time.
+        for i in $(seq 6000); do
+            echo "int f$i(int *a, int n) { int r = $i; for (int i = 0; i < n; i++) for (int j = 0; j < i; j++) r += a[i] * a[j] ^ r >> 3; return r; }"
+        done > long.c
+        timeout -s INT 4 amoeba cc --on bolt gcc -O3 -c long.c && exit 1
+        [ $? = 124 ] && [ ! -e long.o ]
+        while amoeba ps -a | grep -q 'running.*long.c'; do sleep 0.1; done
+        ls -A | cat
+    "#;
+    script(&system, &["3"], &[PROJECT, text].concat()).ok().printed("long.c\n").told("amoeba: interrupted");
+}
+
+#[test]
 fn nothing_stands_between_make_and_a_compiler_of_this_host() {
     let system = System::up();
     let run = |words: &[&str]| {

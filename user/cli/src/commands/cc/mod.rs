@@ -179,3 +179,27 @@ fn become_compiler(command: &[OsString], _slot: Option<Slot>) -> anyhow::Result<
     let code = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE };
     Err(anyhow::Error::from(error).context(Code(code)).context(compiler.display().to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        cc: Arguments,
+    }
+
+    #[test]
+    fn a_compilers_options_are_its_own_whether_the_line_is_parsed_or_not() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let plain = Arguments::plain(&words("gcc --on x -c --help")).expect("no option of ours");
+        assert_eq!((plain.command, plain.on, plain.log), (words("gcc --on x -c --help"), None, None));
+        assert!(Arguments::plain(&words("--on x gcc")).is_none() && Arguments::plain(&[]).is_none());
+        let line = words("cc --on bolt --log l gcc --on x -c --help -o -- y");
+        let parsed = Line::try_parse_from(line).expect("the line is right").cc;
+        assert_eq!(parsed.command, words("gcc --on x -c --help -o -- y"));
+        assert_eq!((parsed.on.as_deref(), parsed.log), (Some("bolt"), Some("l".into())));
+    }
+}
