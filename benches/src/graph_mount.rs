@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::mount_programs;
 use crate::report::{Row, Unit, megabytes_per_second};
 use crate::rounds::Scope;
 
@@ -106,6 +107,7 @@ pub(crate) fn rows(
     rows.extend(creations(scope, graph, memory, rate, fresh)?);
     rows.extend(large(graph, local)?);
     rows.push(unpack(graph, &fresh(&home)?, &fresh(local)?)?);
+    rows.extend(mount_programs::rows(&fresh(&home)?, &fresh(local)?)?);
     Ok(rows)
 }
 
