@@ -54,7 +54,7 @@ fn end(context: &Context<'_>, directory: &std::path::Path, timeout: Duration) ->
         while mount::is_locked(folder) {
             if Instant::now() > deadline {
                 return Err(anyhow::anyhow!("{shown} is still used, or not everything is committed yet"))
-                    .hint(&format!("process {} goes on with it", at.pid));
+                    .hint(format!("process {} goes on with it", at.pid));
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
