@@ -62,6 +62,29 @@ fn is_elsewhere(client: Client<'_>, file: &Capability) -> bool {
 }
 
 fn fetch(client: Client<'_>, file: &Capability) -> Result<Contents, Error> {
+    if is_elsewhere(client, file)
+        && let Some(contents) = fetch_elsewhere(client, file)?
+    {
+        return Ok(contents);
+    }
+    fetch_here(client, file)
+}
+
+/// From another host, where nothing can be lent: a file of at most a piece comes with one transaction. `None`: the server does
+/// not know the request.
+fn fetch_elsewhere(client: Client<'_>, file: &Capability) -> Result<Option<Contents>, Error> {
+    match bullet::read_small(client, file, PIECE_SIZE as u32) {
+        Ok(data) if data.len() <= PIECE_SIZE => Ok(Some(Contents::Own(std::sync::Arc::new(data)))),
+        Ok(_) => Err(Error::BadReply),
+        Err(Error::Refused(Status::STD_OVERFLOW)) => {
+            Ok(Some(Contents::Elsewhere { size: bullet::size(client, file)? }))
+        }
+        Err(Error::Refused(Status::STD_COMBAD)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn fetch_here(client: Client<'_>, file: &Capability) -> Result<Contents, Error> {
     let whole = match bullet::read_whole(client, file, !is_elsewhere(client, file)) {
         Err(Error::Refused(Status::STD_COMBAD)) => {
             // A server that does not know this request is asked as the original's is.

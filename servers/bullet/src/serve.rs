@@ -299,6 +299,15 @@ impl bullet::Serve for BulletServer {
         self.store.read_bulk(self.file(call)?, offset, size).map_err(StoreError::status)
     }
 
+    fn read_small(&self, call: &Call, _: Object<{ READ.bits() }>, size_max: u32) -> Result<Bulk, Status> {
+        let (file, size_max) = (self.file(call)?, (size_max as usize).min(READ_SIZE_MAX));
+        match self.store.size(file) {
+            Ok(size) if size > size_max as u64 => Err(Status::STD_OVERFLOW),
+            Ok(size) => self.store.read_bulk(file, 0, size as usize).map_err(StoreError::status),
+            Err(error) => Err(error.status()),
+        }
+    }
+
     fn read_whole(
         &self,
         call: &Call,

@@ -77,6 +77,8 @@ pub const CMD_ADOPT: rt::Command = rt::Command(2063);
 pub const CMD_RESTORE: rt::Command = rt::Command(2064);
 /// The command of [`read_whole()`].
 pub const CMD_READ_WHOLE: rt::Command = rt::Command(2065);
+/// The command of [`read_small()`].
+pub const CMD_READ_SMALL: rt::Command = rt::Command(2066);
 
 /// What the volume knows of a committed file.
 #[derive(Clone, Debug, PartialEq)]
@@ -783,6 +785,29 @@ pub fn read_whole<'t>(
     Ok(ReadWholeReply { size, ticket, data })
 }
 
+/// All of a committed file, for whoever does not know how large it is and is on another host.
+/// STD_OVERFLOW: it is larger than size_max, and to be read in pieces. STD_SYSERR: as read.
+///
+/// - `size_max`: The largest file that is wanted; more than READ_SIZE_MAX counts as that.
+///
+/// # Rights
+/// `READ`.
+pub fn read_small<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    size_max: u32,
+) -> Result<Vec<u8>, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_READ_SMALL);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    writer_.put_u32(size_max);
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    let (_, data_) = t.into().trans(header_, data_, 8388608, true)?;
+    let data = rt::rest(data_, 0, 8388608)?;
+    Ok(data)
+}
+
 /// The standard operations this class offers.
 pub const STANDARD: &[rt::Standard] = &[
     // age
@@ -1034,6 +1059,17 @@ pub trait Serve: rt::Objects {
         object: rt::Object<{ READ.bits() }>,
         lend: bool,
     ) -> Result<ReadWholeReply, rt::Status>;
+    /// All of a committed file, for whoever does not know how large it is and is on another host.
+    /// STD_OVERFLOW: it is larger than size_max, and to be read in pieces. STD_SYSERR: as read.
+    ///
+    /// # Rights
+    /// `READ`.
+    fn read_small(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<{ READ.bits() }>,
+        size_max: u32,
+    ) -> Result<rt::Bulk, rt::Status>;
 }
 
 /// A server of this class as the skeleton sees it.
@@ -1080,6 +1116,7 @@ impl<S: Serve> rt::Service for Service<S> {
             2063 => request.answer(|call, header, data| serve_adopt(server, call, header, data)),
             2064 => request.answer(|call, header, data| serve_restore(server, call, header, data)),
             2065 => request.answer(|call, header, data| serve_read_whole(server, call, header, data)),
+            2066 => request.answer_bulk(|call, header, data| serve_read_small(server, call, header, data)),
             _ => return Some(request),
         }
         None
@@ -1683,4 +1720,26 @@ fn reply_read_whole(result: ReadWholeReply) -> Result<rt::Message, rt::Failure> 
     let data_ = buffer_.finish();
     header_.size = rt::header_size(&data_);
     Ok(rt::Message { header: header_, data: data_ })
+}
+
+fn serve_read_small<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    _: rt::Header,
+    data_: Vec<u8>,
+) -> Result<(rt::Header, rt::Bulk), rt::Failure> {
+    let object = call.object(server_, rt::On::Object)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let size_max = reader_.get_u32()?;
+    reader_.end()?;
+    let result = server_.read_small(call, object, size_max)?;
+    reply_read_small(result)
+}
+
+fn reply_read_small(data: rt::Bulk) -> Result<(rt::Header, rt::Bulk), rt::Failure> {
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let data_ = rt::within(data, 8388608)?;
+    header_.size = rt::header_size(&data_);
+    Ok((header_, data_))
 }

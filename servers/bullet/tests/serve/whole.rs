@@ -149,11 +149,21 @@ fn a_file_with_copies_is_on_both_disks_or_on_none() {
 struct Elsewhere {
     transactions: Arc<dyn Transactions>,
     posted: std::sync::Mutex<Vec<usize>>,
+    done: std::sync::atomic::AtomicUsize,
 }
 
 impl Elsewhere {
     fn of(world: &World) -> Elsewhere {
-        Elsewhere { transactions: world.transactions.clone(), posted: Default::default() }
+        Elsewhere {
+            transactions: world.transactions.clone(),
+            posted: Default::default(),
+            done: Default::default(),
+        }
+    }
+
+    /// Single transactions since this was asked last.
+    fn done(&self) -> usize {
+        self.done.swap(0, std::sync::atomic::Ordering::Relaxed)
     }
 
     fn posted(&self) -> Vec<usize> {
@@ -163,6 +173,7 @@ impl Elsewhere {
 
 impl Transactions for Elsewhere {
     fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error> {
+        self.done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.transactions.trans(request, options)
     }
 
@@ -207,6 +218,33 @@ fn from_another_host_the_pieces_of_a_file_are_wanted_together() {
     assert_eq!(elsewhere.posted(), [8, 4]);
     standard::destroy(&world, &file).unwrap();
     assert_eq!(refused(open.read_at(reader, 0, &mut part)), Status::STD_CAPBAD);
+    running.stop().unwrap();
+}
+
+#[test]
+fn from_another_host_a_file_of_a_piece_comes_with_one_transaction() {
+    let (world, running, server) = system();
+    let elsewhere = Elsewhere::of(&world);
+    let reader = &elsewhere as &dyn Transactions;
+    for size in [0, 1, LARGE, PIECE_SIZE, PIECE_SIZE + 1] {
+        let (file, bytes) = make(&world, &server, size as u64, size);
+        let open = bullet_file::open(reader, &file).unwrap();
+        let is_small = size <= PIECE_SIZE;
+        assert_eq!(elsewhere.done(), if is_small { 1 } else { 2 }, "{size} bytes");
+        assert_eq!(open.bytes(), is_small.then_some(&bytes[..]));
+        let mut read = vec![0; size];
+        assert_eq!(open.read_at(reader, 0, &mut read), Ok(size));
+        assert!(read == bytes);
+        assert_eq!(elsewhere.done(), 0);
+        let blind = standard::restrict(&world, &file, 1).unwrap();
+        assert_eq!(refused(bullet_file::open(reader, &blind)), Status::STD_DENIED);
+        elsewhere.done();
+    }
+    let draft = bullet::create(&world, &server, 0, vec![1; 10]).unwrap();
+    assert_eq!(refused(bullet::read_small(&world, &draft, 10)), Status::STD_CAPBAD);
+    let (file, _) = make(&world, &server, 1, 10);
+    assert_eq!(refused(bullet::read_small(&world, &file, 9)), Status::STD_OVERFLOW);
+    assert_eq!(bullet::read_small(&world, &file, u32::MAX).unwrap().len(), 10);
     running.stop().unwrap();
 }
 
