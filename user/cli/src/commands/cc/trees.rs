@@ -8,12 +8,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use amoeba_view::home::SYSTEM;
+
 use super::line::Compilation;
 
 /// What the top of a project has in it.
 const TOPS: [&str; 4] = [".git", ".hg", ".svn", ".jj"];
-/// Directories of the system, which every host sees anyway.
-const SYSTEM: [&str; 9] = ["/bin", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/sbin", "/usr"];
 
 /// What a compilation is to see besides the system's directories.
 #[derive(Clone, Debug, PartialEq, Eq)]
