@@ -84,13 +84,13 @@ impl Pair {
             let _ = view::list(&self.world, &run, &path, &other);
             let _ = view::read(&self.world, &run, &[0; 16], u64::MAX, u32::MAX, &path);
             let wanted = ChangeRecord { other: other.clone(), mode, ..change(kind % 13, path) };
-            assert_eq!(view::apply(&self.world, &run, sequence, &[wanted]).unwrap().len(), 1);
+            assert_eq!(view::apply(&self.world, &run, 1, sequence, &[wanted]).unwrap().len(), 1);
         }
         self.server.dismiss(&run);
     }
 
     fn change(&self, sequence: u64, change: ChangeRecord) -> view::OutcomeRecord {
-        view::apply(&self.world, &self.run, sequence, &[change]).unwrap().remove(0)
+        view::apply(&self.world, &self.run, 1, sequence, &[change]).unwrap().remove(0)
     }
 }
 
@@ -227,8 +227,11 @@ fn changes_are_made_once_and_in_their_order() {
     assert_eq!(pair.change(1, make("work/b")), first);
     assert!(!pair.place.join("work/b").exists());
     for sequence in [0, 3, u64::MAX] {
-        assert!(view::apply(&pair.world, &pair.run, sequence, &[make("work/b")]).is_err());
+        assert!(view::apply(&pair.world, &pair.run, 1, sequence, &[make("work/b")]).is_err());
     }
+    // Another writer has numbers of its own.
+    assert_eq!(view::apply(&pair.world, &pair.run, 2, 1, &[make("work/b")]).unwrap()[0].status, 0);
+    assert!(pair.place.join("work/b").exists());
     pair.server.dismiss(&pair.run);
     assert!(view::lookup(&pair.world, &pair.run, b"").is_err());
 }
@@ -265,6 +268,21 @@ fn what_is_written_comes_home_with_the_last_close() {
     let changes: Vec<_> = changes.into_iter().map(|change| (change.path, change.done)).collect();
     let made = |name: &str| (pair.place.join(name), Done::Made);
     assert_eq!((changes, left_out), (vec![made("work/directory"), made("work/directory/link")], 0));
+}
+
+#[test]
+fn two_trees_of_a_run_are_written_side_by_side() {
+    let pair = Pair::new("side");
+    let (one, two) = (pair.writable(), pair.writable());
+    write(&one, "one", "1");
+    write(&two, "two", "2");
+    let node = walk(&one, "one").unwrap();
+    one.link(node, Node::ROOT, b"other").unwrap();
+    let opened = one.open(&ANYBODY, node, OpenMode::WRITE).unwrap();
+    one.write(node, opened.handle, 1, b"!").unwrap();
+    one.release(node, opened.handle);
+    assert_eq!((one.finish(), two.finish()), (0, 0));
+    assert_eq!((pair.at_home("work/one"), pair.at_home("work/two")), ("1!".into(), "2".into()));
 }
 
 #[test]

@@ -20,8 +20,10 @@ pub const KNOWN_MAX: usize = 4096;
 pub const KNOWN_BITS_MAX: usize = 512;
 /// Changes in one request.
 pub const CHANGES_MAX: usize = 256;
-/// Files that are brought in pieces at once.
+/// Files that are brought in pieces at once by one writer.
 pub const UPLOADS_MAX: usize = 16;
+/// Writers of one run.
+pub const WRITERS_MAX: usize = 64;
 /// A regular file.
 pub const KIND_FILE: u8 = 1;
 /// A directory.
@@ -439,13 +441,15 @@ pub fn revalidate<'t>(
 /// Brings part of a file that is to be the contents of another one later. STD_NOSPACE when there are
 /// too many; STD_ARGBAD for a gap.
 ///
-/// - `number`: Chosen by the host; with offset 0 the upload begins anew.
+/// - `writer`: Chosen by the host: whoever makes changes one after the other.
+/// - `number`: Chosen by the writer, not 0; with offset 0 the upload begins anew.
 ///
 /// # Rights
 /// `WRITE`.
 pub fn upload<'t>(
     t: impl Into<rt::Client<'t>>,
     object: &rt::Capability,
+    writer: u32,
     number: u32,
     offset: u64,
     data: impl Into<Vec<u8>>,
@@ -454,6 +458,7 @@ pub fn upload<'t>(
     let data = data.into();
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
+    writer_.put_u32(writer);
     writer_.put_u32(number);
     writer_.put_u64(offset);
     writer_.raw(&rt::within(data, 1048576)?);
@@ -466,20 +471,24 @@ pub fn upload<'t>(
 
 /// Makes changes, one after the other, each as well as it can be made. A sequence number that was used
 /// last gives the same answer again and changes nothing; another than the next one is STD_ARGBAD.
+/// STD_NOSPACE when there are too many writers.
 ///
-/// - `sequence`: One more than that of the request before.
+/// - `writer`: As in upload.
+/// - `sequence`: One more than that of this writer's request before; 1 for its first.
 ///
 /// # Rights
 /// `WRITE`.
 pub fn apply<'t>(
     t: impl Into<rt::Client<'t>>,
     object: &rt::Capability,
+    writer: u32,
     sequence: u64,
     changes: &[ChangeRecord],
 ) -> Result<Vec<OutcomeRecord>, rt::Error> {
     let mut header_ = rt::Header::request(object, CMD_APPLY);
     let mut buffer_ = rt::Writer::new();
     let writer_ = &mut buffer_;
+    writer_.put_u32(writer);
     writer_.put_u64(sequence);
     rt::put_count(writer_, changes.len(), 256)?;
     for item_ in changes {
@@ -524,7 +533,7 @@ pub const STANDARD: &[rt::Standard] = &[
 ];
 
 /// The most bytes of data in any request: what to listen with.
-pub const REQUEST_SIZE_MAX: usize = 270542604;
+pub const REQUEST_SIZE_MAX: usize = 270542608;
 
 /// A server of this class: one method an operation, on objects the skeleton has checked.
 pub trait Serve: rt::Objects {
@@ -592,12 +601,14 @@ pub trait Serve: rt::Objects {
         &self,
         call: &rt::Call,
         object: rt::Object<{ WRITE.bits() }>,
+        writer: u32,
         number: u32,
         offset: u64,
         data: Vec<u8>,
     ) -> Result<(), rt::Status>;
     /// Makes changes, one after the other, each as well as it can be made. A sequence number that was used
     /// last gives the same answer again and changes nothing; another than the next one is STD_ARGBAD.
+    /// STD_NOSPACE when there are too many writers.
     ///
     /// # Rights
     /// `WRITE`.
@@ -605,6 +616,7 @@ pub trait Serve: rt::Objects {
         &self,
         call: &rt::Call,
         object: rt::Object<{ WRITE.bits() }>,
+        writer: u32,
         sequence: u64,
         changes: Vec<ChangeRecord>,
     ) -> Result<Vec<OutcomeRecord>, rt::Status>;
@@ -812,11 +824,12 @@ fn serve_upload<S: Serve>(
     let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
+    let writer = reader_.get_u32()?;
     let number = reader_.get_u32()?;
     let offset = reader_.get_u64()?;
     let taken_ = data_.len() - reader_.remaining();
     let data = rt::rest(data_, taken_, 1048576)?;
-    server_.upload(call, object, number, offset, data)?;
+    server_.upload(call, object, writer, number, offset, data)?;
     reply_upload(())
 }
 
@@ -836,10 +849,11 @@ fn serve_apply<S: Serve>(
     let object = call.object(server_, rt::On::Object)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
+    let writer = reader_.get_u32()?;
     let sequence = reader_.get_u64()?;
     let changes = rt::get_list(reader_, 256, <ChangeRecord as rt::Marshal>::get)?;
     reader_.end()?;
-    let result = server_.apply(call, object, sequence, changes)?;
+    let result = server_.apply(call, object, writer, sequence, changes)?;
     reply_apply(result)
 }
 

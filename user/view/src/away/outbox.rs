@@ -56,6 +56,8 @@ pub(crate) trait Settled: Send + Sync {
 
 pub(crate) struct Outbox {
     source: Arc<Source>,
+    /// Which writer of its run this is.
+    writer: u32,
     waiting: Mutex<Waiting>,
     came: Condvar,
     /// One request at a time, so that they have an order.
@@ -80,8 +82,9 @@ struct Sending {
 
 impl Outbox {
     pub(crate) fn new(source: Arc<Source>) -> Outbox {
+        let writer = source.random();
         let (waiting, came, sending) = (Mutex::default(), Condvar::new(), Mutex::default());
-        Outbox { source, waiting, came, sending }
+        Outbox { source, writer, waiting, came, sending }
     }
 
     /// Sends what waits until [`Outbox::close`]: the body of a thread.
@@ -231,7 +234,7 @@ impl Outbox {
         sending.sequence += 1;
         let sequence = sending.sequence;
         let mut outcomes =
-            self.source.ask(|client, run| view::apply(client, run, sequence, &batch.changes))?;
+            self.source.ask(|client, run| view::apply(client, run, self.writer, sequence, &batch.changes))?;
         if outcomes.len() != batch.changes.len() {
             return Err(Failure(view::BROKEN));
         }
@@ -269,7 +272,9 @@ impl Outbox {
         let mut offset = 0;
         while offset < size {
             let data = piece(offset)?;
-            self.source.ask(|client, run| view::upload(client, run, change.upload, offset, data.clone()))?;
+            self.source.ask(|client, run| {
+                view::upload(client, run, self.writer, change.upload, offset, data.clone())
+            })?;
             offset += data.len() as u64;
         }
         Ok(())

@@ -45,6 +45,11 @@ impl Source {
         Source { world: world.clone(), options, runs: Mutex::default(), came: Condvar::new() }
     }
 
+    /// A number that nobody else has chosen.
+    pub(crate) fn random(&self) -> u32 {
+        u32::from_le_bytes(amoeba_world::random(&*self.world.entropy))
+    }
+
     pub(crate) fn add(&self, run: Capability) {
         let mut runs = self.runs();
         runs.known.push(run);

@@ -301,14 +301,11 @@ impl Visible {
 
     /// What is written here instead of a file, with what the file holds.
     fn scratch(&self, node: Node) -> Result<Arc<Scratch>, Error> {
-        let record = {
-            let table = self.table();
-            let known = table.get(node)?;
-            if let Some(scratch) = &known.scratch {
-                return Ok(scratch.clone());
-            }
-            known.record.clone()
-        };
+        if let Some(scratch) = &self.table().get(node)?.scratch {
+            return Ok(scratch.clone());
+        }
+        // What is copied is what the new contents are based on.
+        let record = self.current(node)?;
         if record.kind != KIND_FILE {
             return Err(Error::Invalid);
         }
@@ -335,6 +332,7 @@ impl Visible {
         if let Some(scratch) = &self.table().get(node)?.scratch {
             return Ok(scratch.clone());
         }
+        self.current(node)?;
         let made = Scratch::new(&self.store).map_err(|_| Error::NoSpace)?;
         self.settle_scratch(node, made)
     }

@@ -23,7 +23,7 @@ use amoeba_process::Tree;
 use amoeba_server::{AnyObject, Call, Object, Objects};
 use amoeba_stubs::view::{
     self, CHANGED, ChangeRecord, KnownRecord, LIST_MAX, ListReply, NodeRecord, OutcomeRecord, PIECE_SIZE_MAX,
-    READ, WRITE,
+    READ, WRITE, WRITERS_MAX,
 };
 use amoeba_threads::SpawnError;
 use amoeba_wire::Status;
@@ -74,9 +74,10 @@ pub struct Server {
 struct Run {
     random: CheckField,
     /// One request for changes at a time: they have an order.
-    writing: Mutex<Writing>,
+    writers: Mutex<BTreeMap<u32, Writing>>,
 }
 
+/// Whoever makes changes one after the other.
 #[derive(Default)]
 struct Writing {
     /// The number of the last request for changes, and what was answered.
@@ -121,7 +122,7 @@ impl Server {
         let number = (1..=limit).find(|number| !runs.contains_key(number)).ok_or(HomeError::TooMany)?;
         let writes = self.trees.for_descriptor().iter().any(|tree| tree.writable);
         let rights = if writes { READ | WRITE } else { READ };
-        runs.insert(number, Arc::new(Run { random, writing: Mutex::default() }));
+        runs.insert(number, Arc::new(Run { random, writers: Mutex::default() }));
         let object = ObjectNumber::new(number).expect("a small number");
         Ok(self.secret.capability(self.port, object, rights, random))
     }
@@ -156,6 +157,14 @@ impl Server {
         let now = amoeba_tree::facts(&file).map_err(|error| record::status_of(&error))?;
         if record::version(&now) == version { Ok(data) } else { Err(CHANGED) }
     }
+}
+
+/// A writer, which may be new.
+fn writing(writers: &mut BTreeMap<u32, Writing>, writer: u32) -> Result<&mut Writing, Status> {
+    if writers.len() >= WRITERS_MAX && !writers.contains_key(&writer) {
+        return Err(Status::STD_NOSPACE);
+    }
+    Ok(writers.entry(writer).or_default())
 }
 
 impl Objects for Server {
@@ -239,24 +248,27 @@ impl view::Serve for Server {
         &self,
         _: &Call,
         object: Object<{ WRITE.bits() }>,
+        writer: u32,
         number: u32,
         offset: u64,
         data: Vec<u8>,
     ) -> Result<(), Status> {
         let run = self.run(object.number())?;
-        let mut writing = run.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        writing.uploads.piece(number, offset, &data)
+        let mut writers = run.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writing(&mut writers, writer)?.uploads.piece(number, offset, &data)
     }
 
     fn apply(
         &self,
         _: &Call,
         object: Object<{ WRITE.bits() }>,
+        writer: u32,
         sequence: u64,
         changes: Vec<ChangeRecord>,
     ) -> Result<Vec<OutcomeRecord>, Status> {
         let run = self.run(object.number())?;
-        let mut writing = run.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writers = run.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let writing = writing(&mut writers, writer)?;
         if sequence == writing.sequence && sequence != 0 {
             return Ok(writing.answer.clone());
         }
