@@ -17,6 +17,8 @@ const STACK_SIZE: usize = 64 << 10;
 const STACK_ALIGNMENT: usize = 64;
 /// The child's exit code when its program could not be loaded; nobody sees it.
 const CODE_NOT_LOADED: c_int = 127;
+/// The last signal there is.
+const SIGNAL_MAX: c_int = 64;
 
 /// A guest's first process, made ready to be started.
 pub(super) struct Birth<'a> {
@@ -134,14 +136,33 @@ fn become_guest(delivery: &Delivery<'_>) -> io::Result<()> {
         confinement.take_on()?;
     }
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    // SAFETY: dispositions are not shared with the parent; an empty set is a valid one.
+    (1..=SIGNAL_MAX).for_each(|signal| dispose_of(signal, libc::SIG_DFL));
+    // SAFETY: an empty set is a valid one.
     unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
     Ok(())
+}
+
+/// Says what a signal does to this process. Whoever started the system may have had any of them ignored, which programs
+/// inherit; also the two that the C library keeps for itself, and therefore without its help.
+fn dispose_of(signal: c_int, handler: libc::sighandler_t) {
+    let mut action = [0usize; 8]; // the kernel's structure, whose first field this is, has at most so many
+    action[0] = handler;
+    const SIGNAL_SET_SIZE: usize = 8;
+    // SAFETY: the kernel only reads the structure; no handler is a function of ours, and dispositions are not shared with
+    // the parent. It refuses KILL and STOP, which can be nothing else.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            action.as_ptr(),
+            std::ptr::null_mut::<c_void>(),
+            SIGNAL_SET_SIZE,
+        )
+    };
 }
 
 #[cfg(test)]
@@ -180,6 +201,9 @@ mod tests {
 
     #[test]
     fn a_guest_can_be_ended_by_any_signal() {
+        for ignored in [libc::SIGURG, 32, SIGNAL_MAX] {
+            dispose_of(ignored, libc::SIG_IGN); // as some shells leave them behind
+        }
         let (pid, output) = born("/bin/sh", &["sh", "-c", "grep -h 'Sig[BI]' /proc/self/status"]);
         assert_eq!(exit_code(pid.unwrap()), Some(0));
         for line in output.lines() {
