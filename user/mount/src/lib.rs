@@ -5,6 +5,7 @@
 //!
 //! - [`tree`]: nodes and names, as the servers have them and as they are shown here; no transaction.
 //! - [`find`]: rows of directories become nodes. [`names`]: names are made, moved and taken away.
+//! - [`spares`]: directories that are made ahead.
 //! - [`contents`]: files are read and written, in a [`scratch`] while somebody has them open for writing.
 //! - [`queue`]: what is to be done at the servers; [`commit`]: doing it, in batches.
 //! - [`journal`]: what was synced survives a kill. [`watch`]: what others change is seen here.
@@ -22,6 +23,7 @@ mod names;
 mod queue;
 mod rows;
 mod scratch;
+mod spares;
 mod tree;
 mod watch;
 
@@ -42,6 +44,7 @@ use amoeba_world::{TransOptions, World};
 use journal::Journal;
 use rows::Class;
 use scratch::Scratches;
+use spares::Spares;
 use tree::Tree;
 
 /// Updates that may wait until they are at the servers; who makes one more waits too.
@@ -105,6 +108,7 @@ pub(crate) struct Shared {
     /// Notified when something was brought to the servers.
     progress: Condition,
     scratches: Scratches,
+    spares: Spares,
     journal: Journal,
     notifier: OnceLock<Arc<dyn Notifier>>,
     /// What objects of a port are; an object 0 is its server. At most [`CLASSES_MAX`].
@@ -150,6 +154,7 @@ impl GraphFileSystem {
             work: Condition::new(&world.threads),
             progress: Condition::new(&world.threads),
             scratches: Scratches::new(&options.folder, first),
+            spares: Spares::new(&world.threads),
             journal,
             notifier: OnceLock::new(),
             classes: StdMutex::new(classes.into_iter().collect()),
@@ -162,7 +167,9 @@ impl GraphFileSystem {
             options,
         });
         let mut threads = Vec::new();
-        for (name, body) in [("commit", commit::run as fn(&Arc<Shared>)), ("watch", watch::run)] {
+        let makers = [("spares", spares::run as fn(&Arc<Shared>)); spares::MAKERS];
+        let others = [("commit", commit::run as fn(&Arc<Shared>)), ("watch", watch::run)];
+        for (name, body) in others.into_iter().chain(makers) {
             let shared = Arc::clone(&shared);
             let thread = world.threads.spawn(name, move || body(&shared));
             threads.push(thread.map_err(io::Error::other)?);
@@ -225,6 +232,7 @@ impl Shared {
         drop(tree);
         self.work.notify_all();
         self.progress.notify_all();
+        self.spares.stop();
     }
 
     fn client(&self) -> Client<'_> {

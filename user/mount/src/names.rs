@@ -1,11 +1,14 @@
 //! Names are made, moved and taken away: here at once, at the servers by the queue.
 
+use std::sync::Arc;
+
 use amoeba_cap::{Capability, CapabilitySet};
 use amoeba_stubs::directory;
 use amoeba_volume::{Caller, Entry, Error, Kind, LINK_TEXT_SIZE_MAX, NAME_SIZE_MAX, Node, Rename};
 
 use crate::queue::{Change, Version};
 use crate::rows::{error_of, kind_of_mode};
+use crate::spares::Columns;
 use crate::tree::{Born, Content, Folder, Local, Shown, Tree};
 use crate::{Shared, file_system};
 
@@ -21,7 +24,7 @@ pub(crate) struct New {
     pub(crate) kind: Kind,
     pub(crate) permissions: u32,
     pub(crate) set: CapabilitySet,
-    pub(crate) version: Option<std::sync::Arc<Version>>,
+    pub(crate) version: Option<Arc<Version>>,
     pub(crate) content: Content,
 }
 
@@ -74,9 +77,12 @@ impl Shared {
         permissions: u16,
     ) -> Result<Entry, Error> {
         let parent = self.check_free(at, name)?;
-        let described = directory::describe(self.client(), &parent).map_err(error_of)?;
-        let made = directory::create(self.client(), &parent, &described.columns).map_err(error_of)?;
-        let folder = Folder { complete: true, asked: true, ..Folder::default() };
+        let columns = self.columns(at, &parent)?;
+        let made = match self.spare(&parent, &columns) {
+            Some(spare) => spare,
+            None => directory::create(self.client(), &parent, &columns).map_err(error_of)?,
+        };
+        let folder = Folder { complete: true, asked: true, columns: Some(columns), ..Folder::default() };
         let new = New {
             kind: Kind::Directory,
             permissions: permissions.into(),
@@ -89,6 +95,17 @@ impl Shared {
             let _ = directory::discard(self.client(), &made);
         })?;
         self.entry(node)
+    }
+
+    /// The names of a directory's columns, which are those of directories in it too.
+    fn columns(&self, node: Node, directory: &Capability) -> Result<Columns, Error> {
+        if let Some(columns) = &self.tree.lock().folder(node)?.columns {
+            return Ok(Arc::clone(columns));
+        }
+        let described = directory::describe(self.client(), directory).map_err(error_of)?;
+        let columns = Arc::new(described.columns);
+        self.tree.lock().folder_mut(node)?.columns = Some(Arc::clone(&columns));
+        Ok(columns)
     }
 
     pub(crate) fn symlink(

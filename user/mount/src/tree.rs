@@ -18,6 +18,7 @@ use crate::Accounts;
 use crate::queue::{Change, Object, Target, Update, Version};
 use crate::rows::{Row, mode_of_kind};
 use crate::scratch::Scratch;
+use crate::spares::Columns;
 
 /// Permissions of what nothing is said of.
 const FILE_PERMISSIONS: u32 = 0o644;
@@ -98,6 +99,8 @@ pub(crate) struct Folder {
     pub(crate) asked: bool,
     /// The number of its last change that is in `entries`; 0: not known.
     pub(crate) sequence: u64,
+    /// The names of its columns, once they were asked for.
+    pub(crate) columns: Option<Columns>,
     /// How often something in it was brought to its server.
     pub(crate) commits: u64,
     /// Whether a batch with rows of it is under way.
