@@ -242,7 +242,7 @@ fn kind(head: &[u8]) -> Kind {
 const MACHINES: &[u16] = if cfg!(target_arch = "x86_64") {
     &[62, 3]
 } else if cfg!(target_arch = "aarch64") {
-    &[183, 40]
+    &[183]
 } else if cfg!(target_arch = "riscv64") {
     &[243]
 } else {

@@ -158,6 +158,9 @@ fn a_hog_and_a_bomb_hurt_only_themselves_and_say_so() {
         .amoeba(&["run", "--", "sh", "-c", "head -c 300M /dev/zero | tail | wc -c"])
         .ok()
         .printed("314572800\n");
+    let hog = "head -c $1 /dev/zero | tail | wc -c; test $1 = 1M";
+    let told = system.amoeba(&["map", "-k", "--mem", "64M", "sh", "-c", hog, "sh", ":::", "1M", "300M"]);
+    told.exit(1).told("out of memory (limit 64 MiB), exit code 1");
     let bomb = "b() { b | b & }; b; while :; do sleep 1; done";
     let name = system.amoeba(&["run", "-d", "--pids", "60", "--", "bash", "-c", bomb]).ok().text();
     // While it goes on exploding, everybody else has what he wants.

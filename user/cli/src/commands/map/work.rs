@@ -315,7 +315,10 @@ impl Work {
                 Tried { why: Some(why), ..Tried::ended(&target, exit.code) }
             }
             (Ok(exit), None) => {
-                Tried { has_run: true, left: exit.results, ..Tried::ended(&target, exit.code) }
+                // It ran, and met a limit.
+                let why = (!exit.reason.is_empty())
+                    .then(|| format!("{}, exit code {}", String::from_utf8_lossy(&exit.reason), exit.code));
+                Tried { has_run: true, left: exit.results, why, ..Tried::ended(&target, exit.code) }
             }
             (Err(error), _) => {
                 self.leave(host);
