@@ -63,7 +63,8 @@ pub(super) fn enter(
     let viewer = Path::new(OsStr::from_bytes(&viewer));
     let failed = |error: io::Error| refused(&error.to_string());
     let (trees, mounts) = Trees::ask(viewer, bytes).map_err(failed)?;
-    build(mine, mounts, Path::new(OsStr::from_bytes(socket))).map_err(failed)?;
+    let work = Path::new(OsStr::from_bytes(&descriptor.working_directory));
+    build(mine, mounts, Path::new(OsStr::from_bytes(socket)), work).map_err(failed)?;
     Ok(Some(Root(trees)))
 }
 
@@ -86,7 +87,7 @@ impl Root {
 }
 
 /// Puts the tree together and makes it the root of this process.
-fn build(mine: &Mine, mounts: Vec<OwnedFd>, socket: &Path) -> io::Result<()> {
+fn build(mine: &Mine, mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io::Result<()> {
     let mut mounts = mounts.into_iter();
     let lower = mounts.next().ok_or(io::ErrorKind::InvalidData)?;
     // Taken before the old tree is covered.
@@ -119,6 +120,8 @@ fn build(mine: &Mine, mounts: Vec<OwnedFd>, socket: &Path) -> io::Result<()> {
         place(&root, Path::new(OsStr::from_bytes(&tree.path)), &mounted, true)?;
     }
     place(&root, socket, &socket_tree, false)?;
+    // A working directory that is not shown is an empty one; one that is none is refused when it is entered.
+    let _ = DirBuilder::new().recursive(true).mode(0o755).create(below(&root, work));
     become_root(&root)
 }
 

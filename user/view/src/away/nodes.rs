@@ -25,6 +25,8 @@ pub(crate) struct Known {
     /// Larger, the later it was asked for.
     pub(crate) used: u64,
     pub(crate) listing: Option<Arc<Listing>>,
+    /// Whether all its names are asked for because of one: not of a large directory, nor of one that is being changed here.
+    pub(crate) foreseen: bool,
     /// How many opens have a file of this host behind them, and which.
     pub(crate) backed: Option<(u64, [u8; 16], Arc<std::fs::File>)>,
     /// How many opens have none.
@@ -158,7 +160,7 @@ impl Table {
     /// What is known of a directory's names is not right any more.
     pub(crate) fn outdate(&mut self, directory: Node) {
         if let Some(known) = self.nodes.get_mut(&directory.0) {
-            known.listing = None;
+            (known.listing, known.foreseen) = (None, false);
         }
     }
 
@@ -207,6 +209,7 @@ fn known(parent: u64, name: &[u8], record: NodeRecord, checked: Option<Instant>)
         count: 0,
         used: 0,
         listing: None,
+        foreseen: true,
         backed: None,
         plain: 0,
         writers: 0,

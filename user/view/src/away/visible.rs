@@ -317,9 +317,10 @@ impl Visible {
 
     /// The names of a directory, if they are few enough to be asked for because of one.
     fn listing(&self, directory: Node, of: &NodeRecord) -> Result<Option<Arc<Listing>>, Error> {
-        let (known, path) = {
+        let (known, foreseen, path) = {
             let table = self.table();
-            (table.get(directory)?.listing.clone(), table.path(directory, &self.base)?)
+            let known = table.get(directory)?;
+            (known.listing.clone(), known.foreseen, table.path(directory, &self.base)?)
         };
         let is_right = |listing: &Arc<Listing>| {
             listing.version == of.version && (self.writing.is_none() || listing.fetched >= self.valid_since())
@@ -327,7 +328,14 @@ impl Visible {
         if let Some(listing) = known.filter(is_right) {
             return Ok(Some(listing));
         }
-        self.fetch_listing(directory, &path, FORESEEN_MAX)
+        if !foreseen {
+            return Ok(None);
+        }
+        let fetched = self.fetch_listing(directory, &path, FORESEEN_MAX)?;
+        if fetched.is_none() {
+            self.table().get_mut(directory)?.foreseen = false;
+        }
+        Ok(fetched)
     }
 
     /// Asks for all names of a directory; `None` if they are more than `max`.
