@@ -490,10 +490,12 @@ fn install_row(directory: &Capability, name: Vec<u8>, row: Option<Row>, old: Cap
 fn settle(tree: &mut Tree, target: &Target) {
     let Object::Version(version) = &target.object else { return };
     let Some(made) = version.made() else { return };
-    let Ok(member) = tree.member_mut(target.node) else { return };
-    if !member.version.as_ref().is_some_and(|current| Arc::ptr_eq(current, version)) {
+    let is_current = |current: &Arc<Version>| Arc::ptr_eq(current, version);
+    if !tree.member(target.node).is_ok_and(|member| member.version.as_ref().is_some_and(is_current)) {
         return;
     }
+    tree.forget_object(target.node);
+    let Ok(member) = tree.member_mut(target.node) else { return };
     (member.set, member.version) = (made.file.into(), None);
     member.attributes.content = Some(made.content);
     if let Content::File(file) = &mut member.content {

@@ -3,7 +3,7 @@
 //! Of each name there are two truths: what its server has ([`Slot::server`]), and what the mount shows
 //! ([`Slot::local`]). They differ while updates wait in the [queue](crate::queue). No transaction is done here.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use amoeba_cap::{Capability, CapabilitySet, ObjectNumber, PutPort};
@@ -42,7 +42,9 @@ pub(crate) fn identity(capability: &Capability) -> Identity {
 pub(crate) struct Tree {
     threads: Threads,
     accounts: Arc<dyn Accounts>,
-    members: HashMap<Node, Member>,
+    members: BTreeMap<Node, Member>,
+    /// Those that are directories.
+    folders: BTreeSet<Node>,
     next_node: u64,
     /// Files with several names, by their object.
     linked: HashMap<Identity, Node>,
@@ -164,7 +166,8 @@ impl Tree {
         let mut tree = Tree {
             threads: threads.clone(),
             accounts,
-            members: HashMap::new(),
+            members: BTreeMap::new(),
+            folders: BTreeSet::new(),
             next_node: Node::ROOT.0,
             linked: HashMap::new(),
             unmet: HashMap::new(),
@@ -218,23 +221,19 @@ impl Tree {
         }
     }
 
-    /// All directories that are known, with their capabilities.
+    /// All directories of which something is known, with their capabilities.
     pub(crate) fn directories(&self) -> Vec<(Node, Capability)> {
-        let mut all: Vec<_> = (Node::ROOT.0..self.next_node)
-            .filter_map(|number| {
-                let member = self.members.get(&Node(number))?;
-                let is_folder =
-                    matches!(&member.content, Content::Directory(folder) if !folder.entries.is_empty() || folder.asked);
-                is_folder.then(|| Some((Node(number), *member.set.first()?)))?
-            })
-            .collect();
-        all.sort_unstable_by_key(|(node, _)| *node);
-        all
+        let known = |node: &Node| {
+            let member = self.members.get(node)?;
+            let is_known = matches!(&member.content, Content::Directory(folder) if folder.asked || !folder.entries.is_empty());
+            member.set.first().filter(|_| is_known).map(|directory| (*node, *directory))
+        };
+        self.folders.iter().filter_map(known).collect()
     }
 
     /// All nodes.
     pub(crate) fn nodes(&self) -> Vec<Node> {
-        (Node::ROOT.0..self.next_node).map(Node).filter(|node| self.members.contains_key(node)).collect()
+        self.members.keys().copied().collect()
     }
 
     /// The capability of a directory in which something may be changed.
@@ -305,6 +304,9 @@ impl Tree {
     fn put(&mut self, member: Member) -> Node {
         let node = Node(self.next_node);
         self.next_node += 1;
+        if member.kind == Kind::Directory {
+            self.folders.insert(node);
+        }
         self.members.insert(node, member);
         node
     }
@@ -365,7 +367,12 @@ impl Tree {
         let Some(key) = row.and_then(|row| row.object()).map(identity) else { return };
         match self.linked.get(&key) {
             Some(node) => self.attach(directory, name, *node),
-            None => self.unmet.entry(key).or_default().push((directory, name.to_vec())),
+            None => {
+                let unmet = self.unmet.entry(key).or_default();
+                if !unmet.iter().any(|(at, known)| (*at, known.as_slice()) == (directory, name)) {
+                    unmet.push((directory, name.to_vec()));
+                }
+            }
         }
     }
 
@@ -529,20 +536,23 @@ impl Tree {
         let mut next = Some(node);
         while let Some(node) = next.take() {
             let Some(member) = self.members.get(&node) else { return };
+            if member.remembered > 0 || member.pending > self.done || node == Node::ROOT {
+                return;
+            }
+            // To look through a whole directory takes time: only at the end of its use.
             let used = match &member.content {
                 Content::Directory(folder) => folder.in_flight || !folder.is_idle(),
                 Content::File(file) => file.openers > 0 || (file.changed && !member.names.is_empty()),
                 _ => false,
             };
-            if member.remembered > 0 || used || member.pending > self.done || node == Node::ROOT {
+            if used {
                 return;
             }
+            self.forget_object(node);
             let member = self.members.remove(&node).expect("it was just found");
-            if let Some(object) = member.set.first() {
-                let key = identity(object);
-                if self.linked.get(&key) == Some(&node) {
-                    self.linked.remove(&key);
-                }
+            if let Content::Directory(folder) = &member.content {
+                self.folders.remove(&node);
+                self.forget_rows(node, folder);
             }
             for (directory, name) in &member.names {
                 if let Ok(slot) = self.slot(*directory, name) {
@@ -550,6 +560,27 @@ impl Tree {
                 }
                 self.note_row(*directory, name);
                 next = Some(*directory);
+            }
+        }
+    }
+
+    /// A file does not stand for its object any more.
+    pub(crate) fn forget_object(&mut self, node: Node) {
+        let object = self.members.get(&node).and_then(|member| member.set.first()).map(identity);
+        if let Some(key) = object.filter(|key| self.linked.get(key) == Some(&node)) {
+            self.linked.remove(&key);
+        }
+    }
+
+    /// The rows of a directory are not known any more.
+    fn forget_rows(&mut self, directory: Node, folder: &Folder) {
+        let rows = folder.entries.values().filter_map(|slot| slot.server.as_ref());
+        for key in rows.filter(|row| row.attributes.links.is_some()).filter_map(Row::object).map(identity) {
+            if let Some(unmet) = self.unmet.get_mut(&key) {
+                unmet.retain(|(at, _)| *at != directory);
+                if unmet.is_empty() {
+                    self.unmet.remove(&key);
+                }
             }
         }
     }
