@@ -162,11 +162,11 @@ impl Arguments {
         let mut said = String::new();
         log.seek(SeekFrom::Start(from))?;
         log.take(1 << 16).read_to_string(&mut said)?;
-        let said = said.lines().map(|line| line.trim_start_matches("amoeba: ")).collect::<Vec<_>>();
-        match said.first() {
-            Some(first) => Err(anyhow!("{first}").context(Hint(said[1..].join("\n")))),
-            None => bail!("the mount ended ({status})"),
-        }
+        let mut lines = said.lines();
+        let Some(why) = lines.next() else { bail!("the mount ended ({status})") };
+        let error = anyhow!("{}", why.trim_start_matches("amoeba: "));
+        let hint = lines.map(|line| line.trim_start_matches("hint: ")).collect::<Vec<_>>().join("\n");
+        Err(if hint.is_empty() { error } else { error.context(Hint(hint)) })
     }
 
     fn serve(
