@@ -180,9 +180,11 @@ impl Store {
 
     /// Says that a version has the contents with this hash.
     pub(crate) fn remember(&self, key: &Key, hash: &Hash) -> io::Result<()> {
-        let path = self.version(key);
-        let _ = fs::remove_file(&path);
-        std::os::unix::fs::symlink(hex(hash), &path)?;
+        // In one step: others who fetch the same file at the same time say the same, and whoever looks finds one of them.
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let new = self.directory.join("new").join(number.to_string());
+        std::os::unix::fs::symlink(hex(hash), &new)?;
+        fs::rename(&new, self.version(key))?;
         let mut state = self.state();
         state.versions += 1;
         if state.versions > VERSIONS_MAX {
@@ -314,6 +316,24 @@ mod tests {
         let mut text = String::new();
         file?.read_to_string(&mut text).unwrap();
         Some(text)
+    }
+
+    #[test]
+    fn several_may_fetch_the_same_file_at_the_same_time() {
+        let folder = Folder::new("several");
+        let store = Store::open(&folder.0, 100_000).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for number in 0..500u64 {
+                        let mut key = [0; 16];
+                        key[..8].copy_from_slice(&number.to_le_bytes());
+                        store.put(&key, b"the same").unwrap();
+                        assert!(store.find(&key).is_some(), "it was just kept");
+                    }
+                });
+            }
+        });
     }
 
     #[test]
