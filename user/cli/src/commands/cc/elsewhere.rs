@@ -28,6 +28,7 @@ use crate::launch;
 use crate::launch::owner::Owner;
 use crate::launch::pool::{Pool, Target};
 use crate::launch::view::Sight;
+use crate::out::printable;
 use crate::spool::{self, Spool, Store};
 use crate::{Context, Standard};
 
@@ -35,6 +36,8 @@ use crate::{Context, Standard};
 const STREAM_THREADS: usize = 2;
 /// The signal that ends this program at once when it comes this often.
 const SIGNALS_TO_LEAVE: usize = 2;
+/// Bytes of what a compiler has said in which a reason is looked for.
+const COMPLAINT_SIZE_MAX: usize = 64 << 10;
 const SIGNALS: [i32; 3] = [1, 2, 15];
 /// Programs that look like compilers and are something in front of one.
 const IN_FRONT: [&str; 5] = ["ccache", "distcc", "icecc", "sccache", "amoeba"];
@@ -115,7 +118,8 @@ impl Job {
         let ended = until_it_ends(world, target, &started, &events)?;
         let [out, errors] = outputs.map(Output::end);
         if let Err(why) = judge(ended) {
-            return Ok(Err(why));
+            let said = errors.as_ref().and_then(complaint);
+            return Ok(Err(said.map_or(why.clone(), |said| format!("{why}: {said}"))));
         }
         if !sight.is_fine() {
             return Ok(Err("not all that it wrote has come back".into()));
@@ -234,6 +238,15 @@ fn until_it_ends(
             }
         }
     }
+}
+
+/// The line of what a compiler has said that tells what is wrong.
+fn complaint(errors: &Spool) -> Option<String> {
+    let mut said = Vec::new();
+    errors.write_to(&mut said).ok()?;
+    let said = String::from_utf8_lossy(&said[..said.len().min(COMPLAINT_SIZE_MAX)]);
+    let line = said.lines().find(|line| line.contains("error")).or_else(|| said.lines().next())?;
+    Some(printable(line.as_bytes()))
 }
 
 fn judge(ended: Result<ExitRecord, Refusal>) -> Result<(), String> {
