@@ -1,9 +1,10 @@
 //! Where the threads of a listener wait: for all its channels and for its kernel at once.
 //!
-//! At most one thread *looks*: it reads the clients' words in shared memory, giving its processor away in between. At most
-//! one *sleeps* in epoll, on every bell and on the kernel's connection. The others wait for one of these places. A thread
-//! that leaves with a request says for all channels that nobody looks, if there is a sleeper to be woken by their bells;
-//! with no other thread there, nothing need be said: whoever comes next looks first.
+//! At most one thread *looks*: it reads the clients' words in shared memory, giving its processor away in between. One
+//! *sleeps* in epoll, on every bell and on the kernel's connection; two do where all clients come through the kernel, so that
+//! whoever is woken by a request need not wake another to sleep in its place. The others wait for one of these places. A
+//! thread that leaves with a request says for all channels that nobody looks, if there is a sleeper to be woken by their
+//! bells; with no other thread there, nothing need be said: whoever comes next looks first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,6 +32,9 @@ const STALL_INTERVALS: u64 = 2;
 /// Requests that one thread takes from channels before it looks what the kernel has.
 const TURN: u32 = 64;
 const EVENTS_PER_TURN: usize = 64;
+/// Threads that sleep in epoll where there are no clients but the kernel's. Elsewhere one does: it is woken for nothing
+/// whenever a bell rings that the thread that looks hears first.
+const SLEEPERS_MAX: usize = 2;
 /// Before a client has its second turn of a round, the processor is given away once for those who had one in the last
 /// rounds and have not asked again: they may have been woken, or answered, and need a processor to come back.
 const EXPECTED_ROUNDS: u64 = 16;
@@ -66,7 +70,8 @@ enum Mail {
 #[derive(Default)]
 struct Roles {
     looker: bool,
-    sleeper: bool,
+    /// Threads in epoll, at most [`SLEEPERS_MAX`].
+    sleepers: usize,
     /// Threads that wait for a role.
     waiting: usize,
     mail: Vec<Mail>,
@@ -141,7 +146,9 @@ impl Desk {
 
     /// Watches the kernel's connection, on which a request was asked for.
     pub(super) fn watch(&self, connection: impl AsFd) -> Result<(), Errno> {
-        epoll::add(&self.epoll, connection, EventData::new_u64(CONNECTION), EventFlags::IN)
+        // Edge-triggered: it wakes one thread, which reads what is there or leaves word of it.
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(&self.epoll, connection, EventData::new_u64(CONNECTION), flags)
     }
 
     /// Watches it no more.
@@ -186,7 +193,7 @@ impl Desk {
             return Err(served);
         }
         // Only a sleeper hears bells, and nobody looks: the client must be told to ring.
-        let ready = roles.sleeper && !roles.looker && !served.end.before_sleep();
+        let ready = roles.sleepers > 0 && !roles.looker && !served.end.before_sleep();
         self.post(&mut roles, Mail::Channel(served));
         drop(roles);
         if ready {
@@ -230,7 +237,7 @@ impl Desk {
     /// Whether some thread waits here.
     pub(super) fn is_attended(&self) -> bool {
         let roles = lock(&self.roles);
-        roles.looker || roles.sleeper || roles.waiting > 0
+        roles.looker || roles.sleepers > 0 || roles.waiting > 0
     }
 
     /// Every thread leaves; whoever waits for an answer over a channel that nobody is executing finds it gone. Replies that
@@ -281,6 +288,9 @@ impl Desk {
         let mut roles = lock(&self.roles);
         loop {
             if roles.closed {
+                if roles.sleepers > 0 {
+                    self.kick(); // a kick wakes one
+                }
                 return Wait::Closed;
             }
             if !roles.ended.is_empty() {
@@ -308,8 +318,8 @@ impl Desk {
                     continue;
                 }
             }
-            if !roles.sleeper {
-                roles.sleeper = true;
+            if roles.sleepers == 0 || roles.sleepers < SLEEPERS_MAX && self.is_lonely() {
+                roles.sleepers += 1;
                 drop(roles);
                 let connection = self.sleep(true);
                 roles = lock(&self.roles);
@@ -320,7 +330,7 @@ impl Desk {
                     crate::look::give_way();
                     roles = lock(&self.roles);
                 }
-                roles.sleeper = false;
+                roles.sleepers -= 1;
                 if connection {
                     self.promote(&roles);
                     return Wait::Connection;
@@ -417,7 +427,7 @@ impl Desk {
     /// along. Whether it is time to look what the kernel has.
     fn depart(&self, mut deck: MutexGuard<'_, Deck>, along: Option<&mut Served>) -> bool {
         let mut roles = lock(&self.roles);
-        let sleeper = roles.sleeper;
+        let sleeper = roles.sleepers > 0;
         let kick = sleeper && (!deck.fall_asleep() || !roles.mail.is_empty());
         if let Some(served) = along.filter(|_| sleeper) {
             served.end.before_sleep();
@@ -436,13 +446,19 @@ impl Desk {
 
     fn end_turn(&self, over: bool) {
         if over && self.sleep(false) {
-            lock(&self.roles).connection = true;
+            let mut roles = lock(&self.roles);
+            roles.connection = true;
+            // Somebody may sleep or wait there since, who will not hear of it any more.
+            self.promote(&roles);
+            if roles.sleepers > 0 {
+                self.kick();
+            }
         }
     }
 
     /// Somebody is to take the role that becomes free.
     fn promote(&self, roles: &Roles) {
-        if roles.waiting > 0 && !roles.sleeper {
+        if roles.waiting > 0 && roles.sleepers == 0 {
             self.turn.notify_one();
         }
     }
@@ -697,6 +713,37 @@ mod tests {
             self.end.begin(request, 0).expect("the last transaction has ended");
             self.waited = 0;
         }
+    }
+
+    #[test]
+    fn whoever_is_woken_for_the_kernel_wakes_nobody_and_closing_wakes_everybody() {
+        let desk = Arc::new(Desk::new().unwrap());
+        let (connection, kernel) = rustix::pipe::pipe().unwrap();
+        desk.watch(&connection).unwrap();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let desk = desk.clone();
+                std::thread::spawn(move || desk.wait())
+            })
+            .collect();
+        let until = |wanted: (usize, usize)| {
+            loop {
+                let roles = lock(&desk.roles);
+                if (roles.sleepers, roles.waiting) == wanted {
+                    return;
+                }
+                drop(roles);
+                std::thread::yield_now();
+            }
+        };
+        until((SLEEPERS_MAX, 2));
+        rustix::io::write(&kernel, b"a request").unwrap();
+        until((SLEEPERS_MAX - 1, 2));
+        desk.close();
+        let waits: Vec<Wait> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let told = waits.iter().filter(|wait| matches!(wait, Wait::Connection)).count();
+        let closed = waits.iter().filter(|wait| matches!(wait, Wait::Closed)).count();
+        assert_eq!((told, closed), (1, 3));
     }
 
     /// Half of the clients ask again as soon as they have their replies, as one does that runs beside the server; the
