@@ -259,11 +259,18 @@ impl Shared {
         }
         let node = self.find(from.0, from.1)?.ok_or(Error::NotFound)?;
         let other = self.find(to.0, to.1)?;
-        let kind = self.tree.lock().member(node)?.kind;
-        if let Some(other) = other.filter(|other| *other != node && !how.contains(Rename::EXCHANGE)) {
-            if how.contains(Rename::KEEP) {
-                return Err(Error::Exists);
+        let kind = {
+            let tree = self.tree.lock();
+            let kind = tree.member(node)?.kind;
+            if kind == Kind::Directory && is_below(&tree, to.0, node) {
+                return Err(Error::Invalid);
             }
+            kind
+        };
+        if other.is_some() && how.contains(Rename::KEEP) {
+            return Err(Error::Exists);
+        }
+        if let Some(other) = other.filter(|other| *other != node && !how.contains(Rename::EXCHANGE)) {
             self.check_replaceable(other, kind == Kind::Directory)?;
         }
         let now = self.now();
@@ -282,13 +289,15 @@ impl Shared {
         if kind == Kind::Directory && is_below(&tree, to.0, node) {
             return Err(Error::Invalid);
         }
-        if how.contains(Rename::EXCHANGE) {
+        if other == Some(node) {
+            // Two names of one node: nothing is to be done, says POSIX.
+        } else if how.contains(Rename::EXCHANGE) {
             let other = other.ok_or(Error::NotFound)?;
             if tree.member(other)?.kind == Kind::Directory && is_below(&tree, from.0, other) {
                 return Err(Error::Invalid);
             }
             exchange(&mut tree, (from, node), (to, other), now)?;
-        } else if other != Some(node) {
+        } else {
             self.move_name(&mut tree, (from, node), (to, other), now)?;
         }
         drop(tree);
