@@ -70,13 +70,22 @@ impl Flock {
     }
 
     /// Starts a guest with a shepherd that waits, or else with a new one.
-    pub(super) fn start(&self, start: Start, events: Arc<dyn Events>) -> Result<Arc<dyn Guest>, GuestError> {
-        let waiting = held(&self.inner).waiting.pop();
-        let shepherd = match waiting {
-            Some(shepherd) => shepherd,
-            None => self.make().map_err(no_room)?,
+    pub(super) fn start(
+        &self,
+        mut start: Start,
+        events: Arc<dyn Events>,
+    ) -> Result<Arc<dyn Guest>, GuestError> {
+        let sheep = loop {
+            let waiting = held(&self.inner).waiting.pop();
+            let is_last = waiting.is_none();
+            let shepherd = waiting.map_or_else(|| self.make(), Ok).map_err(no_room)?;
+            start = match shepherd.take(start, &events) {
+                Ok(sheep) => break sheep,
+                Err(_) if is_last => return Err(GuestError::Failed("no shepherd can be made".into())),
+                // It died while it waited.
+                Err(start) => start,
+            };
         };
-        let sheep = shepherd.take(start, events);
         if held(&self.inner).waiting.is_empty() {
             // The next guest may come before this one ends.
             self.prepare();
@@ -86,11 +95,21 @@ impl Flock {
 
     /// Makes shepherds until enough wait. What cannot be made now is made when it is needed, or that fails too.
     fn prepare(&self) {
-        while held(&self.inner).waiting.len() < PREPARED {
+        let waiting = held(&self.inner).waiting.len();
+        for _ in waiting..PREPARED {
             match self.make() {
-                Ok(shepherd) => held(&self.inner).waiting.push(shepherd),
+                Ok(shepherd) => self.keep(shepherd),
                 Err(error) => return tracing::warn!("no shepherd can be prepared: {error}"),
             }
+        }
+    }
+
+    /// A new shepherd waits, unless it has ended already.
+    fn keep(&self, shepherd: Arc<Shepherd>) {
+        let mut inner = held(&self.inner);
+        // Once it is among those that wait, its end takes it away.
+        if !held(&shepherd.state).ended {
+            inner.waiting.push(shepherd);
         }
     }
 
@@ -99,7 +118,7 @@ impl Flock {
         let (ours, theirs) = UnixStream::pair()?;
         self.ask_keeper(&theirs)?;
         drop(theirs);
-        let shepherd = Arc::new(Shepherd { control: ours, flock: self.me.clone(), with: Mutex::default() });
+        let shepherd = Arc::new(Shepherd { control: ours, flock: self.me.clone(), state: Mutex::default() });
         let heard = shepherd.clone();
         // If no thread can be had the socket pair closes with the shepherd, and that ends it.
         self.threads.spawn("guest", move || heard.hear()).map_err(io::Error::other)?;
@@ -189,8 +208,16 @@ fn no_room(error: io::Error) -> GuestError {
 struct Shepherd {
     control: UnixStream,
     flock: Weak<Flock>,
-    /// The guest it has. Orders are written under this lock, so they do not mix and none comes to another guest.
-    with: Mutex<Option<With>>,
+    /// Orders are written under this lock, so they do not mix and none comes to another guest.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The guest it has.
+    with: Option<With>,
+    /// Nobody hears it any more: it takes no guest.
+    ended: bool,
 }
 
 /// A guest that a shepherd has.
@@ -203,8 +230,8 @@ struct With {
 }
 
 impl Shepherd {
-    /// Gives a waiting shepherd a guest.
-    fn take(self: &Arc<Self>, start: Start, events: Arc<dyn Events>) -> Arc<Sheep> {
+    /// Gives a waiting shepherd a guest; gives that back if the shepherd has ended.
+    fn take(self: &Arc<Self>, start: Start, events: &Arc<dyn Events>) -> Result<Arc<Sheep>, Start> {
         let (answer, answers) = mpsc::sync_channel(1);
         let sheep = Arc::new(Sheep {
             shepherd: self.clone(),
@@ -213,23 +240,27 @@ impl Shepherd {
             host_pid: AtomicU32::new(0),
             answers: Mutex::new(answers),
         });
-        let mut with = held(&self.with);
-        let log = start.log.clone();
-        *with = Some(With { sheep: Arc::downgrade(&sheep), events, answer, log, started: false });
+        let mut state = held(&self.state);
+        if state.ended {
+            return Err(start);
+        }
+        let (log, events) = (start.log.clone(), events.clone());
+        state.with = Some(With { sheep: Arc::downgrade(&sheep), events, answer, log, started: false });
         let _ = self.control.set_read_timeout(None);
         // If it has died, its thread finds that out and tells of the guest's end.
         let _ = send_order(&self.control, &Order::Start(start));
-        sheep
+        Ok(sheep)
     }
 
     /// Hears the shepherd until it has ended. The keeper closes the socket pair when nothing of a guest is left, so that
     /// is when the end of one whose shepherd does not stay is told.
     fn hear(self: Arc<Self>) {
-        let mut last = None;
+        let (mut last, mut was_of_use) = (None, false);
         loop {
             match receive_report(&self.control) {
                 Ok(Report::Exited { exit, stays }) => {
-                    let with = held(&self.with).take();
+                    was_of_use = true;
+                    let with = held(&self.state).with.take();
                     match self.flock.upgrade().filter(|_| stays) {
                         Some(flock) => {
                             flock.put_back(&self);
@@ -247,27 +278,31 @@ impl Shepherd {
                 Err(_) => break,
             }
         }
-        if let Some(flock) = self.flock.upgrade() {
-            flock.forget(&self);
-        }
-        let killed = || {
-            held(&self.with).take().map(|with| {
+        let killed = {
+            let mut state = held(&self.state);
+            state.ended = true;
+            state.with.take().map(|with| {
                 let exit = vanished(with.started);
                 (with, exit)
             })
         };
-        if let Some((with, exit)) = last.or_else(killed) {
+        if let Some(flock) = self.flock.upgrade() {
+            flock.forget(&self);
+        }
+        if let Some((with, exit)) = last.or(killed) {
+            was_of_use |= with.started;
             scratch::remove(&with.log);
             with.events.exited(exit);
         }
-        if let Some(flock) = self.flock.upgrade() {
+        // Where none can be made, making more would go on for ever.
+        if let Some(flock) = self.flock.upgrade().filter(|_| was_of_use) {
             flock.prepare();
         }
     }
 
     fn note(&self, report: Report) {
-        let mut with = held(&self.with);
-        let Some(with) = with.as_mut() else { return };
+        let mut state = held(&self.state);
+        let Some(with) = &mut state.with else { return };
         let events = with.events.clone();
         match report {
             Report::Started { warden, guest } => {
@@ -313,9 +348,9 @@ struct Sheep {
 
 impl Sheep {
     fn order(&self, order: &Order) -> Result<(), GuestError> {
-        let with = held(&self.shepherd.with);
+        let state = held(&self.shepherd.state);
         let is_mine = |with: &With| std::ptr::eq(with.sheep.as_ptr(), self);
-        if !with.as_ref().is_some_and(is_mine) {
+        if !state.with.as_ref().is_some_and(is_mine) {
             return Err(GuestError::Gone);
         }
         send_order(&self.shepherd.control, order).map_err(|_| GuestError::Gone)
