@@ -85,7 +85,7 @@ fn write_pieces(
 
 /// A full piece, or what is left.
 fn read_piece(from: &mut dyn Read) -> io::Result<Vec<u8>> {
-    let mut piece = Vec::new();
+    let mut piece = Vec::with_capacity(PIECE_SIZE); // to grow into it would be to copy it several times
     from.take(PIECE_SIZE as u64).read_to_end(&mut piece)?;
     Ok(piece)
 }
