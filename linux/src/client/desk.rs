@@ -72,6 +72,8 @@ struct Roles {
     looker: bool,
     /// Threads in epoll, at most [`SLEEPERS_MAX`].
     sleepers: usize,
+    /// Those of them that will not wake to tidy up, because there were no channels when they fell asleep.
+    unbounded: usize,
     /// Threads that wait for a role.
     waiting: usize,
     mail: Vec<Mail>,
@@ -319,10 +321,14 @@ impl Desk {
                 }
             }
             if roles.sleepers == 0 || roles.sleepers < SLEEPERS_MAX && self.is_lonely() {
+                let timeout = (self.channels() > 0).then_some(TIDY_INTERVAL);
+                let unbounded = usize::from(timeout.is_none());
                 roles.sleepers += 1;
+                roles.unbounded += unbounded;
                 drop(roles);
-                let connection = self.sleep(true);
+                let connection = self.sleep(timeout);
                 roles = lock(&self.roles);
+                roles.unbounded -= unbounded;
                 if roles.looker && !connection {
                     // What woke this thread is for the one that looks, and goes on waking it until it is found. The one
                     // that looks may need this processor to find it.
@@ -332,10 +338,17 @@ impl Desk {
                 }
                 roles.sleepers -= 1;
                 if connection {
+                    let has_more = roles.closed || !roles.mail.is_empty() || !roles.ended.is_empty();
+                    if has_more && roles.sleepers > 0 {
+                        self.kick(); // this thread may have heard the kick as well, and comes back who knows when
+                    }
                     self.promote(&roles);
                     return Wait::Connection;
                 }
             } else {
+                if roles.unbounded > 0 && self.channels() > 0 {
+                    self.kick(); // now there is something to tidy up
+                }
                 roles.waiting += 1;
                 roles = self.turn.wait(roles).unwrap_or_else(PoisonError::into_inner);
                 roles.waiting -= 1;
@@ -445,7 +458,7 @@ impl Desk {
     }
 
     fn end_turn(&self, over: bool) {
-        if over && self.sleep(false) {
+        if over && self.sleep(Some(Duration::ZERO)) {
             let mut roles = lock(&self.roles);
             roles.connection = true;
             // Somebody may sleep or wait there since, who will not hear of it any more.
@@ -565,16 +578,12 @@ impl Desk {
         lock(&self.roles).ended.extend(ended);
     }
 
-    /// Sleeps until a bell rings, the kernel has something, or it is time to tidy up; or, unless `wait`, only looks who
-    /// rang. Whether the kernel has something.
-    fn sleep(&self, wait: bool) -> bool {
+    /// Sleeps until a bell rings, the kernel has something, or the time is over; with no time it only looks who rang. Whether
+    /// the kernel has something.
+    fn sleep(&self, timeout: Option<Duration>) -> bool {
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
-        let second = |tv_sec| Some(Timespec { tv_sec, tv_nsec: 0 });
-        let timeout = match wait {
-            false => second(0),
-            true if lock(&self.lines).is_empty() => None,
-            true => second(TIDY_INTERVAL.as_secs() as i64),
-        };
+        let wait = timeout != Some(Duration::ZERO);
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         // A wait that a signal ends is one that ends early.
         let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
         let (mut connection, mut swallowed) = (false, false);
@@ -744,6 +753,54 @@ mod tests {
         let told = waits.iter().filter(|wait| matches!(wait, Wait::Connection)).count();
         let closed = waits.iter().filter(|wait| matches!(wait, Wait::Closed)).count();
         assert_eq!((told, closed), (1, 3));
+    }
+
+    #[test]
+    fn closing_wakes_everybody_also_when_the_kernel_has_something_at_the_same_time() {
+        for _ in 0..300 {
+            let desk = Arc::new(Desk::new().unwrap());
+            let (connection, kernel) = rustix::pipe::pipe().unwrap();
+            desk.watch(&connection).unwrap();
+            let threads: Vec<_> = (0..3)
+                .map(|_| {
+                    let desk = desk.clone();
+                    std::thread::spawn(move || {
+                        while !desk.is_closed() {
+                            desk.wait();
+                        }
+                    })
+                })
+                .collect();
+            while lock(&desk.roles).sleepers < SLEEPERS_MAX {
+                std::thread::yield_now();
+            }
+            rustix::io::write(&kernel, b"a request").unwrap();
+            desk.close();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+    }
+
+    #[test]
+    fn threads_that_fell_asleep_before_the_first_channel_wake_to_tidy_it_up() {
+        let desk = Arc::new(Desk::new().unwrap());
+        let wait = || {
+            let desk = desk.clone();
+            std::thread::spawn(move || desk.wait())
+        };
+        let until = |is_so: &dyn Fn(&Roles) -> bool| {
+            while !is_so(&lock(&desk.roles)) {
+                std::thread::yield_now();
+            }
+        };
+        let sleepers = [wait(), wait()];
+        until(&|roles| roles.unbounded == SLEEPERS_MAX);
+        let _asker = Asker::join(&desk, 1);
+        let third = wait();
+        until(&|roles| roles.sleepers == 1 && roles.unbounded == 0 && roles.waiting == 2);
+        desk.close();
+        for thread in sleepers.into_iter().chain([third]) {
+            assert!(matches!(thread.join().unwrap(), Wait::Closed));
+        }
     }
 
     /// Half of the clients ask again as soon as they have their replies, as one does that runs beside the server; the
