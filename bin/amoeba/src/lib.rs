@@ -26,8 +26,8 @@ mod roles;
 mod setup;
 mod state;
 mod system;
-mod viewer;
 mod turn;
+mod viewer;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -41,11 +41,11 @@ pub use diagnosis::{Check, Diagnosis, Health, Trace, TraceBatch, TraceOptions};
 pub use failure::{Code, Hint};
 pub use keeping::{Restoring, Secrets};
 pub use mounting::{MountOptions, Mounted, Mounting};
-pub use system::{Slot, Turn};
 pub use system::{
     Console, DaemonStatus, DevOptions, Invitation, InvitationState, InviteOptions, Invited, JoinOptions,
     JoinedSystem, Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,
 };
+pub use system::{Slot, Turn};
 
 use commands::Command;
 use graph::Graph;

@@ -326,12 +326,10 @@ pub(crate) fn not_started(why: NotStarted, shown: &str, descriptor: &ProcessDesc
                 ))
                 .context(shown.to_owned())
         }
-        Refusal::Refused(process::NOVIEW) => {
-            anyhow!("the file tree that was asked for cannot be shown{at}")
-                .context(Code(CANNOT_EXECUTE))
-                .context(Hint("`--view host` lets it see the files of the host where it runs".into()))
-                .context(shown.to_owned())
-        }
+        Refusal::Refused(process::NOVIEW) => anyhow!("the file tree that was asked for cannot be shown{at}")
+            .context(Code(CANNOT_EXECUTE))
+            .context(Hint("`--view host` lets it see the files of the host where it runs".into()))
+            .context(shown.to_owned()),
         Refusal::Refused(process::NOINPUT) => {
             anyhow!("its files cannot be brought{at}").context(Code(CANNOT_EXECUTE)).context(shown.to_owned())
         }
