@@ -1,6 +1,6 @@
 //! `amoeba cc`: a compiler that runs on the host where it is done soonest, with the same files and the same result as here.
 //!
-//! [`line`] says whether the command is a compilation that another host can do; everything else runs here at once, and so does
+//! [`mod@line`] says whether the command is a compilation that another host can do; everything else runs here at once, and so does
 //! a compilation while a processor is free here, by becoming the compiler. [`trees`] says which files it sees elsewhere,
 //! [`elsewhere`] runs it there. Whatever goes wrong there, it is compiled here: a compilation can be repeated, and what this
 //! host says about it is what the person would have read anyway.

@@ -1,6 +1,6 @@
 //! `amoeba map`: one command for each of many arguments, over the hosts of the pool.
 //!
-//! [`work`] runs the processes, a few at a time; [`spool`](crate::spool) keeps what they write until its turn has come;
+//! [`work`] runs the processes, a few at a time; [`spool`] keeps what they write until its turn has come;
 //! [`journal`] remembers what is done.
 
 mod journal;
