@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use amoeba_bullet::store::{Commit, FileId, Outcome, Store, StoreError};
-use amoeba_world::{Disk, DiskError};
 
-use super::disk::CrashDisk;
+use super::disk::{CrashDisk, Interrupted};
 use super::world::{Random, format_small, open, threads};
 
 type Files = Vec<(FileId, Vec<u8>)>;
@@ -109,46 +108,18 @@ fn a_number_that_is_used_again_is_not_mistaken_for_a_file_that_moved() {
     all_there(&store, &files);
 }
 
-/// Calls back once, in the middle of a compaction.
-struct Interrupted {
-    disk: Arc<CrashDisk>,
-    before_write: Mutex<Option<Box<dyn FnMut() + Send>>>,
-}
-
-impl Disk for Interrupted {
-    fn size(&self) -> u64 {
-        self.disk.size()
-    }
-    fn set_size(&self, size: u64) -> Result<(), DiskError> {
-        self.disk.set_size(size)
-    }
-    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read(offset, bytes)
-    }
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let interruption = self.before_write.lock().unwrap().take();
-        if let Some(mut interruption) = interruption {
-            interruption();
-        }
-        self.disk.write(offset, bytes)
-    }
-    fn flush(&self) -> Result<(), DiskError> {
-        self.disk.flush()
-    }
-}
-
 #[test]
 fn a_second_compaction_is_refused_while_one_runs() {
     let disk = CrashDisk::new(3 << 20);
     let (store, files) = riddled(&disk, &mut Random(3), 40_000);
     store.close().unwrap();
-    let interrupted = Arc::new(Interrupted { disk, before_write: Mutex::new(None) });
+    let interrupted = Interrupted::new(disk);
     let store = Arc::new(open(interrupted.clone(), 2).unwrap());
     let seen = Arc::new(Mutex::new(None));
     let (inner, told) = (store.clone(), seen.clone());
-    *interrupted.before_write.lock().unwrap() = Some(Box::new(move || {
+    interrupted.before_write(move || {
         *told.lock().unwrap() = Some((inner.compact(), inner.usage().compaction.is_some()));
-    }));
+    });
     store.compact().unwrap();
     assert_eq!(*seen.lock().unwrap(), Some((Err(StoreError::NotNow), true)));
     all_there(&store, &files);

@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use amoeba_bullet::store::{Commit, FileId, Outcome, Store, StoreError, VolumeError};
-use amoeba_world::{Disk, DiskError};
 
-use super::disk::CrashDisk;
+use super::disk::{CrashDisk, Interrupted};
 use super::world::{Random, format_small, open};
 
 /// A closed volume with a few files.
@@ -130,40 +129,12 @@ fn a_check_names_what_it_finds_and_makes_nothing_worse() {
     }
 }
 
-/// A disk on which something else happens before the next write.
-struct Interrupted {
-    disk: Arc<CrashDisk>,
-    before_write: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl Disk for Interrupted {
-    fn size(&self) -> u64 {
-        self.disk.size()
-    }
-    fn set_size(&self, size: u64) -> Result<(), DiskError> {
-        self.disk.set_size(size)
-    }
-    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read(offset, bytes)
-    }
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let interruption = self.before_write.lock().unwrap().take();
-        if let Some(interruption) = interruption {
-            interruption();
-        }
-        self.disk.write(offset, bytes)
-    }
-    fn flush(&self) -> Result<(), DiskError> {
-        self.disk.flush()
-    }
-}
-
 #[test]
 fn two_repairs_at_once_clear_no_new_files_record() {
     let (mut image, files) = volume();
     image[2 * 4096 + 64 * files[0].0.object.get() as usize + 20] ^= 1;
     let disk = CrashDisk::with_image(image);
-    let interrupted = Arc::new(Interrupted { disk: disk.clone(), before_write: Mutex::new(None) });
+    let interrupted = Interrupted::new(disk.clone());
     let store = Arc::new(open(interrupted.clone(), 2).unwrap());
     let made = Arc::new(Mutex::new(Vec::new()));
     let meanwhile = {
@@ -177,7 +148,7 @@ fn two_repairs_at_once_clear_no_new_files_record() {
             made.lock().unwrap().extend(std::iter::from_fn(|| fill(&store)));
         }
     };
-    *interrupted.before_write.lock().unwrap() = Some(Box::new(meanwhile));
+    interrupted.before_write(meanwhile);
     store.check(true).unwrap();
     let made = std::mem::take(&mut *made.lock().unwrap());
     assert!(made.len() >= 58, "all numbers but those of four old files, and perhaps the lost one");

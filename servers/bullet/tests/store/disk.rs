@@ -244,3 +244,41 @@ impl Disk for CrashDisk {
         Ok(())
     }
 }
+
+/// A disk on which something else happens before the next write.
+pub(crate) struct Interrupted {
+    disk: Arc<CrashDisk>,
+    before_write: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Interrupted {
+    pub(crate) fn new(disk: Arc<CrashDisk>) -> Arc<Interrupted> {
+        Arc::new(Interrupted { disk, before_write: Mutex::new(None) })
+    }
+
+    pub(crate) fn before_write(&self, interruption: impl FnOnce() + Send + 'static) {
+        *self.before_write.lock().unwrap() = Some(Box::new(interruption));
+    }
+}
+
+impl Disk for Interrupted {
+    fn size(&self) -> u64 {
+        self.disk.size()
+    }
+    fn set_size(&self, size: u64) -> Result<(), DiskError> {
+        self.disk.set_size(size)
+    }
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
+        self.disk.read(offset, bytes)
+    }
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let interruption = self.before_write.lock().unwrap().take();
+        if let Some(interruption) = interruption {
+            interruption();
+        }
+        self.disk.write(offset, bytes)
+    }
+    fn flush(&self) -> Result<(), DiskError> {
+        self.disk.flush()
+    }
+}
