@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -126,6 +127,7 @@ pub(crate) fn answers_now(world: &World, capability: &Capability) -> Result<(), 
 }
 
 /// Ends the daemons that a supervisor which was killed has left behind: each is told, and killed when it takes too long.
+/// Shepherds, whose processes nobody knows, end when their process server does, and are waited for.
 ///
 /// # Errors
 /// One does not end even then.
@@ -139,7 +141,7 @@ pub(crate) fn end_leftovers(state: &State) -> Result<()> {
         if Instant::now() > deadline + STOP_TIMEOUT {
             bail!("{name} (process {pid}) is left of an earlier start and cannot be killed");
         }
-        for (name, pid) in &left {
+        for (name, pid) in left.iter().filter(|(_, pid)| *pid != 0) {
             if late {
                 host::kill(*pid);
             } else if told.insert(*pid) {
@@ -174,10 +176,19 @@ fn leftovers(state: &State) -> Result<Vec<(String, u32)>> {
 /// # Errors
 /// There is one already.
 pub(crate) fn be_the(state: &State, role: &str) -> Result<Lock> {
-    let name = format!("run/{role}{DAEMON_LOCK}");
+    let name = lock_name(role);
     let lock = state.lock(&name)?;
     let other = || state.holder(&name).ok().flatten().unwrap_or_default();
     lock.with_context(|| format!("a {role} daemon runs already (process {})", other()))
+}
+
+/// The file that is locked while the daemon of this role runs.
+pub(crate) fn lock_of(state: &State, role: &str) -> PathBuf {
+    state.path(&lock_name(role))
+}
+
+fn lock_name(role: &str) -> String {
+    format!("run/{role}{DAEMON_LOCK}")
 }
 
 pub(crate) enum Event {
@@ -250,7 +261,7 @@ pub(crate) fn main(state: &State) -> Result<()> {
     });
     supervisor.stop_all(&incoming);
     let _ = fs::remove_file(state.path(REPORT));
-    result
+    result.and(end_leftovers(state))
 }
 
 /// Goes where this host is, if it is one that has a network of its own.

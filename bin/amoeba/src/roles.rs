@@ -24,7 +24,7 @@ use amoeba_world::{Instant, Listener, World};
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::boot::end_with_supervisor;
+use crate::boot::{end_with_supervisor, lock_of};
 use crate::config::{Config, Ethernet};
 use crate::hosts::sync::REMOVED;
 use crate::hosts::{Invites, Members};
@@ -59,7 +59,8 @@ pub(crate) fn kernel(state: &State) -> Result<()> {
     let guests = GuestConfig::new(&socket, &state.path("guests"));
     // Nothing else of the state is anybody's business who is given a socket.
     let shown = ["host.name", "config.toml"].map(|name| state.path(name)).into();
-    let guests = GuestConfig { hidden: vec![state.dir().to_owned()], shown, ..guests };
+    let life = Some(lock_of(state, "shepherds"));
+    let guests = GuestConfig { hidden: vec![state.dir().to_owned()], shown, life, ..guests };
     let guests = LinuxGuests::new(guests, amoeba_linux::threads())?;
     let guests = guests.parting(parting(state, &socket)?);
     let world = connect(&socket);

@@ -22,6 +22,7 @@ use amoeba_world::Threads;
 use super::control::{HIDDEN_MAX, Make, Order, Report, Start, receive_report, send_make, send_order};
 use super::program::CODE_OUR_FAULT;
 use super::{GuestConfig, host, scratch};
+use crate::lock;
 
 /// How long a shepherd may take to answer: longer than it tries to stop a guest.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -188,11 +189,12 @@ fn start_keeper(config: &GuestConfig) -> io::Result<Keeper> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     let (requests, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let life = config.life.as_deref().map(lock::share).transpose()?;
     let child = Command::new(&config.program)
         .args(&config.arguments)
         .envs(config.environment.iter().cloned())
         .stdin(theirs)
-        .stdout(Stdio::null())
+        .stdout(life.map_or_else(Stdio::null, Stdio::from))
         .spawn()?;
     Ok(Keeper { child, requests })
 }

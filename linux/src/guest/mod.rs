@@ -69,6 +69,8 @@ pub struct GuestConfig {
     pub hidden: Vec<PathBuf>,
     /// See [`GuestConfig::hidden`].
     pub shown: Vec<PathBuf>,
+    /// A file whose [shared lock](crate::lock::share) is held for as long as anything of a guest or a shepherd is left.
+    pub life: Option<PathBuf>,
     /// How guests are set apart; [`Isolation::Best`] unless a test wants less.
     pub isolation: Isolation,
 }
@@ -85,6 +87,7 @@ impl GuestConfig {
             log_directory: log_directory.into(),
             hidden: Vec::new(),
             shown: Vec::new(),
+            life: None,
             isolation: Isolation::Best,
         }
     }

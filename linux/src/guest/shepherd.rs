@@ -58,6 +58,7 @@ pub fn main() -> i32 {
 
 fn keep() -> io::Result<()> {
     let requests = take_requests()?;
+    let _life = take_life()?;
     // The terminal or the session of whoever started the process server is none of the guests' business.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -83,6 +84,13 @@ fn take_requests() -> io::Result<OwnedFd> {
     let requests = rustix::io::fcntl_dupfd_cloexec(stdio::stdin(), 3)?;
     stdio::dup2_stdin(File::open("/dev/null")?)?;
     Ok(requests)
+}
+
+/// What the process server knows by that anything is left came as standard output; wardens inherit it, guests must not.
+fn take_life() -> io::Result<OwnedFd> {
+    let life = rustix::io::fcntl_dupfd_cloexec(stdio::stdout(), 3)?;
+    stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+    Ok(life)
 }
 
 /// A warden and what the keeper holds for as long as anything of its guest may be left.
