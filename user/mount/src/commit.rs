@@ -399,6 +399,7 @@ impl Shared {
         for update in batch {
             for change in &update.changes {
                 tracing::error!("{} cannot be committed: {refusal}", text(&change.name));
+                self.refused.fetch_add(1, Ordering::Relaxed);
                 changed.extend(self.revert(&mut tree, update.number, change, error));
             }
             tree.done = tree.done.max(update.number);

@@ -9,6 +9,7 @@
 //! - [`contents`]: files are read and written, in a [`scratch`] while somebody has them open for writing.
 //! - [`queue`]: what is to be done at the servers; [`commit`]: doing it, in batches.
 //! - [`journal`]: what was synced survives a kill. [`watch`]: what others change is seen here.
+//! - [`settle`]: everything done so far is at the servers, and the mount goes on.
 //!
 //! Locks: the gate of a file, then that of its version, then the tree; no transaction is done with the tree locked.
 //! `docs/mount.md` says what programs may rely on.
@@ -23,6 +24,7 @@ mod names;
 mod queue;
 mod rows;
 mod scratch;
+mod settle;
 mod spares;
 mod tree;
 mod watch;
@@ -46,6 +48,8 @@ use rows::Class;
 use scratch::Scratches;
 use spares::Spares;
 use tree::Tree;
+
+pub use settle::redo;
 
 /// Updates that may wait until they are at the servers; who makes one more waits too.
 pub const QUEUE_MAX: usize = 8192;
@@ -118,6 +122,8 @@ pub(crate) struct Shared {
     /// Set when the mount does not wait for servers any more.
     hurried: AtomicBool,
     next_handle: AtomicU64,
+    /// Changes of names that the servers have refused.
+    refused: AtomicU64,
 }
 
 /// Not everything was committed: so many updates are left.
@@ -137,11 +143,7 @@ impl GraphFileSystem {
     /// The folder cannot be used.
     pub fn new(world: &World, options: Options) -> io::Result<(GraphFileSystem, Vec<String>)> {
         fs::create_dir_all(&options.folder)?;
-        let trans_options = TransOptions {
-            locate_timeout: LOCATE_MAX,
-            deadline: Some(TRANSACTION_MAX),
-            ..TransOptions::default()
-        };
+        let trans_options = trans_options();
         let journal = Journal::new(&options.folder);
         let client = Client::new(&*world.transactions, &trans_options);
         let (first, redone) = journal.redo(client, &options.file_server)?;
@@ -162,6 +164,7 @@ impl GraphFileSystem {
             stopping: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
             next_handle: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             world: world.clone(),
             trans_options,
             options,
@@ -215,6 +218,11 @@ impl Drop for GraphFileSystem {
     fn drop(&mut self) {
         self.shared.stop();
     }
+}
+
+/// How long servers are waited for.
+fn trans_options() -> TransOptions {
+    TransOptions { locate_timeout: LOCATE_MAX, deadline: Some(TRANSACTION_MAX), ..TransOptions::default() }
 }
 
 fn name_time(world: &World) -> Time {

@@ -1,6 +1,7 @@
 //! The graph as a file system, over the real servers, in a world of one process: no kernel is asked.
 
 mod model;
+mod settle;
 mod system;
 
 use std::time::Duration;
