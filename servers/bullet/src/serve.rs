@@ -261,6 +261,22 @@ impl bullet::Serve for BulletServer {
         self.make(call, flags, data)
     }
 
+    fn create_many(
+        &self,
+        call: &Call,
+        _: Object<{ CREATE.bits() }>,
+        flags: u16,
+        files: Vec<Vec<u8>>,
+    ) -> Result<Vec<Capability>, Status> {
+        let durable = match commit_of(flags)? {
+            Commit::No => return Err(Status::STD_ARGBAD),
+            Commit::Memory => false,
+            Commit::Disk => true,
+        };
+        let made = self.store.create_many(files, durable, owner_of(call)).map_err(StoreError::status)?;
+        Ok(made.into_iter().map(|file| self.capability(call.port(), file, Rights::ALL)).collect())
+    }
+
     fn modify(
         &self,
         call: &Call,

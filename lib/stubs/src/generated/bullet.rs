@@ -26,6 +26,10 @@ pub const PROBLEM_SIZE_MAX: usize = 255;
 pub const LIST_MAX: usize = 4096;
 /// Bytes of a file that read_whole gives with its reply; of a larger one it lends the memory.
 pub const WHOLE_SIZE_MAX: usize = 131072;
+/// Files made with one request.
+pub const MANY_MAX: usize = 128;
+/// Bytes of each of them.
+pub const MANY_SIZE_MAX: usize = 32768;
 /// The file is complete: make it visible and immutable. Without SAFETY it is written to disk within a
 /// minute, whole, or a crash forgets it.
 pub const COMMIT: u16 = 1;
@@ -79,6 +83,8 @@ pub const CMD_RESTORE: rt::Command = rt::Command(2064);
 pub const CMD_READ_WHOLE: rt::Command = rt::Command(2065);
 /// The command of [`read_small()`].
 pub const CMD_READ_SMALL: rt::Command = rt::Command(2066);
+/// The command of [`create_many()`].
+pub const CMD_CREATE_MANY: rt::Command = rt::Command(2067);
 
 /// What the volume knows of a committed file.
 #[derive(Clone, Debug, PartialEq)]
@@ -808,6 +814,37 @@ pub fn read_small<'t>(
     Ok(data)
 }
 
+/// A new committed file of each, in this order; the capabilities have all rights. All or none.
+/// STD_NOSPACE, STD_WRITEPROT: as create.
+///
+/// - `flags`: COMMIT, which must be there, and SAFETY: with it they are brought to the disk together.
+///
+/// # Rights
+/// `CREATE`.
+pub fn create_many<'t>(
+    t: impl Into<rt::Client<'t>>,
+    object: &rt::Capability,
+    flags: u16,
+    files: &[Vec<u8>],
+) -> Result<Vec<rt::Capability>, rt::Error> {
+    let mut header_ = rt::Header::request(object, CMD_CREATE_MANY);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::put_count(writer_, files.len(), 128)?;
+    for item_ in files {
+        rt::put_bytes(writer_, item_, 32768)?;
+    }
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    header_.extra = flags;
+    let (_, data_) = t.into().trans(header_, data_, 2052, false)?;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let files = rt::get_list(reader_, 128, |reader_| reader_.get_cap())?;
+    reader_.end()?;
+    Ok(files)
+}
+
 /// The standard operations this class offers.
 pub const STANDARD: &[rt::Standard] = &[
     // age
@@ -1070,6 +1107,18 @@ pub trait Serve: rt::Objects {
         object: rt::Object<{ READ.bits() }>,
         size_max: u32,
     ) -> Result<rt::Bulk, rt::Status>;
+    /// A new committed file of each, in this order; the capabilities have all rights. All or none.
+    /// STD_NOSPACE, STD_WRITEPROT: as create.
+    ///
+    /// # Rights
+    /// `CREATE`.
+    fn create_many(
+        &self,
+        call: &rt::Call,
+        object: rt::Object<{ CREATE.bits() }>,
+        flags: u16,
+        files: Vec<Vec<u8>>,
+    ) -> Result<Vec<rt::Capability>, rt::Status>;
 }
 
 /// A server of this class as the skeleton sees it.
@@ -1117,6 +1166,7 @@ impl<S: Serve> rt::Service for Service<S> {
             2064 => request.answer(|call, header, data| serve_restore(server, call, header, data)),
             2065 => request.answer(|call, header, data| serve_read_whole(server, call, header, data)),
             2066 => request.answer_bulk(|call, header, data| serve_read_small(server, call, header, data)),
+            2067 => request.answer(|call, header, data| serve_create_many(server, call, header, data)),
             _ => return Some(request),
         }
         None
@@ -1742,4 +1792,33 @@ fn reply_read_small(data: rt::Bulk) -> Result<(rt::Header, rt::Bulk), rt::Failur
     let data_ = rt::within(data, 8388608)?;
     header_.size = rt::header_size(&data_);
     Ok((header_, data_))
+}
+
+fn serve_create_many<S: Serve>(
+    server_: &S,
+    call: &rt::Call,
+    header_: rt::Header,
+    data_: Vec<u8>,
+) -> Result<rt::Message, rt::Failure> {
+    let object = call.object(server_, rt::On::Super)?;
+    let flags = header_.extra;
+    let mut whole_ = rt::Reader::new(&data_);
+    let reader_ = &mut whole_;
+    let files = rt::get_list(reader_, 128, |reader_| reader_.get_bytes(32768).map(<[u8]>::to_vec))?;
+    reader_.end()?;
+    let result = server_.create_many(call, object, flags, files)?;
+    reply_create_many(result)
+}
+
+fn reply_create_many(files: Vec<rt::Capability>) -> Result<rt::Message, rt::Failure> {
+    let mut header_ = rt::Header::reply(rt::Status::STD_OK);
+    let mut buffer_ = rt::Writer::new();
+    let writer_ = &mut buffer_;
+    rt::put_count(writer_, files.len(), 128)?;
+    for item_ in &files {
+        writer_.put_cap(item_);
+    }
+    let data_ = buffer_.finish();
+    header_.size = rt::header_size(&data_);
+    Ok(rt::Message { header: header_, data: data_ })
 }

@@ -69,6 +69,7 @@ pub fn command_name(command: u16) -> Option<&'static str> {
         2064 => Some("bullet.restore"),
         2065 => Some("bullet.read_whole"),
         2066 => Some("bullet.read_small"),
+        2067 => Some("bullet.create_many"),
         2100 => Some("directory.classic_create"),
         2101 => Some("directory.classic_discard"),
         2102 => Some("directory.classic_list"),

@@ -49,6 +49,36 @@ impl Store {
         self.establish(contents, commit, compare, owner)
     }
 
+    /// A new committed file of each of these, all or none; if they are to be `durable`, with one flush.
+    ///
+    /// # Errors
+    /// NoSpace, NotNow (after an adoption), DiskFailed, WriteProtected.
+    pub fn create_many(
+        &self,
+        all: Vec<Vec<u8>>,
+        durable: bool,
+        owner: u64,
+    ) -> Result<Vec<FileId>, StoreError> {
+        let mut files = Vec::with_capacity(all.len());
+        let made = all.into_iter().try_for_each(|data| {
+            match self.create(data, Commit::Memory, None, owner)? {
+                Outcome::New(file) => files.push(file),
+                Outcome::Same | Outcome::Equal(..) => unreachable!("it is new and compared with nothing"),
+            }
+            Ok(())
+        });
+        let numbers = files.iter().map(|file| file.number());
+        let made = made.and_then(|()| if durable { self.write_dirty(numbers) } else { Ok(()) });
+        if let Err(error) = made {
+            for file in files {
+                // One that cannot be destroyed either is left to ageing, as if its maker had died.
+                let _ = self.destroy(file);
+            }
+            return Err(error);
+        }
+        Ok(files)
+    }
+
     /// Changes an uncommitted file. A committed one is cloned first, and the clone is changed.
     ///
     /// # Errors

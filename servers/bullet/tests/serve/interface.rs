@@ -18,6 +18,42 @@ fn flags_say_when_a_file_is_committed() {
 }
 
 #[test]
+fn many_files_are_made_at_once_or_none() {
+    let (server, world) = two_processes();
+    let disk = new_disk(&server, 48 << 20);
+    let running = serve(&server, disk.clone());
+    let service = running.super_capability();
+    let all: Vec<Vec<u8>> = (0..100_u8).map(|index| vec![index; usize::from(index) * 100]).collect();
+    let before = disk.flushes();
+    let files = bullet::create_many(&world, &service, COMMIT | SAFETY, &all).unwrap();
+    assert_eq!(disk.flushes() - before, 1, "one flush for all");
+    assert_eq!(files.len(), all.len());
+    for (file, bytes) in files.iter().zip(&all) {
+        assert_eq!(&bullet::read(&world, file, 0, 100_000).unwrap(), bytes);
+        assert_eq!(file.rights(), Rights::ALL);
+    }
+    assert_eq!(bullet::create_many(&world, &service, COMMIT, &[]), Ok(Vec::new()));
+    for flags in [0, SAFETY, 4 | COMMIT] {
+        assert_eq!(refused(bullet::create_many(&world, &service, flags, &all)), Status::STD_ARGBAD);
+    }
+    let weak = standard::restrict(&world, &service, 0xFE).unwrap();
+    assert_eq!(refused(bullet::create_many(&world, &weak, COMMIT, &all)), Status::STD_DENIED);
+    assert_eq!(refused(bullet::create_many(&world, &files[0], COMMIT, &all)), Status::STD_COMBAD);
+    // When there is no room for the last of them, there is none of them.
+    let large = vec![vec![7; bullet::MANY_SIZE_MAX]; bullet::MANY_MAX];
+    let count = || bullet::usage(&world, &service).unwrap().files;
+    let mut there = count();
+    let full = loop {
+        match bullet::create_many(&world, &service, COMMIT | SAFETY, &large) {
+            Ok(made) => there += made.len() as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((full, count()), (Error::Refused(Status::STD_NOSPACE), there));
+    running.stop().unwrap();
+}
+
+#[test]
 fn a_comparison_is_made_when_the_file_is_committed() {
     let (world, running, server) = system();
     let old = bullet::create(&world, &server, COMMIT, b"abcdef".to_vec()).unwrap();

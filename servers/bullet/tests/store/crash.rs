@@ -41,7 +41,7 @@ impl Promises {
     fn step(&mut self, store: &Store, random: &mut Random) -> bool {
         let size = if random.below(10) == 0 { 1_100_000 + random.below(1000) } else { random.below(9000) };
         let commit = if random.below(3) == 0 { Commit::Memory } else { Commit::Disk };
-        match random.below(9) {
+        match random.below(10) {
             0..4 => {
                 let bytes = random.bytes(size);
                 self.attempted.push(bytes.clone());
@@ -78,7 +78,17 @@ impl Promises {
                     }
                 }
             }
-            7 => match store.compact() {
+            7 => {
+                let all: Vec<Vec<u8>> = (0..random.below(6)).map(|_| random.bytes(size / 4)).collect();
+                self.attempted.extend(all.iter().cloned());
+                match store.create_many(all.clone(), commit == Commit::Disk, 0) {
+                    Ok(files) => {
+                        files.into_iter().zip(all).for_each(|(file, bytes)| self.keep(file, bytes, commit));
+                    }
+                    Err(error) => return survives(error),
+                }
+            }
+            8 => match store.compact() {
                 Ok(_) | Err(StoreError::NotNow) => {}
                 Err(error) => return survives(error),
             },
