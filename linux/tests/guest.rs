@@ -2,6 +2,8 @@
 //! isolation, as far as this host allows them.
 
 mod common;
+#[path = "guest/rooted.rs"]
+mod rooted;
 #[path = "guest/shepherds.rs"]
 mod shepherds;
 
@@ -57,7 +59,10 @@ impl Host {
             arguments: ["shepherd_entry", "--exact", "--nocapture", "--test-threads=1"]
                 .map(Into::into)
                 .into(),
-            environment: vec![(SHEPHERD.into(), "1".into())],
+            viewer: ["rooted::viewer_entry", "--exact", "--nocapture", "--test-threads=1"]
+                .map(Into::into)
+                .into(),
+            environment: vec![(SHEPHERD.into(), "1".into()), (rooted::VIEWER.into(), logs.clone().into())],
             isolation,
             ..GuestConfig::new(&system.path, &logs)
         };

@@ -33,10 +33,11 @@ use super::control::{Order, Report, Start, receive_order, send_report};
 use super::image::Image;
 use super::program::{self, Executable, Refusal};
 use super::remote::fetch;
+use super::root::{self, Root};
+use super::scratch;
 use super::spawn::Birth;
 use super::streams::{Pumps, Streams, Ways, set_window};
 use super::tree::{self, Frozen, Reach};
-use super::{root, scratch};
 
 /// How long a killed guest's last output may take to reach its caller.
 const KILLED_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -160,8 +161,6 @@ struct Warden {
     /// The capability environment of a guest that is given nothing.
     no_capabilities: OwnedFd,
     confinement: Confinement,
-    /// Whether it has left the host's file tree for its guest's.
-    rooted: bool,
     /// Processor time of all earlier guests.
     used: (Duration, Duration),
 }
@@ -176,7 +175,6 @@ impl Warden {
         confinement.settle_in()?;
         Ok(Warden {
             confinement,
-            rooted: false,
             shared,
             number,
             world: crate::connect(Path::new(OsStr::from_bytes(&socket))),
@@ -197,7 +195,7 @@ impl Warden {
         self.confinement.take_back();
         let _ = std::env::set_current_dir("/");
         scratch::remove(&start.log);
-        let stays = pumped && !self.rooted && self.is_as_new();
+        let stays = pumped && self.is_as_new();
         // Under the lock no answer to an order can come after this report.
         let mut state = self.shared.state();
         *state = State::default();
@@ -214,17 +212,15 @@ impl Warden {
     fn run_guest(&mut self, start: &Start, pumps: &mut Option<Pumps>) -> Result<Exit, Refusal> {
         let descriptor = ProcessDescriptor::parse(&start.descriptor)
             .map_err(|error| Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string()))?;
-        let way = |name: &[u8]| self.confinement.way_to(name);
         let is_apart = self.shared.reach == Reach::Namespace;
-        let root = root::enter(&descriptor, &start.descriptor, way, &self.socket, is_apart)?;
-        self.rooted = root.is_some();
+        let root = root::make(&descriptor, &start.descriptor, &self.socket, is_apart, &self.confinement)?;
         let scratch = match &descriptor.scratch {
             Some(scratch) => {
                 Some(scratch::Directory::enter(scratch, &start.log, &self.world, &mut self.confinement)?)
             }
-            None => enter_working_directory(&descriptor).map(|()| None)?,
+            None => None,
         };
-        let executable = find_program(&descriptor, &self.world)?;
+        let executable = self.prepare(&descriptor, root.as_ref())?;
         self.confinement.expect(&descriptor.limits, descriptor.network).map_err(|error| {
             Refusal::new(NOLIMIT, program::CODE_OUR_FAULT, format!("its limits: {error}"))
         })?;
@@ -236,7 +232,7 @@ impl Warden {
         };
         let streams =
             Streams::open(&descriptor, &ways).map_err(|error| Refusal::ours("standard streams", error))?;
-        let guest = self.spawn(&descriptor, &executable, &streams)?;
+        let guest = self.spawn(&descriptor, &executable, &streams, root.as_ref())?;
         drop(executable);
         let Streams { guests, ours: mut ends } = streams;
         drop(guests);
@@ -267,11 +263,30 @@ impl Warden {
         Ok(exit)
     }
 
+    /// Enters the working directory and finds the program, where the guest's files are.
+    fn prepare(&self, descriptor: &ProcessDescriptor, root: Option<&Root>) -> Result<Executable, Refusal> {
+        let work = || {
+            if descriptor.scratch.is_none() {
+                enter_working_directory(descriptor)?;
+            }
+            match &descriptor.program {
+                Program::HostPath(path) => program::find(path, descriptor.variable(b"PATH")).map(Some),
+                _ => Ok(None),
+            }
+        };
+        let found = match root {
+            Some(root) => root.within(work).map_err(|error| Refusal::ours("its file tree", error))?,
+            None => work(),
+        };
+        found?.map_or_else(|| fetch_program(descriptor, &self.world), Ok)
+    }
+
     fn spawn(
         &self,
         descriptor: &ProcessDescriptor,
         executable: &Executable,
         streams: &Streams,
+        root: Option<&Root>,
     ) -> Result<Pid, Refusal> {
         let given = match descriptor.capabilities.is_empty() {
             true => None,
@@ -290,7 +305,7 @@ impl Warden {
         environment.insert(b"AMOEBA_SOCKET", &self.socket);
         let deliver = |path: &Path, arguments: &[Vec<u8>]| {
             let image = Image::new(path, arguments, &environment).map_err(|error| {
-                (None, Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string()))
+                Unborn::refused(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string())
             })?;
             let terminal = descriptor.terminal.is_some();
             let birth = Birth {
@@ -299,20 +314,25 @@ impl Warden {
                 terminal,
                 confinement: Some(&self.confinement),
             };
-            let born = self.confinement.start(descriptor.network, || birth.deliver()).and_then(|born| born);
-            born.map_err(|error| (error.raw_os_error(), program::exec_refused(path, &error)))
+            // What the kernel says is looked into where the guest's files are.
+            let born = || birth.deliver().map_err(|error| Unborn::of(path, &error));
+            let born = match root {
+                Some(root) => root.within(born),
+                None => self.confinement.start(descriptor.network, born),
+            };
+            born.unwrap_or_else(|error| Err(Unborn::of(path, &error)))
         };
         let path = &executable.path;
         match deliver(path, &descriptor.arguments) {
             // The C library does so with whatever the kernel does not know.
-            Err((Some(libc::ENOEXEC), _)) if program::is_shell_text(path) => {
+            Err(Unborn { is_for_shell: true, .. }) => {
                 let script = [SHELL.as_bytes(), path.as_os_str().as_bytes()].map(<[u8]>::to_vec);
                 let rest = descriptor.arguments.iter().skip(1).cloned();
                 deliver(Path::new(SHELL), &script.into_iter().chain(rest).collect::<Vec<_>>())
             }
             delivered => delivered,
         }
-        .map_err(|(_, refusal)| refusal)
+        .map_err(|unborn| unborn.refusal)
     }
 
     /// The guest runs.
@@ -359,9 +379,9 @@ fn enter_working_directory(descriptor: &ProcessDescriptor) -> Result<(), Refusal
     })
 }
 
-fn find_program(descriptor: &ProcessDescriptor, world: &World) -> Result<Executable, Refusal> {
+/// The program of a descriptor that names no path.
+fn fetch_program(descriptor: &ProcessDescriptor, world: &World) -> Result<Executable, Refusal> {
     match &descriptor.program {
-        Program::HostPath(path) => program::find(path, descriptor.variable(b"PATH")),
         Program::File(file) => {
             let name = descriptor.arguments.first().map_or(&b"program"[..], Vec::as_slice);
             program::from_bytes(name, |memory| fetch(world, file, memory))
@@ -369,6 +389,25 @@ fn find_program(descriptor: &ProcessDescriptor, world: &World) -> Result<Executa
         _ => {
             Err(Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, "the descriptor names no program"))
         }
+    }
+}
+
+/// Why a program could not be started.
+struct Unborn {
+    refusal: Refusal,
+    /// Whether a shell may know what to do with it.
+    is_for_shell: bool,
+}
+
+impl Unborn {
+    fn refused(status: Status, code: u8, reason: String) -> Unborn {
+        Unborn { refusal: Refusal::new(status, code, reason), is_for_shell: false }
+    }
+
+    /// The kernel has said this of the program at `path`.
+    fn of(path: &Path, error: &io::Error) -> Unborn {
+        let is_for_shell = error.raw_os_error() == Some(libc::ENOEXEC) && program::is_shell_text(path);
+        Unborn { refusal: program::exec_refused(path, error), is_for_shell }
     }
 }
 

@@ -28,12 +28,13 @@ use amoeba_process::{Exit, Limits, PROCESSES_DEFAULT};
 use nix::libc;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use calls::{Filter, Strictness};
 use domain::Domain;
 use groups::{Doors, Group, Met};
 use mounts::Passage;
-use nest::Nest;
+pub(super) use nest::Nest;
 use network::Network;
 
 /// More name spaces of a warden that has name spaces at all: messages and shared memory of System V and POSIX, and the
@@ -146,13 +147,37 @@ impl Confinement {
 
     /// A thread that starts guests, with the host's network or without.
     fn make_nest(&self, network: bool) -> io::Result<Nest> {
+        Nest::make(self.confining(network))
+    }
+
+    /// A thread that starts one guest in a mount name space of its own. There `furnish` has made ready what the guest is to
+    /// find, with the warden's rights; what the thread does later, it does with the guest's.
+    ///
+    /// # Errors
+    /// What `furnish` says; there is no room for a thread or a name space; guests cannot be confined here.
+    pub(super) fn enclose(
+        &self,
+        network: bool,
+        furnish: impl FnOnce() -> io::Result<()> + Send,
+    ) -> io::Result<Nest> {
+        let confine = self.confining(network);
+        // SAFETY: what becomes the thread's own are its mounts, its root and its working directory, of which nobody else
+        // in this process is to know.
+        let nest = Nest::make(|| Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?))?;
+        let confined = nest.run(move || furnish().and_then(|()| confine()));
+        confined.unwrap_or_else(|| Err(unconfined()))?;
+        Ok(nest)
+    }
+
+    /// What confines a thread, and whatever it starts, as guests are.
+    fn confining(&self, network: bool) -> impl FnOnce() -> io::Result<()> + Send + 'static {
         let own_network = if network { None } else { self.network.clone() };
         let filter = Filter::new(Strictness {
             no_inspection: self.apart == Apart::Not,
             no_network: !network && own_network.is_none(),
         });
         let (doors, domain) = (self.doors.clone(), self.domain.clone());
-        Nest::make(move || {
+        move || {
             doors.enter_as_thread()?;
             own_network.map_or(Ok(()), |own| own.enter())?;
             // SAFETY: a null name is a new ring without one. A kernel without rings of keys has none to leave.
@@ -163,7 +188,7 @@ impl Confinement {
             rustix::thread::set_no_new_privs(true)?;
             domain.map_or(Ok(()), |domain| domain.enter())?;
             filter.apply()
-        })
+        }
     }
 
     /// Does what starts a guest, where that is confined, with the host's `network` or without. The guest ends with the warden.
@@ -173,7 +198,7 @@ impl Confinement {
     pub(super) fn start<T: Send>(&self, network: bool, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         let nest = self.nests[usize::from(network)].as_ref();
         let done = nest.and_then(|nest| nest.run(work));
-        done.ok_or_else(|| io::Error::other("guests cannot be confined on this host"))
+        done.ok_or_else(unconfined)
     }
 
     /// The calling process is a guest from now on: it enters what only processes can. Neither allocates nor locks.
@@ -269,4 +294,8 @@ impl Confinement {
             let _ = passage.take_back();
         }
     }
+}
+
+fn unconfined() -> io::Error {
+    io::Error::other("guests cannot be confined on this host")
 }

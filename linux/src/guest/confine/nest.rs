@@ -9,7 +9,7 @@ type Work = Box<dyn FnOnce() + Send>;
 
 /// See the module. The thread ends when this is dropped, and with it the guest it has started.
 #[derive(Debug)]
-pub(super) struct Nest {
+pub(in crate::guest) struct Nest {
     give: mpsc::SyncSender<Work>,
 }
 
@@ -33,7 +33,7 @@ impl Nest {
     }
 
     /// What `work` gives, done by the thread; `None` when that could not be confined.
-    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Option<T> {
+    pub(in crate::guest) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Option<T> {
         let (tell, told) = mpsc::sync_channel(1);
         let work: Box<dyn FnOnce() + Send + '_> = Box::new(move || drop(tell.send(work())));
         // SAFETY: only the lifetime is forgotten. What `work` borrows lives until this function returns, and it returns

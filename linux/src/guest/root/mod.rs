@@ -1,7 +1,9 @@
 //! A file tree of its own for a guest: its caller's instead of its host's. `docs/views.md` has the picture.
 //!
-//! The warden asks the host's viewer for mounts of the caller's files ([`desk`]), puts them together with what is the host's,
-//! and makes that its root for good; it serves no other guest afterwards. [`keeper`] starts the viewer.
+//! The warden asks the host's viewer for mounts of the caller's files ([`desk`]). A thread of the warden with mounts of its own
+//! puts them together with what is the host's, makes that its root, and starts the guest there; when the guest has ended,
+//! so does the thread, and with the two everything that was mounted. The warden itself stays where it is, and as it
+//! was. [`keeper`] starts the viewer.
 
 mod desk;
 pub(super) mod keeper;
@@ -21,6 +23,7 @@ use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
 };
 
+use super::confine::{Confinement, Nest};
 use super::program::{CODE_NOT_EXECUTABLE, Refusal};
 use desk::Trees;
 pub use desk::{Desk, Visit};
@@ -33,20 +36,24 @@ const PRIVATE: [(&str, u32); 3] = [("/tmp", 0o1777), ("/var/tmp", 0o1777), ("/ru
 const WORKSHOP: &str = "/tmp";
 
 /// The file tree that a guest has.
-pub(super) struct Root(Trees);
+pub(super) struct Root {
+    trees: Trees,
+    /// Lives in it.
+    nest: Nest,
+}
 
-/// Enters the file tree that a descriptor asks for; `None` where that is the host's own.
+/// Makes the file tree that a descriptor asks for; `None` where that is the host's own.
 ///
-/// `way` leads to the logs, among which the viewer listens; `socket` is the kernel's.
+/// The viewer listens among the logs; `socket` is the kernel's.
 ///
 /// # Errors
 /// This host cannot give it such a tree.
-pub(super) fn enter(
+pub(super) fn make(
     descriptor: &ProcessDescriptor,
     bytes: &[u8],
-    way: impl Fn(&[u8]) -> Vec<u8>,
     socket: &[u8],
     is_apart: bool,
+    confinement: &Confinement,
 ) -> Result<Option<Root>, Refusal> {
     let mine = match &descriptor.view {
         View::Host => return Ok(None),
@@ -59,13 +66,14 @@ pub(super) fn enter(
     if descriptor.scratch.is_some() {
         return Err(refused("files that go along have no place among the caller's; say `--view host`"));
     }
-    let viewer = way(desk::SOCKET.as_bytes());
+    let viewer = confinement.way_to(desk::SOCKET.as_bytes());
     let viewer = Path::new(OsStr::from_bytes(&viewer));
     let failed = |error: io::Error| refused(&error.to_string());
     let (trees, mounts) = Trees::ask(viewer, bytes).map_err(failed)?;
     let work = Path::new(OsStr::from_bytes(&descriptor.working_directory));
-    build(mine, mounts, Path::new(OsStr::from_bytes(socket)), work).map_err(failed)?;
-    Ok(Some(Root(trees)))
+    let socket = Path::new(OsStr::from_bytes(socket));
+    let nest = confinement.enclose(descriptor.network, || build(mine, mounts, socket, work));
+    Ok(Some(Root { trees, nest: nest.map_err(failed)? }))
 }
 
 fn refused(why: &str) -> Refusal {
@@ -73,9 +81,17 @@ fn refused(why: &str) -> Refusal {
 }
 
 impl Root {
+    /// Does something where the guest's files are, with the guest's rights. What it starts ends with the tree.
+    ///
+    /// # Errors
+    /// The thread that would do it has died.
+    pub(super) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        self.nest.run(work).ok_or_else(|| io::Error::other("who was to start it has died"))
+    }
+
     /// The guest has ended: waits until what it has written is the caller's, and says in its exit if something is not.
     pub(super) fn finish(self, exit: &mut Exit) {
-        let lost = match self.0.finish() {
+        let lost = match self.trees.finish() {
             Ok(0) => return,
             Ok(lost) => format!("{lost} changes of its files did not become its caller's"),
             Err(_) => "nobody knows whether what it has written is its caller's".into(),
@@ -86,7 +102,7 @@ impl Root {
     }
 }
 
-/// Puts the tree together and makes it the root of this process.
+/// Puts the tree together and makes it the root of this thread, whose mounts are its own.
 fn build(mine: &Mine, mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io::Result<()> {
     let mut mounts = mounts.into_iter();
     let lower = mounts.next().ok_or(io::ErrorKind::InvalidData)?;
@@ -164,7 +180,7 @@ fn place(root: &Path, path: &Path, tree: &OwnedFd, is_directory: bool) -> io::Re
     attach(tree, &place)
 }
 
-/// Makes `root` the root of this process, and leaves the old tree.
+/// Makes `root` the root of this thread, and leaves the old tree.
 fn become_root(root: &Path) -> io::Result<()> {
     std::env::set_current_dir(root)?;
     // Both names are the new root: the old one comes to lie over it, and is taken away.
