@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitflags::bitflags;
 
-use crate::{Attributes, Caller, Change, DirectoryEntry, Entry, Error, Node, Space};
+use crate::{Attributes, Caller, Change, DirectoryEntry, Entry, Error, Node, Space, Writers};
 
 /// The number that an open gave; what it means is the file system's own business.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,6 +138,19 @@ pub trait FileSystem: Send + Sync {
     /// Called once, before any operation, with what to tell the mount by.
     fn mounted(&self, notifier: Arc<dyn Notifier>) {
         drop(notifier);
+    }
+
+    /// Called at most once, before any open and create: the mount is to do without opens, and `writers` says who may write. From
+    /// then on [`open`](FileSystem::open) and [`flush`](FileSystem::flush) answer [`Error::NotImplemented`], no release says
+    /// anything, and [`look_at_writers`](FileSystem::look_at_writers) is called.
+    fn without_opens(&self, writers: Arc<dyn Writers>) {
+        drop(writers);
+    }
+
+    /// Somebody has closed a file that he could write, or the time is over that the last call has answered: how long it is until
+    /// the next call at the latest. Called by a thread of its own, which may wait for operations.
+    fn look_at_writers(&self) -> Option<Duration> {
+        None
     }
 
     /// What stands under a name; remembers it.

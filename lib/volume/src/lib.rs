@@ -6,7 +6,9 @@
 //!
 //! - [`FileSystem`]: the operations, and what the caller promises. Start here.
 //! - [`Attributes`], [`Entry`], [`Opened`]: what they answer; [`Error`]: how they refuse.
-//! - [`Notifier`]: what a file system may tell its mount without being asked.
+//! - [`Notifier`]: what a file system may tell its mount without being asked. [`Writers`]: what it may ask of its host, where
+//!   opens are no operations.
+//! - [`Places`]: a file system with room for others in its root.
 //! - [`MemoryFileSystem`]: one that keeps everything in memory: for tests, and as the ceiling that others are measured by.
 #![forbid(unsafe_code)]
 
@@ -14,6 +16,8 @@ mod attributes;
 mod error;
 mod file_system;
 mod memory;
+mod writers;
+mod places;
 
 pub use attributes::{
     Attributes, Caller, Change, ChangeTime, DirectoryEntry, Entry, Kind, Node, Space, Time,
@@ -23,6 +27,8 @@ pub use file_system::{
     Allocation, Cached, FileSystem, Handle, Notifier, OpenMode, Opened, Rename, Seek, SetAttribute,
 };
 pub use memory::{FILE_SIZE_MAX, LINKS_MAX, MemoryFileSystem};
+pub use writers::{Closed, NoWriters, Writers};
+pub use places::Places;
 
 /// The longest name of a directory entry, in bytes.
 pub const NAME_SIZE_MAX: usize = 255;
