@@ -2,18 +2,17 @@
 //!
 //! A batch is a number of updates from the head of the queue, so that at every moment the servers have what the mount
 //! had at some earlier one: nothing is seen before what was done earlier. Of several changes of a row in a batch only the
-//! last is made. Files are made in their server's memory first, brought to its disk together, and looked for again after
-//! that: a server that was restarted in between has lost them, and they are made once more.
+//! last is made. How its files are made is said in [`files`](crate::files).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use amoeba_cap::{Capability, CapabilitySet};
 use amoeba_name::Attributes;
-use amoeba_stubs::bullet;
 use amoeba_stubs::directory::{self, INSTALL_MAX, InstallRow};
+use amoeba_threads::MutexGuard;
 use amoeba_volume::{Error, Node};
 use amoeba_wire::Status;
 use amoeba_world::Error as Refusal;
@@ -27,14 +26,16 @@ use crate::{Shared, text};
 /// How long the committer waits for a server that does not answer, at first and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long the first update of a batch waits for others.
+const GATHER_TIME: Duration = Duration::from_millis(5);
 /// How often rows that others change at the same time are tried.
 const CLASHES_MAX: usize = 50;
 
 /// Rows of a batch, as they are to be after it.
-type Rows = BTreeMap<(Node, Vec<u8>), Option<Target>>;
+pub(crate) type Rows = BTreeMap<(Node, Vec<u8>), Option<Target>>;
 
 /// Why a batch was not brought to the servers.
-enum Stopped {
+pub(crate) enum Stopped {
     /// A server does not answer, or is not able to now.
     Later(Refusal),
     /// Somebody else has changed one of the rows, or may have.
@@ -64,8 +65,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             }
             tree = shared.work.wait(tree);
         }
-        let batch = take_batch(&mut tree);
-        drop(tree);
+        let batch = take_batch(&mut shared.gathered(tree));
         shared.bring(batch);
     }
 }
@@ -73,20 +73,20 @@ pub(crate) fn run(shared: &Arc<Shared>) {
 /// As many updates as one install takes, all for directories of one service.
 fn take_batch(tree: &mut Tree) -> Vec<Update> {
     let mut batch = Vec::new();
-    let mut rows = std::collections::BTreeSet::new();
+    let mut rows = BTreeSet::new();
     let mut port = None;
     while let Some(update) = tree.queue.front() {
         let service = update.changes.first().and_then(|change| {
             tree.member(change.directory).ok()?.set.first().map(|directory| directory.port)
         });
         let other = port.is_some() && service != port;
-        let new = update.changes.iter().map(|change| (change.directory, change.name.clone()));
-        let mut all = rows.clone();
-        all.extend(new);
-        if !batch.is_empty() && (other || all.len() > INSTALL_MAX) {
+        let keys = update.changes.iter().map(|change| (change.directory, change.name.clone()));
+        let new: Vec<_> = keys.filter(|key| !rows.contains(key)).collect();
+        if !batch.is_empty() && (other || rows.len() + new.len() > INSTALL_MAX) {
             break;
         }
-        (rows, port) = (all, service);
+        rows.extend(new);
+        port = service;
         batch.extend(tree.queue.pop_front());
     }
     for (directory, _) in &rows {
@@ -98,6 +98,19 @@ fn take_batch(tree: &mut Tree) -> Vec<Update> {
 }
 
 impl Shared {
+    /// Waits a moment for company, unless there is enough or somebody waits: whatever is in a batch costs it two flushes.
+    fn gathered<'t>(&self, mut tree: MutexGuard<'t, Tree>) -> MutexGuard<'t, Tree> {
+        let deadline = self.world.threads.now() + GATHER_TIME;
+        while tree.queue.len() < INSTALL_MAX
+            && tree.awaited <= tree.done
+            && !self.stopping.load(Ordering::Relaxed)
+            && self.world.threads.now() < deadline
+        {
+            tree = self.hurry.wait_until(tree, Some(deadline)).0;
+        }
+        tree
+    }
+
     /// Brings a batch to the servers, or gives up what they refuse.
     fn bring(&self, batch: Vec<Update>) {
         let mut pause = PAUSE_FIRST;
@@ -191,48 +204,6 @@ impl Shared {
         for (directory, name) in moved {
             self.tell_name(directory, &name);
         }
-    }
-
-    /// Makes all files that the rows are to stand for, and brings them to the disk of their server.
-    fn make_files(&self, rows: &Rows) -> Result<(), Stopped> {
-        let versions: Vec<(Node, &Arc<Version>)> = rows
-            .values()
-            .flatten()
-            .filter_map(|target| match &target.object {
-                Object::Version(version) => Some((target.node, version)),
-                Object::Set(_) => None,
-            })
-            .collect();
-        if versions.is_empty() {
-            return Ok(());
-        }
-        let server = self.file_server();
-        let mut made = Vec::with_capacity(versions.len());
-        for (_, version) in &versions {
-            made.push(version.make(self.client(), &server).map_err(again)?);
-        }
-        bullet::sync(self.client(), &server).map_err(again)?;
-        for ((node, version), made) in versions.iter().zip(&made) {
-            match bullet::size(self.client(), &made.file) {
-                Ok(_) => {}
-                Err(Refusal::Refused(Status::STD_CAPBAD)) if self.is_current(*node, version) => {
-                    version.unmake(&made.file);
-                    return Err(Stopped::Later(Refusal::NotSent(Status::STD_CAPBAD)));
-                }
-                // The next version, which was begun, is on its way.
-                Err(Refusal::Refused(Status::STD_CAPBAD)) => {}
-                Err(error) => return Err(again(error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the scratch still has the contents of a version.
-    fn is_current(&self, node: Node, version: &Arc<Version>) -> bool {
-        let tree = self.tree.lock();
-        let Ok(member) = tree.member(node) else { return true };
-        let changed = matches!(&member.content, Content::File(file) if file.changed);
-        !changed && member.version.as_ref().is_some_and(|current| Arc::ptr_eq(current, version))
     }
 
     /// The rows to install, those left out that are as they are to be.
@@ -361,27 +332,14 @@ impl Shared {
                 folder.in_flight = false;
             }
         }
-        tree.done = tree.done.max(last);
-        tree.queue_bytes -= batch.iter().map(|update| update.bytes).sum::<u64>();
         for target in rows.values().flatten() {
             settle(&mut tree, target);
             if let Ok(file) = tree.file_mut(target.node) {
                 file.exclusive = false;
             }
         }
-        let noted: Vec<_> =
-            batch.iter().flat_map(scratches).filter(|(_, scratch)| scratch.has_note()).collect();
-        let touched: Vec<Node> = batch
-            .iter()
-            .flat_map(|update| &update.changes)
-            .flat_map(|change| [change.to.as_ref().map(|to| to.node), Some(change.directory)])
-            .flatten()
-            .collect();
-        for node in touched {
-            tree.drop_if_idle(node);
-        }
         drop(tree);
-        self.progress.notify_all();
+        let noted = batch.iter().flat_map(scratches).filter(|(_, scratch)| scratch.has_note());
         for (node, scratch) in noted {
             self.forget_committed(node, &scratch);
         }
@@ -389,6 +347,23 @@ impl Shared {
             // What was synced since is to replace what has just been committed.
             self.sync_again(target.node);
         }
+        self.say_done(batch, last);
+    }
+
+    /// Whoever waits for a batch can go on: it is at the servers, and the journal knows that.
+    fn say_done(&self, batch: &[Update], last: u64) {
+        let mut tree = self.tree.lock();
+        tree.done = tree.done.max(last);
+        tree.queue_bytes -= batch.iter().map(|update| update.bytes).sum::<u64>();
+        let changes = batch.iter().flat_map(|update| &update.changes);
+        for change in changes {
+            if let Some(target) = &change.to {
+                tree.drop_if_idle(target.node);
+            }
+            tree.drop_if_idle(change.directory);
+        }
+        drop(tree);
+        self.progress.notify_all();
     }
 
     /// The servers will not make an update: the mount shows what they have, and keeps what was written.
@@ -446,7 +421,7 @@ impl Shared {
 }
 
 /// An error of a server of files, of which nothing is known to be there yet.
-fn again(refusal: Refusal) -> Stopped {
+pub(crate) fn again(refusal: Refusal) -> Stopped {
     match Stopped::from(refusal) {
         Stopped::Clash => Stopped::Later(refusal),
         stopped => stopped,

@@ -7,7 +7,7 @@
 //! - [`find`]: rows of directories become nodes. [`names`]: names are made, moved and taken away.
 //! - [`spares`]: directories that are made ahead.
 //! - [`contents`]: files are read and written, in a [`scratch`] while somebody has them open for writing.
-//! - [`queue`]: what is to be done at the servers; [`commit`]: doing it, in batches.
+//! - [`queue`]: what is to be done at the servers; [`commit`]: doing it, in batches, of which [`files`] are made first.
 //! - [`journal`]: what was synced survives a kill. [`watch`]: what others change is seen here.
 //! - [`settle`]: everything done so far is at the servers, and the mount goes on.
 //!
@@ -18,6 +18,7 @@
 mod commit;
 mod contents;
 mod file_system;
+mod files;
 mod find;
 mod journal;
 mod names;
@@ -109,6 +110,8 @@ pub(crate) struct Shared {
     tree: Mutex<Tree>,
     /// Notified when something was queued.
     work: Condition,
+    /// Notified when somebody waits for what is queued.
+    hurry: Condition,
     /// Notified when something was brought to the servers.
     progress: Condition,
     scratches: Scratches,
@@ -154,6 +157,7 @@ impl GraphFileSystem {
         let shared = Arc::new(Shared {
             tree: Mutex::new(&world.threads, tree),
             work: Condition::new(&world.threads),
+            hurry: Condition::new(&world.threads),
             progress: Condition::new(&world.threads),
             scratches: Scratches::new(&options.folder, first),
             spares: Spares::new(&world.threads),
@@ -195,6 +199,7 @@ impl GraphFileSystem {
         shared.commit_open_files();
         let deadline = shared.world.threads.now() + wait;
         let mut tree = shared.tree.lock();
+        shared.await_all(&mut tree);
         while tree.done < tree.queued && shared.world.threads.now() < deadline {
             tree = shared.progress.wait_until(tree, Some(deadline)).0;
         }
@@ -239,8 +244,15 @@ impl Shared {
         self.hurried.store(true, Ordering::Relaxed);
         drop(tree);
         self.work.notify_all();
+        self.hurry.notify_all();
         self.progress.notify_all();
         self.spares.stop();
+    }
+
+    /// Whoever brings updates to the servers need not wait for more of them.
+    fn await_all(&self, tree: &mut Tree) {
+        tree.awaited = tree.queued;
+        self.hurry.notify_all();
     }
 
     fn client(&self) -> Client<'_> {
@@ -283,6 +295,10 @@ impl Shared {
 
     /// Waits until everything that was queued up to `number` is at the servers.
     fn wait_for(&self, number: u64) -> Result<(), Error> {
+        let mut tree = self.tree.lock();
+        tree.awaited = tree.awaited.max(number);
+        drop(tree);
+        self.hurry.notify_all();
         self.wait_while(|tree| tree.done < number)
     }
 

@@ -103,6 +103,11 @@ impl Version {
         Ok(new)
     }
 
+    /// This is the file: it was made together with others.
+    pub(crate) fn was_made(&self, file: Made) {
+        *self.made.lock() = Some(file);
+    }
+
     /// Its server has lost the file before it was on the disk, and the scratch was not written since.
     pub(crate) fn unmake(&self, lost: &Capability) {
         let mut made = self.made.lock();

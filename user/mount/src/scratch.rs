@@ -143,6 +143,14 @@ impl Scratch {
         }
     }
 
+    /// All of it, which is small, and which nobody writes to.
+    pub(crate) fn whole(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; self.size() as usize];
+        let read = self.read(0, &mut bytes)?;
+        // Less is there where the host has lost what it was given.
+        if read == bytes.len() { Ok(bytes) } else { Err(Error::Io) }
+    }
+
     /// Writes all of `data`.
     pub(crate) fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= SIZE_MAX);

@@ -23,6 +23,7 @@ impl GraphFileSystem {
         let deadline = shared.world.threads.now() + wait;
         let mut tree = shared.tree.lock();
         let last = tree.queued;
+        shared.await_all(&mut tree);
         while tree.done < last && shared.world.threads.now() < deadline {
             tree = shared.progress.wait_until(tree, Some(deadline)).0;
         }

@@ -57,6 +57,8 @@ pub(crate) struct Tree {
     pub(crate) queued: u64,
     /// And of the last one that is at the servers, or was given up.
     pub(crate) done: u64,
+    /// And of the last one that somebody waits for.
+    pub(crate) awaited: u64,
 }
 
 /// A node.
@@ -175,6 +177,7 @@ impl Tree {
             queue_bytes: 0,
             queued: 0,
             done: 0,
+            awaited: 0,
         };
         let (set, content) = (CapabilitySet::singleton(root), Content::Directory(Folder::default()));
         let (kind, permissions) = (Kind::Directory, DIRECTORY_PERMISSIONS);
