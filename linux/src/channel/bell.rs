@@ -5,6 +5,7 @@
 //! so that ringing for a process which is gone is no signal. When ringer and kernel are both gone, the sleeper wakes.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
@@ -91,10 +92,11 @@ impl Ear {
 
     /// Takes what was rung, without waiting.
     pub(crate) fn hear(&self) -> Heard {
-        let mut bytes = [0; HELD_MAX];
-        match retry_on_intr(|| read(&self.0, &mut bytes)) {
-            Err(Errno::AGAIN) => Heard::Rung,
-            Ok(count @ 1..HELD_MAX) if !bytes[..count].contains(&REVOKED) => Heard::Rung,
+        let mut bytes = [MaybeUninit::uninit(); HELD_MAX];
+        match retry_on_intr(|| {
+            read(&self.0, &mut bytes[..]).map(|(heard, _)| (heard.len(), heard.contains(&REVOKED)))
+        }) {
+            Err(Errno::AGAIN) | Ok((1..HELD_MAX, false)) => Heard::Rung,
             _ => Heard::Over,
         }
     }

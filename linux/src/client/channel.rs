@@ -401,8 +401,10 @@ impl Memory {
         }
     }
 
+    /// Not for a request that is being executed: whoever was woken would find nothing to do.
     fn ring_what_is_owed(&mut self) {
-        if std::mem::take(&mut self.owes_ring) {
+        if self.owes_ring && !self.end.is_taken() {
+            self.owes_ring = false;
             self.rope.ring();
         }
     }
@@ -489,75 +491,112 @@ mod tests {
     use amoeba_wire::Header;
 
     use super::*;
-    use crate::channel::bell::Bell;
-    use crate::look::give_way;
+    use crate::channel::bell::{Bell, Keeper};
+    use crate::look::{LOOK_TIME, give_way};
+
+    /// A server that does what a test says.
+    struct Far {
+        end: ServerEnd<OwnRegion, PeerRegion>,
+        ear: Ear,
+        rope: Rope,
+    }
+
+    impl Far {
+        fn meet() -> (Memory, Far, [Keeper; 2]) {
+            let (client_own, client_file) = OwnRegion::create(4096).unwrap();
+            let (server_own, server_file) = OwnRegion::create(4096).unwrap();
+            let (client_bell, server_bell) = (Bell::new().unwrap(), Bell::new().unwrap());
+            let descriptors = vec![server_file, client_bell.ear, server_bell.rope];
+            let client = Memory::new(1, client_own, descriptors).unwrap();
+            let (ear, rope) = (Ear::new(server_bell.ear), Rope::new(client_bell.rope));
+            let port = PutPort::from_bytes([1; 6]);
+            let service = Service { port, signature: PutPort::NULL, request_size_max: 100 };
+            let end = ServerEnd::new(server_own, PeerRegion::map(&client_file).unwrap(), service);
+            (client, Far { end, ear, rope }, [client_bell.keeper, server_bell.keeper])
+        }
+
+        fn take(&mut self) -> Message {
+            loop {
+                match self.end.receive() {
+                    Receiving::Request(request) => return request,
+                    Receiving::Waiting => give_way(),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+
+        fn answer(&mut self, request: Message) {
+            self.end.reply(request);
+            if self.end.bell() {
+                self.rope.ring();
+            }
+        }
+
+        fn is_rung(&self, seconds: i64) -> bool {
+            let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
+            let rung = poll(&mut [PollFd::new(&self.ear, PollFlags::IN)], Some(&timeout)) == Ok(1);
+            assert_eq!(self.ear.hear(), Heard::Rung);
+            rung
+        }
+    }
+
+    fn trans(client: &mut Memory) {
+        let mut request = Message { header: Header::NULL, data: Vec::new() };
+        assert!(matches!(client.trans(&mut request, &TransOptions::default(), None), Outcome::Done(Ok(_))));
+    }
 
     /// A server that says it sleeps, answers all the same, and then really sleeps. This is what a client sees that is kept
     /// from running between its request and its look at the server's flag: it spares the bell, for it has its answer, and
     /// must ring it for the next request.
     #[test]
     fn a_bell_that_was_spared_is_rung_for_the_next_request() {
-        let (client_own, client_file) = OwnRegion::create(4096).unwrap();
-        let (server_own, server_file) = OwnRegion::create(4096).unwrap();
-        let (client_bell, server_bell) = (Bell::new().unwrap(), Bell::new().unwrap());
-        let descriptors = vec![server_file, client_bell.ear, server_bell.rope];
-        let mut client = Memory::new(1, client_own, descriptors).unwrap();
-        let (ear, rope) = (Ear::new(server_bell.ear), Rope::new(client_bell.rope));
-        let port = PutPort::from_bytes([1; 6]);
-        let service = Service { port, signature: PutPort::NULL, request_size_max: 100 };
-        let mut end = ServerEnd::new(server_own, PeerRegion::map(&client_file).unwrap(), service);
-
+        let (mut client, mut far, _keepers) = Far::meet();
         let (answered, was_answered) = channel();
         let (go_on, may_go_on) = channel();
         let requests = std::thread::spawn(move || {
-            let mut trans = || {
-                let mut request = Message { header: Header::NULL, data: Vec::new() };
-                assert!(matches!(
-                    client.trans(&mut request, &TransOptions::default(), None),
-                    Outcome::Done(Ok(_))
-                ));
-            };
             loop {
-                trans();
+                trans(&mut client);
                 answered.send(()).unwrap();
                 if may_go_on.recv().unwrap() {
-                    return trans();
+                    return trans(&mut client);
                 }
             }
         });
-        let answer = |end: &mut ServerEnd<_, _>| {
-            let request = loop {
-                match end.receive() {
-                    Receiving::Request(request) => break request,
-                    Receiving::Waiting => give_way(),
-                    other => panic!("{other:?}"),
-                }
-            };
-            end.reply(request);
-            if end.bell() {
-                rope.ring();
-            }
-        };
-        let is_rung = |seconds| {
-            let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
-            let rung = poll(&mut [PollFd::new(&ear, PollFlags::IN)], Some(&timeout)) == Ok(1);
-            assert_eq!(ear.hear(), Heard::Rung);
-            rung
-        };
         loop {
-            end.before_sleep();
-            answer(&mut end);
+            far.end.before_sleep();
+            let request = far.take();
+            far.answer(request);
             was_answered.recv().unwrap();
-            if !is_rung(0) {
+            if !far.is_rung(0) {
                 break; // the client has spared the bell: now this side really sleeps
             }
-            end.after_sleep(); // the answer came too late for that: once more
+            far.end.after_sleep(); // the answer came too late for that: once more
             go_on.send(false).unwrap();
         }
         go_on.send(true).unwrap();
-        assert!(is_rung(60), "the server sleeps for ever");
-        end.after_sleep();
-        answer(&mut end);
+        assert!(far.is_rung(60), "the server sleeps for ever");
+        far.end.after_sleep();
+        let request = far.take();
+        far.answer(request);
         requests.join().unwrap();
+    }
+
+    /// A server of several threads says that it sleeps whenever one of them goes away with a request, so that the bell
+    /// wakes another one for the next. For the request that is executed there is nobody to be woken.
+    #[test]
+    fn the_bell_is_not_rung_for_a_request_that_is_executed() {
+        let (mut client, mut far, _keepers) = Far::meet();
+        let requests = std::thread::spawn(move || (0..1000).for_each(|_| trans(&mut client)));
+        let mut spared = 0;
+        for _ in 0..1000 {
+            far.end.before_sleep();
+            let request = far.take();
+            let was_late = far.is_rung(0); // the client was about to sleep before it was taken
+            std::thread::sleep(LOOK_TIME * 5); // now the client sleeps
+            spared += u32::from(!far.is_rung(0) && !was_late);
+            far.answer(request);
+        }
+        requests.join().unwrap();
+        assert!(spared > 0, "it is rung each time");
     }
 }

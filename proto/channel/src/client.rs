@@ -153,6 +153,11 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
         }
     }
 
+    /// Whether the server says that it has taken the request: no bell needs to be rung for that any more.
+    pub fn is_taken(&self) -> bool {
+        self.asked && self.side.peer.load(Word::Taken) == self.sequence
+    }
+
     /// Takes the request back. [`Fate::NotTaken`]: it is certainly not executed, and the next may begin;
     /// [`Fate::MaybeTaken`]: the transaction goes on, for those who want to wait after all.
     pub fn withdraw(&mut self) -> Fate {
