@@ -4,6 +4,12 @@
 //! then look and **give way** in turns, for [`LOOK_TIME`]; then **sleep**, on whatever tells of an answer. Whoever looks at
 //! memory says [`Look::at_memory`], whoever looks by a system call [`Look::default`], which does not spin.
 //!
+//! Where spinning has helped, both ends run, each on a processor of its own. There a sleep costs more than itself: who is
+//! woken is put on the processor of whoever woke it, and the two share that one until the scheduler parts them, many
+//! milliseconds later. So each wait that ended while spinning buys [`CREDIT`] of patience, up to [`CREDIT_MAX`], for the
+//! one wait in which the peer is held up for a moment; a sleep takes it all. What is looked in vain is never more than a
+//! part of what was done meanwhile.
+//!
 //! ```text
 //!            spin ──────▶ give way ──────▶ sleep
 //!              │ found        │ found        │ woken
@@ -28,6 +34,11 @@ use crate::threads::now;
 
 /// How long an end looks before it sleeps: about what waking costs.
 pub(crate) const LOOK_TIME: Duration = Duration::from_micros(20);
+
+/// Patience that a wait buys which ended while spinning.
+const CREDIT: Duration = Duration::from_micros(1);
+/// The most of it.
+const CREDIT_MAX: Duration = Duration::from_micros(180);
 
 /// A wait of more than this had to be slept through: two ends that both sleep wake each other in less.
 const WORTH_TIME: Duration = Duration::from_micros(500);
@@ -73,6 +84,8 @@ pub(crate) struct Look {
     /// How many of the last waits were too long, one after the other.
     long: u32,
     crowded_until: Instant,
+    /// How much longer than [`LOOK_TIME`] it looks before the next sleep.
+    credit: Duration,
     wait: Option<Wait>,
 }
 
@@ -113,7 +126,12 @@ impl Look {
         let Some(wait) = self.wait.take() else { return };
         self.long = 0;
         let helped = wait.spun && wait.given_way == 0;
-        self.help = if helped { MEMORY } else { self.help.saturating_sub(1) };
+        if helped {
+            self.help = MEMORY;
+            self.credit = CREDIT_MAX.min(self.credit + CREDIT);
+        } else {
+            self.help = self.help.saturating_sub(1);
+        }
     }
 
     /// Whoever was to sleep has slept: this wait is over, if there was one.
@@ -149,7 +167,7 @@ impl Look {
     fn is_worth_it(&mut self, at: Instant) -> bool {
         let Some(wait) = &mut self.wait else { return true };
         let (since, _) = *wait.since.get_or_insert((at, at));
-        self.long < LONG_WAITS && at >= self.crowded_until && at.since(since) < LOOK_TIME
+        self.long < LONG_WAITS && at >= self.crowded_until && at.since(since) < LOOK_TIME + self.credit
     }
 
     fn gave_way(&mut self, before: Instant, after: Instant) {
@@ -164,6 +182,7 @@ impl Look {
 
     fn woken(&mut self, lasted: Duration) {
         self.long = if lasted < WORTH_TIME { 0 } else { (self.long + 1).min(LONG_WAITS) };
+        self.credit = Duration::ZERO;
     }
 }
 
@@ -221,6 +240,18 @@ mod tests {
         let tries = (0..16 * TRY_INTERVAL).filter(|_| short_wait(&mut look, true)).count();
         assert!((16..=16 + MEMORY as usize).contains(&tries), "{tries} tries");
         assert!(!short_wait(&mut Look::default(), true), "a look that costs a system call is no spin");
+    }
+
+    #[test]
+    fn waits_that_ended_while_spinning_buy_patience_for_one_sleep() {
+        let (mut look, mut at) = (Look::at_memory(), Instant::default());
+        while !short_wait(&mut look, false) {}
+        assert_eq!(wait(&mut look, &mut at).1, 21);
+        sleep(&mut look, STEP * 50);
+        assert_eq!(wait(&mut look, &mut at).1, 20, "the sleep took it");
+        look.found();
+        assert_eq!((0..1000).filter(|_| short_wait(&mut look, false)).count(), 1000);
+        assert_eq!(wait(&mut look, &mut at).1, 200);
     }
 
     #[test]
