@@ -16,8 +16,8 @@ mod attributes;
 mod error;
 mod file_system;
 mod memory;
-mod writers;
 mod places;
+mod writers;
 
 pub use attributes::{
     Attributes, Caller, Change, ChangeTime, DirectoryEntry, Entry, Kind, Node, Space, Time,
@@ -27,8 +27,8 @@ pub use file_system::{
     Allocation, Cached, FileSystem, Handle, Notifier, OpenMode, Opened, Rename, Seek, SetAttribute,
 };
 pub use memory::{FILE_SIZE_MAX, LINKS_MAX, MemoryFileSystem};
-pub use writers::{Closed, NoWriters, Writers};
 pub use places::Places;
+pub use writers::{Closed, NoWriters, Writers};
 
 /// The longest name of a directory entry, in bytes.
 pub const NAME_SIZE_MAX: usize = 255;

@@ -5,12 +5,15 @@
 //!
 //! - [`place`]: mount and unmount, and what lies at a path.
 //! - `serve`: the requests of the kernel as operations of a file system; `convert`: their values.
+//! - `writers`: who has files open, where opens are no messages; `probe`: whether they need be.
 //!
 //! What each feature costs and gains is measured in `docs/mount.md`.
 
 mod convert;
 pub mod place;
+mod probe;
 mod serve;
+mod writers;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +25,7 @@ use amoeba_volume::FileSystem;
 use thiserror::Error;
 
 use place::Place;
+use probe::Probe;
 
 /// How a file system is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +42,17 @@ pub struct MountOptions {
     pub backing: bool,
     /// Whether the kernel gathers writes in its pages, and owns size and times of files meanwhile.
     pub write_back: bool,
+    /// Whether opens and closes are no messages, where the file system can do without them ([`FileSystem::without_opens`]) and the
+    /// host can tell who writes: as root, or where nothing can be written.
+    pub without_opens: bool,
 }
 
 impl MountOptions {
     /// A writable mount for this user.
     pub fn new(name: &str) -> MountOptions {
         let (read_only, others, backing, write_back) = (false, false, true, false);
-        MountOptions { name: name.to_owned(), read_only, others, threads: 4, backing, write_back }
+        let (threads, without_opens) = (4, false);
+        MountOptions { name: name.to_owned(), read_only, others, threads, backing, write_back, without_opens }
     }
 }
 
@@ -95,13 +103,21 @@ impl Mount {
         let at = |source| MountError::Place { place: directory.to_owned(), source };
         place::clear_dead(directory).map_err(at)?;
         let (place, device) = place::mount(directory, options)?;
-        let session = serve::session(device, files, options).map_err(MountError::Session);
-        let session: Session = session.inspect_err(|_| drop(place.detach()))?;
+        let probe = Arc::new(if options.without_opens { Probe::default() } else { Probe::over() });
+        let session = serve::session(device, Arc::clone(&files), options, Arc::clone(&probe));
+        let session: Session = session.map_err(MountError::Session).inspect_err(|_| drop(place.detach()))?;
+        let watch = probe.decide(&*files, place.directory(), options);
+        let watching = watch.clone();
         let (tell, ended) = sync_channel(1);
-        let waiter = std::thread::Builder::new().name("mount".into());
-        // Nobody may be left to hear it.
-        let waiting = waiter.spawn(move || drop(tell.send(session.join())));
-        waiting.map_err(MountError::Session).inspect_err(|_| drop(place.detach()))?;
+        let wait = move || {
+            let how = session.join();
+            watching.inspect(|watch| watch.end());
+            // Nobody may be left to hear it.
+            drop(tell.send(how));
+        };
+        let waiting = thread("mount", wait);
+        let looking = watch.map_or(Ok(()), |watch| thread("writers", move || watch.run(&*files)));
+        waiting.and(looking).map_err(MountError::Session).inspect_err(|_| drop(place.detach()))?;
         place.read_ahead(serve::REQUEST_SIZE_MAX);
         Ok(Mount { place, ended })
     }
@@ -144,6 +160,10 @@ impl Mount {
             Err(RecvTimeoutError::Disconnected) => Ok(true),
         }
     }
+}
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name.into()).spawn(body).map(drop)
 }
 
 impl Drop for Mount {

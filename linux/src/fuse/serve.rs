@@ -22,6 +22,7 @@ use fuser::{
 
 use super::MountOptions;
 use super::convert::{self, caller, errno};
+use super::probe::{self, Probe};
 
 /// The most that is read or written in one request.
 pub(super) const REQUEST_SIZE_MAX: usize = 1 << 20;
@@ -35,11 +36,13 @@ pub(super) fn session(
     device: OwnedFd,
     files: Arc<dyn FileSystem>,
     options: &MountOptions,
+    probe: Arc<Probe>,
 ) -> io::Result<BackgroundSession> {
     let mut config = Config::default();
     config.n_threads = Some(options.threads.max(1));
     config.clone_fd = true;
-    let server = Server { files: Arc::clone(&files), options: options.clone(), backings: Mutex::default() };
+    let (files_of, options) = (Arc::clone(&files), options.clone());
+    let server = Server { files: files_of, options, backings: Mutex::default(), probe };
     // The kernel itself keeps strangers out, by what it was mounted with.
     let session = fuser::Session::from_fd(server, device, SessionACL::All, config)?;
     files.mounted(Arc::new(Told(session.notifier())));
@@ -66,6 +69,7 @@ struct Server {
     /// Files that the kernel reads and writes by itself, one per open node, and how many opens share it. No more than
     /// there are open files.
     backings: Mutex<BTreeMap<Node, Backing>>,
+    probe: Arc<Probe>,
 }
 
 struct Backing {
@@ -180,6 +184,9 @@ impl Filesystem for Server {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if self.probe.is(node(parent), name.as_bytes()) {
+            return answer_entry(Ok(Probe::entry()), reply);
+        }
         match self.files.lookup(&caller(request), node(parent), name.as_bytes()) {
             Err(Error::NotFound) if self.files.absent_lifetime() > Duration::ZERO => {
                 let lifetime = self.files.absent_lifetime();
@@ -195,10 +202,16 @@ impl Filesystem for Server {
     }
 
     fn forget(&self, _: &Request, of: INodeNo, count: u64) {
+        if node(of) == probe::NODE {
+            return;
+        }
         self.files.forget(node(of), count);
     }
 
     fn getattr(&self, _: &Request, of: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        if node(of) == probe::NODE {
+            return reply.attr(&Duration::ZERO, &convert::attributes(&Probe::entry().attributes));
+        }
         self.answer_attributes(self.files.getattr(node(of)), reply);
     }
 
@@ -290,6 +303,13 @@ impl Filesystem for Server {
     }
 
     fn open(&self, request: &Request, of: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if node(of) == probe::NODE {
+            return match self.probe.answer() {
+                Ok(()) => reply.opened(FileHandle(0), FopenFlags::empty()),
+                Err(error) => reply.error(errno(error)),
+            };
+        }
+        self.probe.wait();
         match self.files.open(&caller(request), node(of), convert::open_mode(flags.0)) {
             Ok(opened) => {
                 let number = FileHandle(opened.handle.0);
@@ -312,6 +332,7 @@ impl Filesystem for Server {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        self.probe.wait();
         let (permissions, mode) = (convert::permissions(mode), convert::open_mode(flags));
         match self.files.create(&caller(request), node(parent), name.as_bytes(), permissions, mode) {
             Ok((entry, opened)) => {
@@ -381,6 +402,9 @@ impl Filesystem for Server {
     }
 
     fn flush(&self, _: &Request, of: INodeNo, open: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        if node(of) == probe::NODE {
+            return answer(self.probe.answer(), reply);
+        }
         answer(self.files.flush(node(of), handle(open)), reply);
     }
 
@@ -394,6 +418,9 @@ impl Filesystem for Server {
         _: bool,
         reply: ReplyEmpty,
     ) {
+        if node(of) == probe::NODE {
+            return reply.ok();
+        }
         self.release_backing(node(of));
         self.files.release(node(of), handle(open));
         reply.ok();
