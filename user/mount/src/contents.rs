@@ -51,7 +51,7 @@ impl Shared {
             self.opened(&mut tree, node, writes)?
         };
         if mode.contains(OpenMode::TRUNCATE) {
-            self.resize(node, 0).inspect_err(|_| self.release(node, handle))?;
+            self.resize(node, 0, false).inspect_err(|_| self.release(node, handle))?;
         }
         Ok(handle)
     }
@@ -59,8 +59,12 @@ impl Shared {
     /// Counts an opening.
     pub(crate) fn opened(&self, tree: &mut Tree, node: Node, writes: bool) -> Result<Handle, Error> {
         let file = tree.file_mut(node)?;
-        file.openers += 1;
-        file.writers += u32::from(writes);
+        if !self.closing.has_no_opens() {
+            file.openers += 1;
+            file.writers += u32::from(writes);
+        } else if writes {
+            self.somebody_writes(tree, node);
+        }
         Ok(self.handle(writes))
     }
 
@@ -77,10 +81,14 @@ impl Shared {
         give: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Error> {
         let (scratch, opened, set) = {
-            let tree = self.tree.lock();
+            let mut tree = self.tree.lock();
             let member = tree.member(node)?;
             match &member.content {
-                Content::File(file) => (file.scratch.clone(), file.opened.clone(), member.set.clone()),
+                Content::File(file) => {
+                    let found = (file.scratch.clone(), file.opened.clone(), member.set.clone());
+                    tree.read_on(node, offset.saturating_add(size as u64));
+                    found
+                }
                 Content::Object(bytes) => {
                     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
                     let end = start.saturating_add(size).min(bytes.len());
@@ -100,7 +108,7 @@ impl Shared {
         }
         let opened = match opened {
             Some(opened) => opened,
-            None => self.fetch(node, &set)?,
+            None => self.fetch(node, &set, offset.saturating_add(size as u64))?,
         };
         if offset >= opened.size() {
             give(&[]);
@@ -120,14 +128,22 @@ impl Shared {
         Ok(())
     }
 
-    /// Opens a committed file at its server; it is kept while somebody has the node open.
-    fn fetch(&self, node: Node, set: &amoeba_cap::CapabilitySet) -> Result<bullet_file::OpenFile, Error> {
+    /// Opens a committed file at its server, to read up to `end`. It is kept while somebody has the node open, as far as that is
+    /// known, and there is more to read.
+    fn fetch(
+        &self,
+        node: Node,
+        set: &amoeba_cap::CapabilitySet,
+        end: u64,
+    ) -> Result<bullet_file::OpenFile, Error> {
         let mut failure = Error::Io;
         for copy in set.current() {
             match bullet_file::open(self.client(), copy) {
                 Ok(opened) => {
                     let mut tree = self.tree.lock();
-                    if let Ok(file) = tree.file_mut(node) {
+                    if end < opened.size() && self.closing.has_no_opens() {
+                        tree.keep_opened(node, &opened);
+                    } else if let Ok(file) = tree.file_mut(node) {
                         file.opened = Some(opened.clone()).filter(|_| file.openers > 0);
                     }
                     return Ok(opened);
@@ -145,6 +161,9 @@ impl Shared {
         keep: u64,
         how: impl FnOnce(&Scratch) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        if self.closing.has_no_opens() {
+            self.begin_to_write(node)?;
+        }
         let gate = Arc::clone(&self.tree.lock().file(node)?.gate);
         let _gate = gate.lock();
         let scratch = self.own_scratch(node, keep)?;
@@ -156,6 +175,27 @@ impl Shared {
         (member.attributes.modified, member.attributes.changed) = (Some(now), Some(now));
         take_privileges(&mut member.attributes);
         Ok(result)
+    }
+
+    /// What an open to write checks, where there is none.
+    fn begin_to_write(&self, node: Node) -> Result<(), Error> {
+        let mut tree = self.tree.lock();
+        let member = tree.member_mut(node)?;
+        match &mut member.content {
+            Content::Object(_) => return Err(Error::AccessDenied),
+            Content::File(file) => match file.failure.take() {
+                Some(failure) => return Err(failure),
+                None if file.changed => return Ok(()),
+                None => {}
+            },
+            _ => {}
+        }
+        for (directory, _) in member.names.clone() {
+            tree.writable(directory)?;
+        }
+        let full = tree.queue.len() >= crate::QUEUE_MAX;
+        drop(tree);
+        if full { self.make_room() } else { Ok(()) }
     }
 
     /// A scratch of a file that nobody but its writers sees.
@@ -174,7 +214,7 @@ impl Shared {
             (None, _) => self.scratches.make(),
         };
         if !set.is_empty() && keep > 0 {
-            let opened = self.fetch(node, &set)?;
+            let opened = self.fetch(node, &set, u64::MAX)?;
             let size = opened.size().min(keep);
             let mut buffer = vec![0; PIECE_SIZE.min(size as usize)];
             let mut at = 0;
@@ -207,26 +247,39 @@ impl Shared {
     }
 
     pub(crate) fn write(&self, node: Node, offset: u64, data: &[u8]) -> Result<(), Error> {
-        self.change(node, u64::MAX, |scratch| scratch.write(offset, data))
+        self.change(node, u64::MAX, |scratch| scratch.write(offset, data))?;
+        self.somebody_writes(&mut self.tree.lock(), node);
+        Ok(())
     }
 
-    /// Gives a file another size. Where nobody has it open for writing that is all, and it is committed.
-    pub(crate) fn resize(&self, node: Node, size: u64) -> Result<(), Error> {
+    /// Gives a file another size; `by_name`: without an open. Where nobody has it open for writing that is all, and it is committed.
+    pub(crate) fn resize(&self, node: Node, size: u64, by_name: bool) -> Result<(), Error> {
         if size > crate::scratch::SIZE_MAX {
             return Err(Error::TooLarge);
         }
         self.change(node, size, |scratch| scratch.set_size(size))?;
+        // Where opens are not told, who empties a file as a rule opens it.
+        let opens = by_name && size == 0 && self.closing.has_no_opens();
         let mut tree = self.tree.lock();
+        let is_new = tree.file(node)?.writers == 0;
+        if opens || !by_name {
+            self.somebody_writes(&mut tree, node);
+        }
         if tree.file(node)?.writers == 0 {
             self.commit(&mut tree, node);
         }
         drop(tree);
+        if opens && is_new {
+            self.somebody_may_write(node);
+        }
         self.work.notify_all();
         Ok(())
     }
 
     pub(crate) fn allocate(&self, node: Node, offset: u64, size: u64, how: Allocation) -> Result<(), Error> {
-        self.change(node, u64::MAX, |scratch| scratch.allocate(offset, size, how))
+        self.change(node, u64::MAX, |scratch| scratch.allocate(offset, size, how))?;
+        self.somebody_writes(&mut self.tree.lock(), node);
+        Ok(())
     }
 
     pub(crate) fn seek(&self, node: Node, offset: u64, what: Seek) -> Result<u64, Error> {
@@ -258,6 +311,7 @@ impl Shared {
         };
         file.changed = false;
         let version = Version::new(&self.world.threads, scratch);
+        tree.take_names_back(node);
         if let Ok(member) = tree.member_mut(node)
             && !member.names.is_empty()
         {
@@ -290,6 +344,9 @@ impl Shared {
     }
 
     pub(crate) fn release(&self, node: Node, handle: Handle) {
+        if self.closing.has_no_opens() {
+            return;
+        }
         let mut tree = self.tree.lock();
         let Ok(file) = tree.file_mut(node) else { return };
         file.openers = file.openers.saturating_sub(1);
@@ -298,16 +355,7 @@ impl Shared {
             self.commit(&mut tree, node);
             self.work.notify_all();
         }
-        let Ok(member) = tree.member_mut(node) else { return };
-        let waits = member.version.is_some();
-        if let Content::File(file) = &mut member.content
-            && file.openers == 0
-        {
-            file.opened = None;
-            if !waits && !file.changed && !member.set.is_empty() {
-                file.scratch = None;
-            }
-        }
+        tree.drop_scratch(node);
         tree.drop_if_idle(node);
     }
 
@@ -393,8 +441,17 @@ impl Shared {
 
     /// Whether somebody has a file or a directory open.
     pub(crate) fn is_used(&self) -> bool {
+        if self.closing.has_no_opens() {
+            // The kernel forgets what nobody uses once its name says nothing any more.
+            let names = self.tree.lock().names_of_root();
+            names.iter().for_each(|name| self.tell_name(Node::ROOT, name));
+        }
+        let untold = self.closing.has_no_opens();
         let tree = self.tree.lock();
-        let opened = |node: &Node| tree.file(*node).is_ok_and(|file| file.openers > 0);
+        let opened = |node: &Node| match (tree.member(*node), tree.file(*node)) {
+            (Ok(member), Ok(file)) => file.openers > 0 || (untold && member.remembered > 0),
+            _ => false,
+        };
         self.listings.is_used() || tree.nodes().iter().any(opened)
     }
 

@@ -8,7 +8,7 @@ use amoeba_name::{Attributes as RowAttributes, Content as FileContent, Time};
 use amoeba_stubs::bullet;
 use amoeba_volume::{
     Allocation, Attributes, Caller, Change, ChangeTime, DirectoryEntry, Entry, Error, FileSystem, Handle,
-    Kind, NAME_SIZE_MAX, Node, Notifier, OpenMode, Opened, Rename, Seek, SetAttribute, Space,
+    Kind, NAME_SIZE_MAX, Node, Notifier, OpenMode, Opened, Rename, Seek, SetAttribute, Space, Writers,
 };
 
 use crate::contents::{may_write, take_privileges};
@@ -148,7 +148,12 @@ impl Shared {
         let mut tree = self.tree.lock();
         if let Ok(member) = tree.member_mut(node) {
             member.remembered = member.remembered.saturating_sub(count);
-            tree.drop_if_idle(node);
+            if member.remembered == 0 && self.closing.has_no_opens() {
+                // Nobody has it open: so it is not to be waited for that it is closed.
+                self.nobody_writes(&mut tree, node);
+            } else {
+                tree.drop_if_idle(node);
+            }
         }
     }
 }
@@ -168,6 +173,14 @@ impl FileSystem for GraphFileSystem {
     fn mounted(&self, notifier: Arc<dyn Notifier>) {
         // A second mount of the same would hear nothing; there is none.
         drop(self.shared.notifier.set(notifier));
+    }
+
+    fn without_opens(&self, writers: Arc<dyn Writers>) {
+        self.shared.closing.without_opens(writers);
+    }
+
+    fn look_at_writers(&self) -> Option<Duration> {
+        self.shared.look_at_writers()
     }
 
     fn lookup(&self, _: &Caller, directory: Node, name: &[u8]) -> Result<Entry, Error> {
@@ -191,13 +204,13 @@ impl FileSystem for GraphFileSystem {
         self.shared.tree.lock().attributes(node)
     }
 
-    fn setattr(&self, node: Node, _: Option<Handle>, change: &Change) -> Result<Attributes, Error> {
+    fn setattr(&self, node: Node, open: Option<Handle>, change: &Change) -> Result<Attributes, Error> {
         if let Some(size) = change.size {
-            self.shared.resize(node, size)?;
+            self.shared.resize(node, size, open.is_none())?;
         }
         let rest = Change { size: None, ..*change };
         if rest != Change::default() {
-            self.shared.set_attributes(node, &rest)?;
+            self.after_closes().set_attributes(node, &rest)?;
         }
         self.getattr(node)
     }
@@ -217,27 +230,27 @@ impl FileSystem for GraphFileSystem {
         mode: u32,
         _: u32,
     ) -> Result<Entry, Error> {
-        self.shared.mknod(caller, directory, name, mode)
+        self.after_closes().mknod(caller, directory, name, mode)
     }
 
     fn mkdir(&self, caller: &Caller, directory: Node, name: &[u8], permissions: u16) -> Result<Entry, Error> {
-        self.shared.mkdir(caller, directory, name, permissions)
+        self.after_closes().mkdir(caller, directory, name, permissions)
     }
 
     fn symlink(&self, caller: &Caller, directory: Node, name: &[u8], text: &[u8]) -> Result<Entry, Error> {
-        self.shared.symlink(caller, directory, name, text)
+        self.after_closes().symlink(caller, directory, name, text)
     }
 
     fn link(&self, node: Node, directory: Node, name: &[u8]) -> Result<Entry, Error> {
-        self.shared.link(node, directory, name)
+        self.after_closes().link(node, directory, name)
     }
 
     fn unlink(&self, directory: Node, name: &[u8]) -> Result<(), Error> {
-        self.shared.remove(directory, name, false)
+        self.after_closes().remove(directory, name, false)
     }
 
     fn rmdir(&self, directory: Node, name: &[u8]) -> Result<(), Error> {
-        self.shared.remove(directory, name, true)
+        self.after_closes().remove(directory, name, true)
     }
 
     fn rename(
@@ -248,7 +261,7 @@ impl FileSystem for GraphFileSystem {
         new_name: &[u8],
         how: Rename,
     ) -> Result<(), Error> {
-        self.shared.rename((directory, name), (new_directory, new_name), how)
+        self.after_closes().rename((directory, name), (new_directory, new_name), how)
     }
 
     fn create(
@@ -290,6 +303,9 @@ impl FileSystem for GraphFileSystem {
     }
 
     fn open(&self, _: &Caller, node: Node, mode: OpenMode) -> Result<Opened, Error> {
+        if self.shared.closing.has_no_opens() {
+            return Err(Error::NotImplemented);
+        }
         self.shared.open(node, mode).map(Opened::kept)
     }
 
@@ -305,13 +321,16 @@ impl FileSystem for GraphFileSystem {
     }
 
     fn write(&self, node: Node, handle: Handle, offset: u64, data: &[u8]) -> Result<(), Error> {
-        if !may_write(handle) {
+        if !self.may_write(handle) {
             return Err(Error::BadHandle);
         }
         self.shared.write(node, offset, data)
     }
 
     fn flush(&self, node: Node, handle: Handle) -> Result<(), Error> {
+        if self.shared.closing.has_no_opens() {
+            return Err(Error::NotImplemented);
+        }
         self.shared.flush(node, handle)
     }
 
@@ -388,7 +407,7 @@ impl FileSystem for GraphFileSystem {
     }
 
     fn fsyncdir(&self, _: Node, _: Handle) -> Result<(), Error> {
-        let queued = self.shared.tree.lock().queued;
+        let queued = self.after_closes().tree.lock().queued;
         self.shared.wait_for(queued)
     }
 
@@ -427,7 +446,7 @@ impl FileSystem for GraphFileSystem {
             return Err(Error::Invalid);
         }
         let now = self.shared.now();
-        self.shared.change_attributes(node, |tree| {
+        self.after_closes().change_attributes(node, |tree| {
             let attributes = &mut tree.member_mut(node)?.attributes;
             let there = attributes.extended.contains_key(name);
             match () {
@@ -443,7 +462,7 @@ impl FileSystem for GraphFileSystem {
 
     fn removexattr(&self, node: Node, name: &[u8]) -> Result<(), Error> {
         let now = self.shared.now();
-        self.shared.change_attributes(node, |tree| {
+        self.after_closes().change_attributes(node, |tree| {
             let attributes = &mut tree.member_mut(node)?.attributes;
             attributes.extended.remove(name).ok_or(Error::NoAttribute)?;
             attributes.changed = Some(now);
@@ -459,7 +478,7 @@ impl FileSystem for GraphFileSystem {
         size: u64,
         how: Allocation,
     ) -> Result<(), Error> {
-        if !may_write(handle) {
+        if !self.may_write(handle) {
             return Err(Error::BadHandle);
         }
         self.shared.allocate(node, offset, size, how)
@@ -471,6 +490,17 @@ impl FileSystem for GraphFileSystem {
 }
 
 impl GraphFileSystem {
+    /// For what is to come after everything that was closed.
+    fn after_closes(&self) -> &Shared {
+        self.shared.take_closed();
+        &self.shared
+    }
+
+    /// Where opens are not told the kernel alone knows who may.
+    fn may_write(&self, handle: Handle) -> bool {
+        self.shared.closing.has_no_opens() || may_write(handle)
+    }
+
     /// Opens what has a name that was to be made.
     fn open_there(
         &self,
@@ -484,7 +514,7 @@ impl GraphFileSystem {
         }
         let entry = self.lookup(caller, directory, name)?;
         let node = entry.attributes.node;
-        let opened = self.open(caller, node, mode);
+        let opened = self.shared.open(node, mode).map(Opened::kept);
         opened.map(|opened| (entry, opened)).inspect_err(|_| self.shared.forget(node, 1))
     }
 }

@@ -8,13 +8,15 @@
 //! - [`spares`]: directories that are made ahead.
 //! - [`contents`]: files are read and written, in a [`scratch`] while somebody has them open for writing.
 //! - [`queue`]: what is to be done at the servers; [`commit`]: doing it, in batches, of which [`files`] are made first.
+//! - [`closed`]: files are closed, where opens are no operations; [`reading`]: and read.
 //! - [`journal`]: what was synced survives a kill. [`watch`]: what others change is seen here.
 //! - [`settle`]: everything done so far is at the servers, and the mount goes on.
 //!
-//! Locks: the gate of a file, then that of its version, then the tree; no transaction is done with the tree locked.
+//! Locks: what was closed, the gate of a file, then that of its version, then the tree; no transaction is done with the tree locked.
 //! `docs/mount.md` says what programs may rely on.
 #![forbid(unsafe_code)]
 
+mod closed;
 mod commit;
 mod contents;
 mod file_system;
@@ -23,6 +25,7 @@ mod find;
 mod journal;
 mod names;
 mod queue;
+mod reading;
 mod rows;
 mod scratch;
 mod settle;
@@ -116,6 +119,7 @@ pub(crate) struct Shared {
     progress: Condition,
     scratches: Scratches,
     spares: Spares,
+    closing: closed::Closing,
     journal: Journal,
     notifier: OnceLock<Arc<dyn Notifier>>,
     /// What objects of a port are; an object 0 is its server. At most [`CLASSES_MAX`].
@@ -161,6 +165,7 @@ impl GraphFileSystem {
             progress: Condition::new(&world.threads),
             scratches: Scratches::new(&options.folder, first),
             spares: Spares::new(&world.threads),
+            closing: closed::Closing::new(&world.threads),
             journal,
             notifier: OnceLock::new(),
             classes: StdMutex::new(classes.into_iter().collect()),

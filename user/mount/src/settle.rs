@@ -20,6 +20,7 @@ impl GraphFileSystem {
     /// So many updates wait still; they stay queued.
     pub fn settle(&self, wait: Duration) -> Result<(), Unfinished> {
         let shared = &self.shared;
+        shared.take_closed();
         let deadline = shared.world.threads.now() + wait;
         let mut tree = shared.tree.lock();
         let last = tree.queued;

@@ -50,6 +50,12 @@ pub(crate) struct Tree {
     linked: HashMap<Identity, Node>,
     /// Rows of such files that are not nodes yet.
     unmet: HashMap<Identity, Vec<(Node, Vec<u8>)>>,
+    /// Files that are kept open at their server, and whether they were read since it was last looked: see [`reading`].
+    ///
+    /// [`reading`]: crate::reading
+    pub(crate) reading: BTreeMap<Node, bool>,
+    /// Names of which the kernel is still to be told.
+    pub(crate) untold: Vec<(Node, Vec<u8>)>,
     pub(crate) queue: VecDeque<Update>,
     /// Bytes of scratches that wait.
     pub(crate) queue_bytes: u64,
@@ -67,6 +73,8 @@ pub(crate) struct Member {
     pub(crate) remembered: u64,
     /// Where it stands.
     pub(crate) names: Vec<(Node, Vec<u8>)>,
+    /// Where it stood until another mount has replaced it: who has it open, and is not known to, may still write it.
+    pub(crate) former: Vec<(Node, Vec<u8>)>,
     pub(crate) attributes: Attributes,
     pub(crate) user: u32,
     pub(crate) group: u32,
@@ -173,6 +181,8 @@ impl Tree {
             next_node: Node::ROOT.0,
             linked: HashMap::new(),
             unmet: HashMap::new(),
+            reading: BTreeMap::new(),
+            untold: Vec::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             queued: 0,
@@ -291,6 +301,7 @@ impl Tree {
             kind,
             remembered: 0,
             names: Vec::new(),
+            former: Vec::new(),
             attributes,
             user,
             group,
@@ -397,6 +408,7 @@ impl Tree {
             kind,
             remembered: 0,
             names: Vec::new(),
+            former: Vec::new(),
             attributes,
             user,
             group,
@@ -492,6 +504,61 @@ impl Tree {
         member.names.iter().map(change).collect()
     }
 
+    /// What was written to a file that another mount has replaced gets its names again, for the last to close counts; but not those
+    /// with which something is being done here.
+    pub(crate) fn take_names_back(&mut self, node: Node) {
+        let Ok(member) = self.member_mut(node) else { return };
+        let former = std::mem::take(&mut member.former);
+        if !member.names.is_empty() {
+            return;
+        }
+        for (directory, name) in former {
+            let now = match self.slot(directory, &name) {
+                Ok(Slot { local: Local::Node(now), pending: 0, .. }) => Some(*now),
+                Ok(Slot { local: Local::Same, server: Some(_), pending: 0 }) => None,
+                _ => continue,
+            };
+            if let Some(now) = now {
+                let is_idle = self.file(now).is_ok_and(|file| file.writers == 0 && !file.changed);
+                if !is_idle || self.unname(directory, &name).is_err() {
+                    continue;
+                }
+            }
+            if self.name(directory, &name, node).is_ok() {
+                self.untold.push((directory, name));
+            }
+            now.into_iter().for_each(|now| self.drop_if_idle(now));
+        }
+    }
+
+    /// What was written of a file that nobody has open is not needed any more once it is committed.
+    pub(crate) fn drop_scratch(&mut self, node: Node) {
+        let Ok(member) = self.member_mut(node) else { return };
+        let waits = member.version.is_some();
+        if let Content::File(file) = &mut member.content
+            && file.openers == 0
+        {
+            file.opened = None;
+            if !waits && !file.changed && !member.set.is_empty() {
+                file.scratch = None;
+            }
+        }
+    }
+
+    /// Files that somebody writes, or has written.
+    pub(crate) fn written(&self) -> Vec<Node> {
+        let is_written =
+            |content: &Content| matches!(content, Content::File(file) if file.writers > 0 || file.changed);
+        self.members.iter().filter(|(_, member)| is_written(&member.content)).map(|(node, _)| *node).collect()
+    }
+
+    /// The names in the root of which the kernel was told.
+    pub(crate) fn names_of_root(&self) -> Vec<Vec<u8>> {
+        let Ok(root) = self.folder(Node::ROOT) else { return Vec::new() };
+        let told = root.entries.iter().filter(|(_, slot)| matches!(slot.local, Local::Node(_)));
+        told.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Queues changes as one update, all of which are made at the servers, or none.
     pub(crate) fn enqueue(&mut self, changes: Vec<Change>, removed: Vec<Capability>) {
         if changes.is_empty() {
@@ -553,6 +620,7 @@ impl Tree {
             }
             self.forget_object(node);
             let member = self.members.remove(&node).expect("it was just found");
+            self.reading.remove(&node);
             if let Content::Directory(folder) = &member.content {
                 self.folders.remove(&node);
                 self.forget_rows(node, folder);

@@ -30,7 +30,9 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             tree = shared.progress.wait_until(tree, Some(deadline)).0;
         }
         let directories = tree.directories();
+        tree.close_unread();
         drop(tree);
+        shared.tell_untold();
         let mut services: BTreeMap<PutPort, Vec<(Node, Capability)>> = BTreeMap::new();
         for (node, capability) in directories {
             services.entry(capability.port).or_default().push((node, capability));
@@ -187,6 +189,11 @@ fn differences(tree: &mut Tree, directory: Node, mut fresh: Fresh) -> Vec<Told> 
                 } else if !in_use || row.is_none() {
                     // Whoever has the old version open goes on with it.
                     let _ = tree.unname(directory, &name);
+                    if row.is_some()
+                        && let Ok(member) = tree.member_mut(node)
+                    {
+                        member.former.push((directory, name.clone()));
+                    }
                     if let Ok(slot) = tree.slot(directory, &name) {
                         slot.local = Local::Same;
                     }
