@@ -17,8 +17,9 @@ use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, Hash, RECORD_SIZE, Record, Rec
 use super::space::{Extent, Space};
 
 const BLOCK: usize = BLOCK_SIZE as usize;
-/// Data from this size on is begun to be carried to the medium before the flush; below, the call costs more.
-const BEGIN_SIZE_MIN: usize = 256 << 10;
+/// Data from this size on is begun to be carried to the medium before the flush, piece by piece of this size: the disk works
+/// on the first one while the next is copied. Below, the call costs more.
+const BEGIN_SIZE: usize = 256 << 10;
 /// Data up to this size is copied to fill its last block.
 const COPIED_SIZE_MAX: usize = 64 << 10;
 
@@ -98,18 +99,42 @@ impl Volume {
     /// Writes much data at a block, and has the disk begin with it at once: the processor is needed for its hash
     /// meanwhile, and the flush that follows finds less to do.
     pub(crate) fn write_chunk(&self, block: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        self.write_blocks(block, bytes)?;
-        if bytes.len() >= BEGIN_SIZE_MIN {
-            self.disk.begin(block * BLOCK_SIZE, bytes.len() as u64);
+        for (index, piece) in (0..).zip(bytes.chunks(BEGIN_SIZE)) {
+            let block = block + index * (BEGIN_SIZE as u64 / BLOCK_SIZE);
+            self.write_blocks(block, piece)?;
+            if piece.len() == BEGIN_SIZE {
+                self.disk.begin(block * BLOCK_SIZE, BEGIN_SIZE as u64);
+            }
         }
         Ok(())
     }
 
+    /// Writes chunk `index`, a complete one, of a file that begins at block `first`; its hash, made while the disk is busy.
+    pub(crate) fn write_whole_chunk(
+        &self,
+        first: u64,
+        index: usize,
+        chunk: &[u8],
+    ) -> Result<Hash, StoreError> {
+        assert_eq!(chunk.len() as u64, CHUNK_SIZE, "only the last chunk of a file is shorter");
+        self.write_chunk(first + index as u64 * (CHUNK_SIZE / BLOCK_SIZE), chunk)?;
+        Ok(layout::hash(chunk))
+    }
+
     /// Writes a file's data and what goes behind it, chunk by chunk, each hashed while the disk is busy with it.
     pub(crate) fn write_file(&self, first: u64, data: &[u8]) -> Result<Hash, StoreError> {
-        let mut hashes = Vec::new();
+        self.write_rest(first, data, Vec::new())
+    }
+
+    /// As [`Volume::write_file`], of a file whose first chunks, which have these hashes, were written before.
+    pub(crate) fn write_rest(
+        &self,
+        first: u64,
+        data: &[u8],
+        mut hashes: Vec<Hash>,
+    ) -> Result<Hash, StoreError> {
         let mut end = Vec::new();
-        for (index, chunk) in data.chunks(CHUNK_SIZE as usize).enumerate() {
+        for (index, chunk) in data.chunks(CHUNK_SIZE as usize).enumerate().skip(hashes.len()) {
             let block = first + index as u64 * (CHUNK_SIZE / BLOCK_SIZE);
             // What is small is copied, so that it is one write.
             let whole = if chunk.len() < COPIED_SIZE_MAX { 0 } else { chunk.len() / BLOCK * BLOCK };

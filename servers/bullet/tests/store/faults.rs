@@ -222,9 +222,9 @@ fn a_durable_create_costs_one_data_write_one_record_write_and_one_flush() {
     let disk = CrashDisk::new(8 << 20);
     format_small(&*disk, 64);
     let store = open(disk.clone(), 1).unwrap();
-    // Whole blocks are written from where they are, the last one and the hashes from a copy. The last file is too large
+    // Whole blocks are written from where they are, 256 KiB at once, the last one and the hashes from a copy. The last file is too large
     // for so small a memory: chunk by chunk, then the rest with the hashes.
-    for (size, data_writes) in [(1000, 1), (5000, 1), (1_000_000, 2), (1 << 20, 1), (1_500_000, 2)] {
+    for (size, data_writes) in [(1000, 1), (5000, 1), (1_000_000, 5), (1 << 20, 4), (1_500_000, 5)] {
         let (writes, flushes) = (disk.writes(), disk.flushes());
         store.create(vec![5; size], Commit::Disk, None, 0).unwrap();
         assert_eq!((disk.writes() - writes, disk.flushes() - flushes), (data_writes + 1, 1));

@@ -4,6 +4,7 @@ mod compact;
 mod crash;
 mod damage;
 mod disk;
+mod early;
 mod faults;
 mod large;
 mod model;
