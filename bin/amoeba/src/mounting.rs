@@ -46,6 +46,7 @@ impl Mounting for Mounts {
         logs::to_standard_error();
         let mut how = fuse::MountOptions::new(&options.name);
         (how.read_only, how.others, how.threads) = (options.read_only, options.others, THREADS);
+        how.without_opens = true;
         Ok(Box::new(Live(fuse::Mount::new(files, directory, &how)?)))
     }
 
