@@ -1,5 +1,6 @@
 //! The graph as a file system, over the real servers, in a world of one process: no kernel is asked.
 
+mod closed;
 mod model;
 mod settle;
 mod system;
