@@ -283,3 +283,123 @@ pub(super) fn prove(watch: Watch, file: &Path, node: Node, timeout: Duration) ->
 fn open_node_is(watch: &Watch, node: Node) -> bool {
     watch.open(node).is_ok_and(|file| node_of(file.as_fd()) == Some(node))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+
+    use amoeba_volume::MemoryFileSystem;
+    use rustix::mm::{MapFlags, ProtFlags};
+
+    use super::*;
+    use crate::fuse::{Mount, MountOptions};
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A mount, what watches it, and where it is; `None`, said loudly, where this host has none.
+    fn scene(name: &str) -> Option<(Mount, Watch, PathBuf)> {
+        let directory = std::env::temp_dir().join(format!("amoeba-writers-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let files = Arc::new(MemoryFileSystem::new(crate::clock(), 1 << 20));
+        let mount = Mount::new(files, &directory, &MountOptions::new("test"));
+        let mount = mount.map_err(|error| println!("SKIPPED: nothing can be mounted: {error}")).ok()?;
+        let watch = Watch::new(&directory).map_err(|error| println!("SKIPPED: not watched: {error}")).ok()?;
+        Some((mount, watch, directory))
+    }
+
+    fn end((mount, watch, directory): (Mount, Watch, PathBuf)) {
+        drop(watch);
+        assert!(mount.unmount(LONG).unwrap());
+        fs::remove_dir(directory).unwrap();
+    }
+
+    /// Waits until the kernel says that a node was closed, and counts its writers as `is_written`.
+    #[track_caller]
+    fn until(watch: &Watch, node: Node, is_written: bool) {
+        let start = std::time::Instant::now();
+        let mut told = false;
+        while !told || watch.is_written(node) != Some(is_written) {
+            told |= watch.closed().nodes.contains(&node);
+            assert!(start.elapsed() < LONG, "waited in vain");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn the_kernel_says_who_has_closed_what_and_who_can_still_write() {
+        let Some(scene) = scene("counts") else { return };
+        let (_, watch, directory) = &scene;
+        let path = directory.join("file");
+        let mut one = File::create(&path).unwrap();
+        let node = Node(one.metadata().unwrap().ino());
+        one.write_all(b"bytes").unwrap();
+        assert_eq!(watch.is_written(node), None);
+        let two = File::options().append(true).open(&path).unwrap();
+        let three = two.try_clone().unwrap();
+        drop(one);
+        until(watch, node, true);
+        drop(two);
+        assert_eq!(watch.is_written(node), Some(true), "a copy of the descriptor is open");
+        drop(three);
+        until(watch, node, false);
+        // Who only reads is not counted, nor told of.
+        let reader = File::open(&path).unwrap();
+        assert_eq!(watch.is_written(node), Some(false));
+        drop(reader);
+        assert_eq!(watch.closed(), Closed::default());
+        watch.done(node);
+        watch.close_finished();
+        assert_eq!(watch.is_written(node), None);
+        end(scene);
+    }
+
+    #[test]
+    fn a_mapping_is_a_writer() {
+        let Some(scene) = scene("mapping") else { return };
+        let (_, watch, directory) = &scene;
+        let path = directory.join("file");
+        fs::write(&path, [0; 4096]).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let node = Node(file.metadata().unwrap().ino());
+        until(watch, node, true);
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping, of a file that is as large.
+        let page =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, protection, MapFlags::SHARED, &file, 0) };
+        let page = page.unwrap();
+        drop(file);
+        assert_eq!(watch.closed(), Closed::default());
+        assert_eq!(watch.is_written(node), Some(true));
+        // SAFETY: the page is mapped to be written, and nobody else has it.
+        unsafe { page.cast::<u8>().write(7) };
+        // SAFETY: it is not used after this.
+        unsafe { rustix::mm::munmap(page, 4096) }.unwrap();
+        until(watch, node, false);
+        assert_eq!(fs::read(&path).unwrap()[0], 7);
+        watch.done(node);
+        watch.close_finished();
+        end(scene);
+    }
+
+    #[test]
+    fn a_node_is_looked_for_by_its_number() {
+        let Some(scene) = scene("number") else { return };
+        let (_, watch, directory) = &scene;
+        let file = File::create(directory.join("file")).unwrap();
+        let node = Node(file.metadata().unwrap().ino());
+        watch.look_for(node);
+        assert_eq!(watch.is_written(node), Some(true));
+        drop(file);
+        until(watch, node, false);
+        watch.done(node);
+        watch.look_for(Node(12345));
+        assert_eq!(watch.is_written(Node(12345)), None);
+        watch.look_for(node);
+        assert_eq!(watch.is_written(node), Some(false));
+        watch.done(node);
+        watch.close_finished();
+        end(scene);
+    }
+}
