@@ -1,5 +1,5 @@
 //! The benchmark `run`: starting `true`, on this host and on the other, by the command and by what a program calls, beside
-//! starting it here with no Amoeba: one at a time, and many in flight.
+//! starting it here with no Amoeba: one at a time, and many in flight; with the files of that host, and with the caller's.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use crate::harness::Figures;
 use crate::ours::System;
 use crate::report::{Report, Unit, micros};
 use crate::rounds::{Beside, Group, Measure, Scope, rounds};
+use crate::sight::{Sight, bound};
 
 /// Tasks that are under way at once.
 const IN_FLIGHT: usize = 32;
@@ -22,6 +23,10 @@ const IN_FLIGHT: usize = 32;
 const LIMIT: &str = "fork, exec and wait, here";
 /// One at a time, on another host.
 const TARGET_ONE: f64 = 2.0;
+/// The same with the caller's files.
+const TARGET_SEEING: f64 = 3.0;
+/// How much longer than here a program with its caller's files may take by the command line.
+const BOUND_SEEING: Duration = Duration::from_millis(10);
 /// Many in flight, on one host: this many times fewer.
 const TARGET_MANY: f64 = 2.0;
 
@@ -30,8 +35,10 @@ pub(crate) fn run(scope: &Scope) -> Result<Report> {
     let system = System::of_environment()?;
     let world = amoeba_linux::connect(&system.socket(0)?);
     let servers = [server(&system, 0)?, server(&system, 1)?];
+    let sight = Sight::serve(&world)?;
     let mut rows = Vec::new();
-    for group in groups(&system, &world, &servers, scope) {
+    let seeing = groups_seeing(&system, &world, &servers[1], &sight, scope);
+    for group in groups(&system, &world, &servers, scope).into_iter().chain(seeing) {
         if group.name.contains(&scope.pattern) {
             rows.extend(rounds(&system, &group, scope.rounds)?);
         }
@@ -82,6 +89,45 @@ fn groups<'a>(
         let name = format!("run, {IN_FLIGHT} in flight, {place}");
         group(name, Unit::PerSecond, many, Some(TARGET_MANY), Box::new(ours), Box::new(limit));
     }
+    groups
+}
+
+/// With the files of the caller, on the other host.
+fn groups_seeing<'a>(
+    system: &'a System,
+    world: &'a World,
+    server: &Capability,
+    sight: &'a Sight,
+    scope: &Scope,
+) -> Vec<Group<'a>> {
+    let (server, time) = (*server, scope.time);
+    let mut groups = Vec::new();
+    let mut group = |name: &str, unit, value, ours: Measure<'a>, beside: Beside<'a>| {
+        groups.push(Group {
+            name: name.into(),
+            unit,
+            value,
+            ours,
+            path: &["requests"],
+            besides: vec![beside],
+        });
+    };
+    let ours = move || one_at_a_time(time, || sight.exec_and_wait(world, &server));
+    let measure = Box::new(move || one_at_a_time(time, fork_true));
+    let beside = Beside { name: LIMIT, target: Some(TARGET_SEEING), measure };
+    group("exec and wait, view mine, the other", Unit::Micros, |figures| figures.p50, Box::new(ours), beside);
+    let millis = |figures: &Figures| figures.p50 / 1e3;
+    let command = move || one_at_a_time(time, || sight.command(system, system.name(1)));
+    let here = move || one_at_a_time(time, || sight.here());
+    let beside = Beside { name: "the same program, here", target: None, measure: Box::new(here) };
+    group("amoeba run --view mine, 1 MB", Unit::Millis, millis, Box::new(command), beside);
+    let ours = move || {
+        let (ours, here) = (command()?, here()?);
+        Ok(Figures { p50: ours.p50 - here.p50, ..ours })
+    };
+    let measure = Box::new(|| Ok(bound(BOUND_SEEING)));
+    let beside = Beside { name: "the bound", target: Some(1.0), measure };
+    group("the same, more than here", Unit::Millis, millis, Box::new(ours), beside);
     groups
 }
 
@@ -137,13 +183,18 @@ fn command(system: &System, host: &str) -> Result<()> {
     Ok(())
 }
 
-fn descriptor() -> Result<Vec<u8>> {
+/// `true`, with the files of its host.
+pub(crate) fn true_descriptor() -> ProcessDescriptor {
     let program = Program::HostPath(b"true".to_vec());
     let mut descriptor =
         ProcessDescriptor::new(amoeba_linux::guest::architecture(), program, vec![b"true".to_vec()]);
     descriptor.environment = vec![b"PATH=/usr/bin:/bin".to_vec()];
     descriptor.working_directory = b"/".to_vec();
-    descriptor.encode().context("the descriptor")
+    descriptor
+}
+
+fn descriptor() -> Result<Vec<u8>> {
+    true_descriptor().encode().context("the descriptor")
 }
 
 /// What a program does that wants something done and waits: one transaction.

@@ -28,6 +28,7 @@ mod ours;
 mod place;
 mod report;
 mod rounds;
+mod sight;
 mod storage;
 mod transaction;
 mod transfer;

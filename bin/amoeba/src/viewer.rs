@@ -2,9 +2,10 @@
 //! that wants them.
 //!
 //! What is only read is one mount for all guests of a caller who see the same trees: what the kernel has learnt of it stays
-//! from one guest to the next. Each tree that may be written is a mount of its guest's own.
+//! from one guest to the next. A tree that may be written is a mount that one guest has at a time; when that has ended, and
+//! all is well, the mount waits for the caller's next guest who writes to that tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use amoeba_linux::fuse::{Mount, MountOptions};
 use amoeba_linux::guest::{Desk, Visit};
 use amoeba_process::Mine;
-use amoeba_view::away::{Owner, Store, Visible};
+use amoeba_view::away::{Owner, Store, Visible, begin};
 use amoeba_world::World;
 use anyhow::{Context, Result, bail};
 
@@ -22,7 +23,9 @@ use crate::state::State;
 
 /// The most mounts that several guests share.
 const SHARED_MAX: usize = 64;
-/// How long one is kept that nobody uses.
+/// The most mounts of trees to be written that wait for a guest.
+const WAITING_MAX: usize = 16;
+/// How long a mount is kept that nobody uses.
 const IDLE_TIME: Duration = Duration::from_secs(300);
 /// How often that is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
@@ -51,6 +54,7 @@ pub(crate) fn main(state: &State) -> Result<()> {
         store: Arc::new(store),
         owner: Owner { user, group },
         shared: Mutex::default(),
+        waiting: Mutex::default(),
         numbers: AtomicU64::new(0),
     });
     let tidying = viewer.clone();
@@ -91,6 +95,8 @@ struct Viewer {
     store: Arc<Store>,
     owner: Owner,
     shared: Mutex<BTreeMap<[u8; 32], Shared>>,
+    /// The one that has waited longest first.
+    waiting: Mutex<VecDeque<Waiting>>,
     /// Makes the names of mounts.
     numbers: AtomicU64,
 }
@@ -102,6 +108,16 @@ struct Shared {
     used: Instant,
 }
 
+/// A mount of a tree that may be written, which no guest has.
+struct Waiting {
+    tree: Name,
+    mounted: Arc<Mounted>,
+    since: Instant,
+}
+
+/// Whose tree that may be written, and which.
+type Name = ([u8; 32], Vec<u8>);
+
 /// A file system at its place.
 struct Mounted {
     files: Arc<Visible>,
@@ -111,6 +127,7 @@ struct Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        self.files.retire();
         let mount = self.mount.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mount) = mount {
             let _ = mount.unmount(UNMOUNT_TIMEOUT);
@@ -133,22 +150,23 @@ impl Viewer {
         let (shared, own) = trees;
         let places: Vec<PathBuf> =
             std::iter::once(&shared).chain(&own).map(|mounted| mounted.place.clone()).collect();
-        match visit.grant(&places) {
-            Ok(()) => {
-                let is_asked = visit.wait();
-                let lost: u64 = own.iter().map(|mounted| mounted.files.finish()).sum();
-                if is_asked {
-                    let _ = visit.tell(lost);
-                }
-            }
-            Err(error) => {
-                let _ = visit.refuse(&error.to_string());
-                for mounted in &own {
-                    mounted.files.finish();
-                }
-            }
+        let granted = visit.grant(&places);
+        if let Err(error) = &granted {
+            let _ = visit.refuse(&error.to_string());
         }
-        shared.files.end(&mine.files);
+        // Whoever does not ask has died, and it may take a while until its guest has.
+        let is_asked = granted.is_ok() && visit.wait();
+        let lost: u64 = own.iter().map(|mounted| mounted.files.finish()).sum();
+        for mounted in std::iter::once(&shared).chain(&own) {
+            mounted.files.end(&mine.files);
+        }
+        let mut left = Vec::new();
+        if is_asked {
+            left = self.keep(&mine, own);
+            let _ = visit.tell(lost);
+        }
+        // Unmounting takes a moment, for which nobody waits here.
+        drop(left);
     }
 
     /// The mount of all of a caller's files, and those of the trees that may be written.
@@ -158,19 +176,45 @@ impl Viewer {
             bail!("more than {WRITABLE_MAX} trees to be written");
         }
         let shared = self.shared(mine)?;
-        let own = writable
-            .map(|tree| {
-                let files =
-                    Visible::to_write(&self.world, &self.store, mine.identity, self.owner, &tree.path);
-                let mounted = self.mount(Arc::new(files), false)?;
-                mounted.files.begin(mine.files);
-                let carrying = mounted.files.clone();
-                std::thread::Builder::new().name("changes".into()).spawn(move || carrying.carry())?;
-                Ok(mounted)
-            })
-            .collect::<Result<Vec<_>>>();
-        let own = own.inspect_err(|_| shared.files.end(&mine.files))?;
+        let own = writable.map(|tree| self.own((mine.identity, tree.path.clone())));
+        let own = own.collect::<Result<Vec<_>>>()?;
+        let all: Vec<&Visible> =
+            std::iter::once(&shared).chain(&own).map(|mounted| &*mounted.files).collect();
+        begin(&all, mine.files);
         Ok((shared, own))
+    }
+
+    /// A mount of a tree that may be written: one that waits, or else a new one.
+    fn own(&self, tree: Name) -> Result<Arc<Mounted>> {
+        let mut waiting = self.held_waiting();
+        // The kernel tells us of what the last guest has closed when it finds the time.
+        let is_it = |waiting: &Waiting| waiting.tree == tree && waiting.mounted.files.is_as_new();
+        let found = waiting.iter().rposition(is_it).and_then(|place| waiting.remove(place));
+        drop(waiting);
+        if let Some(found) = found {
+            return Ok(found.mounted);
+        }
+        let (identity, path) = &tree;
+        let files = Visible::to_write(&self.world, &self.store, *identity, self.owner, path);
+        let mounted = self.mount(Arc::new(files), false)?;
+        let carrying = mounted.files.clone();
+        std::thread::Builder::new().name("changes".into()).spawn(move || carrying.carry())?;
+        Ok(mounted)
+    }
+
+    /// Lets mounts wait for the next guest that writes to these trees; gives back those that cannot, and those that are too
+    /// many.
+    fn keep(&self, mine: &Mine, own: Vec<Arc<Mounted>>) -> Vec<Arc<Mounted>> {
+        let names = mine.trees.iter().filter(|tree| tree.writable);
+        let names = names.map(|tree| (mine.identity, tree.path.clone()));
+        let (kept, mut left): (Vec<_>, Vec<_>) =
+            names.zip(own).partition(|(_, mounted)| mounted.files.is_sound());
+        let mut waiting = self.held_waiting();
+        let since = Instant::now();
+        waiting.extend(kept.into_iter().map(|(tree, mounted)| Waiting { tree, mounted, since }));
+        let many = waiting.len().saturating_sub(WAITING_MAX);
+        left.extend(waiting.drain(..many).map(|waiting| (waiting.tree, waiting.mounted)));
+        left.into_iter().map(|(_, mounted)| mounted).collect()
     }
 
     /// The mount that is shared by all who know the identity and see the same trees.
@@ -195,7 +239,6 @@ impl Viewer {
                 self.held().entry(name).or_insert(shared).mounted.clone()
             }
         };
-        mounted.files.begin(mine.files);
         Ok(mounted)
     }
 
@@ -239,11 +282,19 @@ impl Viewer {
             }
             stays
         });
-        // Unmounting takes a moment, and waits for nobody here.
+        let mut waiting = self.held_waiting();
+        let old = waiting.iter().take_while(|waiting| waiting.since.elapsed() >= IDLE_TIME).count();
+        gone.extend(waiting.drain(..old).map(|waiting| waiting.mounted));
+        drop(waiting);
+        // Unmounting takes a moment, and nobody waits for it here.
         drop(gone);
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<[u8; 32], Shared>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held_waiting(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use amoeba_cap::Capability;
 use amoeba_stubs::view::{self, ChangeRecord};
-use amoeba_view::away::{Owner, Store, Visible};
+use amoeba_view::away::{Owner, Store, Visible, begin};
 use amoeba_view::home::{Done, Server, Shown};
 use amoeba_volume::{Caller, Error, FileSystem, Node, OpenMode, Rename};
 use amoeba_wire::Status;
@@ -56,13 +56,13 @@ impl Pair {
     fn writable(&self) -> Visible {
         let owner = Owner { user: 7, group: 8 };
         let files = Visible::to_write(&self.world, &self.store, [1; 32], owner, &self.path("work"));
-        files.begin(self.run);
+        begin(&[&files], self.run);
         files
     }
 
     fn readable(&self) -> Visible {
         let files = Visible::to_read(&self.world, &self.store, [1; 32], Owner { user: 7, group: 8 });
-        files.begin(self.run);
+        begin(&[&files], self.run);
         files
     }
 
@@ -286,6 +286,60 @@ fn two_trees_of_a_run_are_written_side_by_side() {
 }
 
 #[test]
+fn a_tree_that_one_process_has_written_is_for_the_next_what_the_caller_has() {
+    let pair = Pair::new("next");
+    for name in ["gone", "same"] {
+        fs::write(pair.place.join("work").join(name), name).unwrap();
+    }
+    let files = pair.writable();
+    assert!(["gone", "same"].iter().all(|name| walk(&files, name).is_ok()));
+    let node = write(&files, "made", "first");
+    let opened = files.open(&ANYBODY, node, OpenMode::READ).unwrap();
+    assert_eq!(files.finish(), 0);
+    assert!(files.is_sound() && !files.is_as_new(), "a process has it");
+    files.end(&pair.run);
+    assert!(!files.is_as_new(), "a file is open");
+    files.release(node, opened.handle);
+    assert!(files.is_as_new());
+
+    pair.server.dismiss(&pair.run);
+    fs::write(pair.place.join("work/made"), "changed at home").unwrap();
+    fs::write(pair.place.join("work/new"), "new").unwrap();
+    fs::remove_file(pair.place.join("work/gone")).unwrap();
+    let run = pair.server.admit().unwrap();
+    begin(&[&files], run);
+    assert!(!files.is_as_new());
+    assert_eq!(contents(&files, node).unwrap(), b"changed at home");
+    assert_eq!(contents(&files, walk(&files, "new").unwrap()).unwrap(), b"new");
+    assert_eq!(contents(&files, walk(&files, "same").unwrap()).unwrap(), b"same");
+    assert_eq!(walk(&files, "gone"), Err(Error::NotFound));
+    write(&files, "more", "second");
+    assert_eq!(files.finish(), 0);
+    assert_eq!(pair.at_home("work/more"), "second");
+}
+
+#[test]
+fn a_tree_of_which_something_was_lost_or_much_is_known_is_for_no_other_process() {
+    let pair = Pair::new("unsound");
+    let files = pair.writable();
+    let node = write(&files, "file", "old");
+    assert_eq!(files.finish(), 0);
+    assert!(files.is_sound());
+    let opened = files.open(&ANYBODY, node, OpenMode::WRITE).unwrap();
+    files.write(node, opened.handle, 0, b"theirs").unwrap();
+    fs::write(pair.place.join("work/file"), "mine, longer").unwrap();
+    files.release(node, opened.handle);
+    assert_eq!(files.finish(), 1);
+    assert!(!files.is_sound());
+
+    let files = pair.writable();
+    (0..300).for_each(|number| fs::write(pair.place.join(format!("work/{number}")), "").unwrap());
+    assert!((0..300).all(|number: u32| walk(&files, &number.to_string()).is_ok()));
+    assert_eq!(files.finish(), 0);
+    assert!(!files.is_sound());
+}
+
+#[test]
 fn large_files_come_home_in_pieces() {
     let pair = Pair::new("large");
     let files = pair.writable();
@@ -344,12 +398,12 @@ fn what_a_host_knows_is_right_when_the_next_process_begins() {
     fs::write(pair.place.join("read/file"), "changed").unwrap();
     fs::write(pair.place.join("read/new"), "new").unwrap();
     let second = pair.server.admit().unwrap();
-    files.begin(second);
+    begin(&[&files], second);
     assert_eq!(contents(&files, node).unwrap(), b"changed");
     let new = path.replace("read/file", "read/new");
     assert_eq!(contents(&files, walk(&files, &new).unwrap()).unwrap(), b"new");
     fs::remove_file(pair.place.join("read/file")).unwrap();
-    files.begin(pair.server.admit().unwrap());
+    begin(&[&files], pair.server.admit().unwrap());
     assert_eq!(files.getattr(node), Err(Error::NotFound));
     assert_eq!(walk(&files, &path), Err(Error::NotFound));
     // What may not be written may not be written.
@@ -369,12 +423,12 @@ fn what_was_fetched_once_is_not_fetched_again_and_never_for_another() {
     let store = Arc::new(Store::open(&pair.place.join("store"), 1 << 30).unwrap());
     let owner = Owner { user: 7, group: 8 };
     let again = Visible::to_read(&pair.world, &store, [1; 32], owner);
-    again.begin(pair.run);
+    begin(&[&again], pair.run);
     let node = walk(&again, &path).unwrap();
     assert!(again.open(&ANYBODY, node, OpenMode::READ).unwrap().backing.is_some());
     assert_eq!(store.fetched(), 0);
     let other = Visible::to_read(&pair.world, &store, [2; 32], owner);
-    other.begin(pair.run);
+    begin(&[&other], pair.run);
     assert_eq!(contents(&other, walk(&other, &path).unwrap()).unwrap(), b"to be read");
     assert_eq!(store.fetched(), record.size);
 }
@@ -391,7 +445,7 @@ fn a_caller_that_is_gone_is_waited_for_once_and_no_longer() {
     }
     // A thousand waits would be hours.
     assert!(begun.elapsed() < Duration::from_secs(60));
-    files.begin(pair.server.admit().unwrap());
+    begin(&[&files], pair.server.admit().unwrap());
     let path = String::from_utf8(pair.path("read/file")).unwrap();
     assert!(walk(&files, &path).is_ok());
 }

@@ -164,6 +164,13 @@ impl Table {
         }
     }
 
+    /// No names are known, and those of any directory may be asked for at once.
+    pub(crate) fn foresee(&mut self) {
+        for known in self.nodes.values_mut() {
+            (known.listing, known.foreseen) = (None, true);
+        }
+    }
+
     /// The path of a node below the root of the mount.
     ///
     /// # Errors

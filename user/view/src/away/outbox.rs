@@ -56,8 +56,6 @@ pub(crate) trait Settled: Send + Sync {
 
 pub(crate) struct Outbox {
     source: Arc<Source>,
-    /// Which writer of its run this is.
-    writer: u32,
     waiting: Mutex<Waiting>,
     came: Condvar,
     /// One request at a time, so that they have an order.
@@ -72,6 +70,8 @@ struct Waiting {
 
 #[derive(Default)]
 struct Sending {
+    /// Which writer of its run this is.
+    writer: u32,
     sequence: u64,
     uploads: u32,
     /// Nobody knows what the caller has done with the last request.
@@ -82,9 +82,21 @@ struct Sending {
 
 impl Outbox {
     pub(crate) fn new(source: Arc<Source>) -> Outbox {
-        let writer = source.random();
-        let (waiting, came, sending) = (Mutex::default(), Condvar::new(), Mutex::default());
-        Outbox { source, writer, waiting, came, sending }
+        let outbox =
+            Outbox { source, waiting: Mutex::default(), came: Condvar::new(), sending: Mutex::default() };
+        outbox.renew();
+        outbox
+    }
+
+    /// Another process makes changes from now on, and nothing of the last one waits.
+    pub(crate) fn renew(&self) {
+        *held(&self.sending) = Sending { writer: self.source.random(), ..Sending::default() };
+    }
+
+    /// Whether every change has become the caller's.
+    pub(crate) fn is_sound(&self) -> bool {
+        let sending = held(&self.sending);
+        !sending.broken && sending.lost == 0 && self.is_empty()
     }
 
     /// Sends what waits until [`Outbox::close`]: the body of a thread.
@@ -232,9 +244,9 @@ impl Outbox {
             return Ok(None);
         }
         sending.sequence += 1;
-        let sequence = sending.sequence;
+        let (writer, sequence) = (sending.writer, sending.sequence);
         let mut outcomes =
-            self.source.ask(|client, run| view::apply(client, run, self.writer, sequence, &batch.changes))?;
+            self.source.ask(|client, run| view::apply(client, run, writer, sequence, &batch.changes))?;
         if outcomes.len() != batch.changes.len() {
             return Err(Failure(view::BROKEN));
         }
@@ -273,7 +285,7 @@ impl Outbox {
         while offset < size {
             let data = piece(offset)?;
             self.source.ask(|client, run| {
-                view::upload(client, run, self.writer, change.upload, offset, data.clone())
+                view::upload(client, run, sending.writer, change.upload, offset, data.clone())
             })?;
             offset += data.len() as u64;
         }

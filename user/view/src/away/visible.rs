@@ -1,17 +1,14 @@
 //! The file system that shows a caller's files at a mount.
 //!
 //! One that is read only is shared by all processes of the caller on this host and keeps what it was told until the next of
-//! them begins ([`Visible::begin`]); one that may be written belongs to one process and believes what it was told for
-//! [`BELIEVED`].
+//! them begins ([`begin`](super::begin)); one that may be written belongs to one process at a time and believes what it
+//! was told for [`BELIEVED`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use amoeba_cap::Capability;
-use amoeba_stubs::view::{
-    self, KIND_DIRECTORY, KIND_FILE, KIND_LINK, KnownRecord, NodeRecord, OWNER_CALLER, OWNER_ROOT,
-};
+use amoeba_stubs::view::{self, KIND_DIRECTORY, KIND_FILE, KIND_LINK, NodeRecord, OWNER_CALLER, OWNER_ROOT};
 use amoeba_volume::{Attributes, Cached, Entry, Error, Handle, Kind, Node, Notifier, OpenMode, Opened, Time};
 use amoeba_world::World;
 
@@ -27,9 +24,6 @@ pub const BELIEVED: Duration = Duration::from_secs(1);
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the kernel believes that a name is not there.
 const ABSENT: Duration = Duration::from_secs(2);
-/// The most nodes that are compared with the caller's when a process begins: those that were used last. Others are asked
-/// for again when they are used.
-pub const REVALIDATED_MAX: usize = 1024;
 /// The most names of a directory that are asked for because one of them is.
 const FORESEEN_MAX: usize = 4096;
 /// The most names of a directory that can be listed.
@@ -58,9 +52,9 @@ pub struct Visible {
     owner: Owner,
     pub(super) table: Mutex<Table>,
     opens: Mutex<Opens>,
-    notifier: OnceLock<Arc<dyn Notifier>>,
+    pub(super) notifier: OnceLock<Arc<dyn Notifier>>,
     /// When the process that began last began.
-    since: Mutex<Instant>,
+    pub(super) since: Mutex<Instant>,
     pub(super) writing: Option<Writing>,
 }
 
@@ -92,7 +86,7 @@ impl Visible {
         Visible::over(Arc::new(Source::new(world)), store, identity, owner, Vec::new(), false)
     }
 
-    /// What lies in the caller's directory `path`, also to be written, for one process.
+    /// What lies in the caller's directory `path`, also to be written, for one process at a time.
     pub fn to_write(
         world: &World,
         store: &Arc<Store>,
@@ -127,65 +121,6 @@ impl Visible {
         }
     }
 
-    /// A process begins to see these files, through this capability: compares what is known with what is.
-    ///
-    /// Nothing fails: what could not be compared is asked for when it is used.
-    pub fn begin(&self, run: Capability) {
-        self.source.add(run);
-        let begun = Instant::now();
-        let (nodes, known) = self.recent();
-        if !known.is_empty() {
-            let answer = self.source.ask(|client, run| view::revalidate(client, run, &known));
-            let bits = answer.unwrap_or_default();
-            let mut table = self.table();
-            for (index, node) in nodes.iter().enumerate() {
-                let same = bits.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 0);
-                if same && let Ok(known) = table.get_mut(*node) {
-                    known.checked = Some(begun);
-                }
-            }
-        }
-        *held(&self.since) = begun;
-        self.tell_kernel(begun);
-    }
-
-    /// A process that has begun has ended.
-    pub fn end(&self, run: &Capability) {
-        self.source.remove(run);
-    }
-
-    /// Whether no process sees these files.
-    pub fn is_idle(&self) -> bool {
-        self.source.is_empty()
-    }
-
-    /// The nodes that were used last and what is believed of them.
-    fn recent(&self) -> (Vec<Node>, Vec<KnownRecord>) {
-        let table = self.table();
-        let nodes = table.by_use();
-        let known = |node: &Node| {
-            let record = &table.get(*node).ok()?.record;
-            // Of a new mount not even the root is known.
-            (record.kind != 0).then_some(())?;
-            let path = table.path(*node, &self.base).ok()?;
-            Some((*node, KnownRecord { path, version: record.version }))
-        };
-        nodes.iter().filter_map(known).take(REVALIDATED_MAX).unzip()
-    }
-
-    /// Tells the kernel which nodes are to be asked for again.
-    fn tell_kernel(&self, begun: Instant) {
-        let Some(notifier) = self.notifier.get() else { return };
-        let stale: Vec<Node> = {
-            let table = self.table();
-            let old = |node: &Node| table.get(*node).is_ok_and(|known| known.checked < Some(begun));
-            table.by_use().into_iter().filter(old).collect()
-        };
-        for node in stale {
-            notifier.node_changed(node);
-        }
-    }
-
     pub(super) fn set_notifier(&self, notifier: Arc<dyn Notifier>) {
         // A file system is mounted once.
         let _ = self.notifier.set(notifier);
@@ -193,9 +128,10 @@ impl Visible {
 
     /// From when on what was told is believed.
     fn valid_since(&self) -> Instant {
+        let since = *held(&self.since);
         match self.writing {
-            Some(_) => Instant::now().checked_sub(BELIEVED).unwrap_or_else(Instant::now),
-            None => *held(&self.since),
+            Some(_) => Instant::now().checked_sub(BELIEVED).map_or(since, |then| then.max(since)),
+            None => since,
         }
     }
 
@@ -487,6 +423,12 @@ impl Visible {
             known.writers = known.writers.saturating_sub(u64::from(open.writes));
         }
         open.writes
+    }
+
+    /// Whether anything is open.
+    pub(super) fn has_open(&self) -> bool {
+        let opens = held(&self.opens);
+        !opens.files.is_empty() || !opens.directories.is_empty()
     }
 
     /// Part of an open file.

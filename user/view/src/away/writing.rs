@@ -50,14 +50,14 @@ fn change(kind: u8, path: Vec<u8>) -> ChangeRecord {
 }
 
 impl Visible {
-    /// Sends contents as they come: the body of a thread that [`Visible::finish`] ends.
+    /// Sends contents as they come: the body of a thread that [`Visible::retire`] ends.
     pub fn carry(&self) {
         if let Some(writing) = &self.writing {
             writing.outbox.carry(self);
         }
     }
 
-    /// The processes have ended: sends what they have written, and says how many changes did not become the caller's.
+    /// The process has ended: sends what it has written, and says how many changes did not become the caller's.
     pub fn finish(&self) -> u64 {
         let Some(writing) = &self.writing else { return 0 };
         let dirty: Vec<Node> = {
@@ -72,9 +72,14 @@ impl Visible {
         for node in dirty {
             self.commit(node);
         }
-        let lost = writing.outbox.flush(self);
-        writing.outbox.close();
-        lost
+        writing.outbox.flush(self)
+    }
+
+    /// No process will see these files any more.
+    pub fn retire(&self) {
+        if let Some(writing) = &self.writing {
+            writing.outbox.close();
+        }
     }
 
     fn outbox(&self) -> Result<&Outbox, Error> {
