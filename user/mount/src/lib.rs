@@ -120,6 +120,7 @@ pub(crate) struct Shared {
     scratches: Scratches,
     spares: Spares,
     closing: closed::Closing,
+    looks: watch::Looks,
     journal: Journal,
     notifier: OnceLock<Arc<dyn Notifier>>,
     /// What objects of a port are; an object 0 is its server. At most [`CLASSES_MAX`].
@@ -166,6 +167,7 @@ impl GraphFileSystem {
             scratches: Scratches::new(&options.folder, first),
             spares: Spares::new(&world.threads),
             closing: closed::Closing::new(&world.threads),
+            looks: watch::Looks::default(),
             journal,
             notifier: OnceLock::new(),
             classes: StdMutex::new(classes.into_iter().collect()),

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use amoeba_cap::{Capability, Private, PutPort};
 use amoeba_stubs::directory::{self, CHANGES_MAX};
 use amoeba_volume::{Error, Node};
 
-use crate::Shared;
 use crate::rows::{self, Row};
 use crate::tree::{Local, Slot, Tree};
+use crate::{GraphFileSystem, Shared};
 
 /// Rows that a directory of which not all is known is asked for one by one; past it everything is forgotten.
 const ROWS_MAX: usize = 256;
@@ -22,13 +23,14 @@ pub(crate) fn run(shared: &Arc<Shared>) {
     loop {
         let deadline = shared.world.threads.now() + shared.options.look_interval;
         let mut tree = shared.tree.lock();
-        while shared.world.threads.now() < deadline {
+        while shared.world.threads.now() < deadline && !shared.looks.is_asked() {
             if shared.stopping.load(Ordering::Relaxed) {
                 return;
             }
             // Whoever ends the mount notifies too.
             tree = shared.progress.wait_until(tree, Some(deadline)).0;
         }
+        let asked = shared.looks.asked.load(Ordering::Relaxed);
         let directories = tree.directories();
         tree.close_unread();
         drop(tree);
@@ -40,6 +42,38 @@ pub(crate) fn run(shared: &Arc<Shared>) {
         for (port, directories) in services {
             let now = shared.look(&directories, seen.get(&port).copied().unwrap_or(0));
             seen.extend(now.map(|now| (port, now)));
+        }
+        // Locked: else somebody who has just looked would wait all the same.
+        let tree = shared.tree.lock();
+        shared.looks.done.store(asked, Ordering::Relaxed);
+        drop(tree);
+        shared.progress.notify_all();
+    }
+}
+
+/// Who wants to know at once what others have changed.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    asked: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Looks {
+    fn is_asked(&self) -> bool {
+        self.done.load(Ordering::Relaxed) < self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl GraphFileSystem {
+    /// Looks at once what others have changed, and waits until it is seen, for at most `wait`.
+    pub fn look(&self, wait: Duration) {
+        let shared = &self.shared;
+        let deadline = shared.world.threads.now() + wait;
+        let mut tree = shared.tree.lock();
+        let number = shared.looks.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.progress.notify_all();
+        while shared.looks.done.load(Ordering::Relaxed) < number && shared.world.threads.now() < deadline {
+            tree = shared.progress.wait_until(tree, Some(deadline)).0;
         }
     }
 }

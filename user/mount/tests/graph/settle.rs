@@ -31,6 +31,21 @@ fn what_was_closed_is_there_when_it_has_settled_and_what_is_open_stays_open() {
 }
 
 #[test]
+fn what_others_have_changed_is_seen_when_it_has_looked() {
+    let system = System::new();
+    let (scene, other) = (Scene::quiet(&system), Scene::new(&system));
+    for round in 0..20_u8 {
+        let name = [b'a' + round];
+        assert_eq!(scene.find(Node::ROOT, &name), None);
+        other.write(Node::ROOT, &name, b"new");
+        assert_eq!(other.files.settle(LONG), Ok(()));
+        assert_eq!(scene.find(Node::ROOT, &name), None);
+        scene.files.look(LONG);
+        assert_eq!(scene.read(Node::ROOT, &name), b"new");
+    }
+}
+
+#[test]
 fn what_the_servers_refuse_is_counted() {
     let system = System::new();
     let (scene, other) = (Scene::quiet(&system), Scene::quiet(&system));
