@@ -342,6 +342,28 @@ fn nothing_changes_on_a_mount_to_read() {
 }
 
 #[test]
+fn without_opens_files_are_what_they_are_with_them() {
+    let Some(scene) = Scene::with("without-opens", |options| options.without_opens = true) else { return };
+    let path = scene.at("a");
+    fs::write(&path, b"first").unwrap();
+    let mut log = OpenOptions::new().append(true).open(&path).unwrap();
+    log.write_all(b" and more").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"first and more");
+    fs::write(&path, b"cut").unwrap();
+    log.write_all(b"!").unwrap();
+    fs::rename(&path, scene.at("b")).unwrap();
+    let reader = File::open(scene.at("b")).unwrap();
+    fs::remove_file(scene.at("b")).unwrap();
+    log.write_all(b"!").unwrap();
+    let mut bytes = [0; 5];
+    reader.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!(&bytes, b"cut!!");
+    let names: Vec<_> = fs::read_dir(&scene.directory).unwrap().collect();
+    assert!(names.is_empty(), "what the mount began with is gone: {names:?}");
+    drop((log, reader));
+}
+
+#[test]
 fn who_is_at_it_goes_on_after_an_unmount() {
     let Some(mut scene) = Scene::new("busy") else { return };
     let file = File::create_new(scene.at("a")).unwrap();

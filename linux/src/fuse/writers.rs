@@ -25,6 +25,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 /// How the kernel writes down a node of FUSE: two halves of its number, and its generation.
 const HANDLE_KIND: i32 = 0x81;
 const HANDLE_WORDS: usize = 3;
+/// How long it is waited for more that is closed.
+const GATHER_TIME: Duration = Duration::from_micros(200);
 
 /// See the module.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(super) struct Watch {
     /// Descriptors to close.
     finished: Mutex<Vec<Held>>,
     wake: OwnedFd,
+    /// Whether what is finished will be closed without being told.
+    looks: AtomicBool,
     ends: AtomicBool,
 }
 
@@ -85,6 +89,7 @@ impl Watch {
             held: Mutex::default(),
             finished: Mutex::default(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            looks: AtomicBool::new(false),
             ends: AtomicBool::new(false),
         })
     }
@@ -120,9 +125,13 @@ impl Watch {
     /// Lets `files` look whenever there is something to look at, until [`end`](Watch::end).
     pub(super) fn run(&self, files: &dyn FileSystem) {
         while !self.ends.load(Ordering::Acquire) {
+            self.looks.store(true, Ordering::SeqCst);
             let next = files.look_at_writers();
+            self.looks.store(false, Ordering::SeqCst);
             self.close_finished();
             self.wait(next);
+            // Others close something too: one look for all of them.
+            std::thread::sleep(GATHER_TIME);
         }
         let held = std::mem::take(&mut *self.held());
         drop(held);
@@ -250,7 +259,9 @@ impl Writers for Watch {
         let held = self.held().remove(&node);
         if let Some(file) = held {
             self.finished().push(file);
-            self.wake();
+            if !self.looks.load(Ordering::SeqCst) {
+                self.wake();
+            }
         }
     }
 
