@@ -153,6 +153,7 @@ impl Shared {
 
     fn try_bring(&self, rows: &Rows, batch: &[Update]) -> Result<(), Stopped> {
         self.make_files(rows)?;
+        self.note_coming(rows);
         let mut install = {
             let mut tree = self.tree.lock();
             let mut install = self.installation(&mut tree, rows);
@@ -345,7 +346,7 @@ impl Shared {
         }
         for target in rows.values().flatten() {
             // What was synced since is to replace what has just been committed.
-            self.sync_again(target.node);
+            self.note_again(target.node);
         }
         self.say_done(batch, last);
     }

@@ -10,7 +10,6 @@ use amoeba_stubs::{bullet, bullet_file};
 use amoeba_volume::{Allocation, Error, Handle, Node, OpenMode, Seek};
 
 use crate::Shared;
-use crate::journal::{Place, Record};
 use crate::queue::Version;
 use crate::rows::error_of;
 use crate::scratch::Scratch;
@@ -385,60 +384,6 @@ impl Shared {
         }
     }
 
-    /// The gate of the file is held.
-    fn sync_scratch(&self, node: Node, scratch: &Arc<Scratch>) -> Result<(), Error> {
-        scratch.sync()?;
-        let record = record_of(&self.tree.lock(), node)?;
-        if let Some(record) = record.filter(|record| !scratch.is_noted(record)) {
-            self.journal.write(scratch, &record)?;
-            scratch.note(record);
-        }
-        // It may have been committed, or have lost its name, while this was noted.
-        self.forget_if_done(node, scratch);
-        Ok(())
-    }
-
-    /// A file that was synced has another name now.
-    pub(crate) fn sync_again(&self, node: Node) {
-        let (scratch, gate) = {
-            let tree = self.tree.lock();
-            let Ok(file) = tree.file(node) else { return };
-            (file.scratch.clone(), Arc::clone(&file.gate))
-        };
-        let Some(scratch) = scratch.filter(|scratch| scratch.has_note()) else { return };
-        let _gate = gate.lock();
-        if let Err(error) = self.sync_scratch(node, &scratch) {
-            tracing::warn!("the journal still has an old name: {error}");
-        }
-    }
-
-    /// Takes a scratch that does not wait for its commit out of the journal. The gate of the file is held, so that nobody syncs
-    /// it meanwhile, or the node is gone.
-    fn forget_if_done(&self, node: Node, scratch: &Arc<Scratch>) {
-        let waits = self.tree.lock().waits(node, scratch);
-        if !waits && scratch.has_note() {
-            scratch.forget_note();
-            self.journal.remove(scratch.number());
-        }
-    }
-
-    /// A version of a scratch is at the servers: what was synced of it need not be redone.
-    pub(crate) fn forget_committed(&self, node: Node, scratch: &Arc<Scratch>) {
-        let gate = self.tree.lock().file(node).map(|file| Arc::clone(&file.gate));
-        let _gate = gate.as_ref().map(|gate| gate.lock());
-        self.forget_if_done(node, scratch);
-    }
-
-    /// A file that was synced has no name any more.
-    pub(crate) fn forget_synced(&self, tree: &Tree, node: Node) {
-        if let Ok(file) = tree.file(node)
-            && let Some(scratch) = file.scratch.as_ref().filter(|scratch| scratch.has_note())
-        {
-            scratch.forget_note();
-            self.journal.remove(scratch.number());
-        }
-    }
-
     /// Whether somebody has a file or a directory open.
     pub(crate) fn is_used(&self) -> bool {
         if self.closing.has_no_opens() {
@@ -463,22 +408,6 @@ impl Shared {
         }
         self.work.notify_all();
     }
-}
-
-/// What the journal is to say of a file; nothing of one that has no name.
-fn record_of(tree: &Tree, node: Node) -> Result<Option<Record>, Error> {
-    let member = tree.member(node)?;
-    let mut names = Vec::new();
-    for (directory, name) in &member.names {
-        let slot = tree.folder(*directory)?.entries.get(name);
-        let old = slot.and_then(|slot| slot.server.as_ref()?.object().copied());
-        let capability = *tree.member(*directory)?.set.first().ok_or(Error::Io)?;
-        let old = old.unwrap_or(amoeba_cap::Capability::NULL);
-        names.push(Place { directory: capability, name: name.clone(), old });
-    }
-    let (masks, kind) = member.masks();
-    let attributes = member.attributes.clone();
-    Ok((!names.is_empty()).then_some(Record { names, masks, kind, attributes }))
 }
 
 /// A file that was changed runs with nobody's privileges but its caller's.

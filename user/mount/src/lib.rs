@@ -9,7 +9,7 @@
 //! - [`contents`]: files are read and written, in a [`scratch`] while somebody has them open for writing.
 //! - [`queue`]: what is to be done at the servers; [`commit`]: doing it, in batches, of which [`files`] are made first.
 //! - [`closed`]: files are closed, where opens are no operations; [`reading`]: and read.
-//! - [`journal`]: what was synced survives a kill. [`watch`]: what others change is seen here.
+//! - [`journal`]: what was [`synced`] survives a kill. [`watch`]: what others change is seen here.
 //! - [`settle`]: everything done so far is at the servers, and the mount goes on.
 //!
 //! Locks: what was closed, the gate of a file, then that of its version, then the tree; no transaction is done with the tree locked.
@@ -30,6 +30,7 @@ mod rows;
 mod scratch;
 mod settle;
 mod spares;
+mod synced;
 mod tree;
 mod watch;
 
@@ -152,9 +153,9 @@ impl GraphFileSystem {
     pub fn new(world: &World, options: Options) -> io::Result<(GraphFileSystem, Vec<String>)> {
         fs::create_dir_all(&options.folder)?;
         let trans_options = trans_options();
-        let journal = Journal::new(&options.folder);
         let client = Client::new(&*world.transactions, &trans_options);
-        let (first, redone) = journal.redo(client, &options.file_server)?;
+        let (first, redone) = journal::redo(&options.folder, client, &options.file_server)?;
+        let journal = Journal::open(&world.threads, &options.folder)?;
         let now = name_time(world);
         let tree = Tree::new(&world.threads, Arc::clone(&options.accounts), options.root, now);
         let classes = [(options.root.port, Class::Directory), (options.file_server.port, Class::File)];

@@ -302,7 +302,7 @@ impl Shared {
         }
         drop(tree);
         self.work.notify_all();
-        self.sync_again(node);
+        self.note_again(node);
         Ok(())
     }
 

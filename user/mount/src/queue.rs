@@ -92,6 +92,11 @@ impl Version {
         self.made.lock().clone()
     }
 
+    /// The file, unless it is not made yet or is being made.
+    pub(crate) fn made_by_now(&self) -> Option<Made> {
+        self.made.try_lock().and_then(|made| made.clone())
+    }
+
     /// The file; makes it if nobody has. It is committed, and may not be on its server's disk yet.
     pub(crate) fn make(&self, client: Client<'_>, server: &Capability) -> Result<Made, Refusal> {
         let mut made = self.made.lock();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use amoeba_volume::{Allocation, Error, Seek};
 use rustix::fs::{FallocateFlags, SeekFrom};
 
-use crate::journal::Record;
+use crate::journal::Note;
 
 /// Bytes of a scratch that is kept in memory; what grows past it moves to a file.
 const IN_MEMORY_MAX: u64 = 256 << 10;
@@ -44,6 +44,7 @@ impl Scratches {
             path,
             body: RwLock::new(body),
             size: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             in_memory,
             note: Mutex::default(),
         })
@@ -57,10 +58,12 @@ pub(crate) struct Scratch {
     path: PathBuf,
     body: RwLock<Body>,
     size: AtomicU64,
+    /// How often it was changed.
+    changes: AtomicU64,
     /// Bytes of all in memory.
     in_memory: Arc<AtomicU64>,
     /// What the journal says of it.
-    note: Mutex<Option<Record>>,
+    note: Mutex<Option<Note>>,
 }
 
 #[derive(Debug)]
@@ -93,9 +96,18 @@ impl Scratch {
             path: path.to_owned(),
             body,
             size,
+            changes: AtomicU64::new(0),
             in_memory: Arc::default(),
             note: Mutex::default(),
         })
+    }
+
+    /// One of an earlier process, whose contents are these.
+    pub(crate) fn of(number: u64, path: &Path, data: Vec<u8>) -> Scratch {
+        let size = AtomicU64::new(data.len() as u64);
+        let in_memory = Arc::new(AtomicU64::new(data.len() as u64));
+        let (body, path) = (RwLock::new(Body::Memory(data)), path.to_owned());
+        Scratch { number, path, body, size, changes: AtomicU64::new(0), in_memory, note: Mutex::default() }
     }
 
     /// Its number among those of its folder.
@@ -156,6 +168,7 @@ impl Scratch {
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= SIZE_MAX);
         let end = end.ok_or(Error::TooLarge)?;
         self.make_room(end)?;
+        self.changes.fetch_add(1, Ordering::AcqRel);
         let mut body = self.body_mut();
         match &mut *body {
             Body::Memory(bytes) => {
@@ -181,6 +194,7 @@ impl Scratch {
             return Err(Error::TooLarge);
         }
         self.make_room(size)?;
+        self.changes.fetch_add(1, Ordering::AcqRel);
         let mut body = self.body_mut();
         match &mut *body {
             Body::Memory(bytes) => {
@@ -240,6 +254,7 @@ impl Scratch {
         if from >= to {
             return Ok(());
         }
+        self.changes.fetch_add(1, Ordering::AcqRel);
         match &mut *self.body_mut() {
             Body::Memory(bytes) => bytes[from as usize..to as usize].fill(0),
             Body::OnDisk { file, .. } => {
@@ -282,29 +297,24 @@ impl Scratch {
         }
     }
 
-    fn noted(&self) -> MutexGuard<'_, Option<Record>> {
+    /// What the journal says of it.
+    pub(crate) fn note(&self) -> MutexGuard<'_, Option<Note>> {
         self.note.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the journal says this of it.
-    pub(crate) fn is_noted(&self, record: &Record) -> bool {
-        self.noted().as_ref() == Some(record)
     }
 
     /// Whether the journal has it.
     pub(crate) fn has_note(&self) -> bool {
-        self.noted().is_some()
+        self.note().is_some()
     }
 
-    /// The journal says this of it.
-    pub(crate) fn note(&self, record: Record) {
-        *self.noted() = Some(record);
+    /// How often it was changed so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
-    /// The journal has it no more.
-    pub(crate) fn forget_note(&self) {
-        *self.noted() = None;
-        self.keep(false);
+    /// Whether nothing of it is in a file.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        matches!(&*self.body(), Body::Memory(_))
     }
 
     /// Whether its file stays when this is dropped.

@@ -10,8 +10,7 @@ use amoeba_cap::Capability;
 use amoeba_stubs::Client;
 use amoeba_world::World;
 
-use crate::journal::Journal;
-use crate::{GraphFileSystem, Unfinished, trans_options};
+use crate::{GraphFileSystem, Unfinished, journal, trans_options};
 
 impl GraphFileSystem {
     /// Waits until everything that was closed and done before is at the servers, for at most `wait`.
@@ -48,7 +47,7 @@ impl GraphFileSystem {
 pub fn redo(world: &World, folder: &Path, file_server: &Capability) -> io::Result<Vec<String>> {
     let client_options = trans_options();
     let client = Client::new(&*world.transactions, &client_options);
-    match Journal::new(folder).redo(client, file_server) {
+    match journal::redo(folder, client, file_server) {
         Ok((_, lines)) => Ok(lines),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
