@@ -98,3 +98,38 @@ fn hosts_need_no_more_than_an_ethernet_that_is_trusted() {
         AMOEBA_STATE=$directory/anvil amoeba up 2>&1 | grep -c 'no interface "eth7"'"#;
     script(&system, &["2"], text).ok().printed("bolt\n0\n1\n");
 }
+
+#[test]
+fn a_host_with_two_links_passes_on_what_is_for_others() {
+    let system = System::new();
+    if !permitted(&system) {
+        return;
+    }
+    // anvil speaks UDP alone, chisel Ethernet alone, bolt both.
+    let text = r#"
+        directory=$(dirname $AMOEBA_STATE)
+        state() { export AMOEBA_STATE=$directory/$1; }
+        for host in anvil bolt chisel; do state $host; amoeba down; done
+        sed -i '/^\[link\]/,$d' $directory/chisel/config.toml
+        for host in bolt chisel; do
+            printf '\n[[ethernet]]\ninterface = "eth0"\ntrusted = true\n' >> $directory/$host/config.toml
+        done
+        for host in anvil bolt chisel; do state $host; amoeba up > /dev/null; done
+        state anvil
+        until amoeba ping -c 1 chisel > /dev/null 2>&1; do sleep 0.1; done
+        amoeba ping -c 1 chisel | grep -o 'on the way past bolt, weight 6'
+        head -c 3000000 /dev/zero | tr '\0' x | amoeba put - /home/file
+        state chisel
+        amoeba cat /home/file | tr -d x | wc -c
+        amoeba ping -c 1 anvil | grep -o 'ethernet .*weight 6' | cut -d ' ' -f 1
+        state bolt
+        amoeba down
+        state chisel
+        if amoeba ping -c 1 anvil > /dev/null 2>&1; then exit 9; fi
+        state bolt
+        amoeba up > /dev/null
+        state anvil
+        until amoeba ping -c 1 chisel > /dev/null 2>&1; do sleep 0.1; done
+        echo healed"#;
+    script(&system, &["3"], text).ok().printed("on the way past bolt, weight 6\n0\nethernet\nhealed\n");
+}
