@@ -15,7 +15,7 @@ use crate::contents::{may_write, take_privileges};
 use crate::names::New;
 use crate::rows::error_of;
 use crate::tree::{Content, Local, Tree};
-use crate::{GraphFileSystem, Shared};
+use crate::{GraphFileSystem, Shared, classes};
 
 /// How long the kernel may believe what it was told: until the mount says otherwise.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -359,7 +359,11 @@ impl FileSystem for GraphFileSystem {
         let listed = shared.listings.0.lock().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned();
         let names = match listed {
             Some(names) if offset > 0 => names,
-            _ => shared.list(node, handle)?,
+            _ => {
+                let names = shared.list(node, handle)?;
+                classes::meet(shared, node);
+                names
+            }
         };
         let parent = {
             let tree = shared.tree.lock();

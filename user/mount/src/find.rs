@@ -1,15 +1,14 @@
 //! Rows of directories become nodes.
 
 use std::collections::btree_map::Entry;
-use std::sync::PoisonError;
 
 use amoeba_cap::Capability;
 use amoeba_stubs::bullet_stream;
 use amoeba_volume::{Error, Kind, LINK_TEXT_SIZE_MAX, NAME_SIZE_MAX, Node};
 
+use crate::Shared;
 use crate::rows::{self, Class, Page, Row, kind_of_mode};
 use crate::tree::{Content, Folder, Local, Shown, Slot};
-use crate::{CLASSES_MAX, Shared};
 
 impl Shared {
     /// The node under a name, if there is one; for the moment, unless it is remembered.
@@ -142,23 +141,5 @@ impl Shared {
                 Ok((Kind::File, Content::File(self.tree.lock().new_file(size, None))))
             }
         }
-    }
-
-    /// What an object is; its server is asked once for each port.
-    fn class(&self, object: &Capability) -> Result<Class, Error> {
-        let key = (object.port, object.object().get() == 0);
-        let known = self.classes.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let class = rows::class(self.client(), object).ok_or(Error::Io)?;
-        // Others may say something else for each object.
-        if !matches!(class, Class::Other(_)) {
-            let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
-            if classes.len() < CLASSES_MAX {
-                classes.insert(key, class.clone());
-            }
-        }
-        Ok(class)
     }
 }

@@ -4,7 +4,7 @@
 //! transactions, threads and time come from the world, and of the host it uses a folder for what is being written.
 //!
 //! - [`tree`]: nodes and names, as the servers have them and as they are shown here; no transaction.
-//! - [`find`]: rows of directories become nodes. [`names`]: names are made, moved and taken away.
+//! - [`find`]: rows of directories become nodes; [`classes`]: what they stand for. [`names`]: names are made, moved and taken away.
 //! - [`spares`]: directories that are made ahead.
 //! - [`contents`]: files are read and written, in a [`scratch`] while somebody has them open for writing.
 //! - [`queue`]: what is to be done at the servers; [`commit`]: doing it, in batches, of which [`files`] are made first.
@@ -16,6 +16,7 @@
 //! `docs/mount.md` says what programs may rely on.
 #![forbid(unsafe_code)]
 
+mod classes;
 mod closed;
 mod commit;
 mod contents;
@@ -41,13 +42,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use amoeba_cap::{Capability, PutPort};
+use amoeba_cap::Capability;
 use amoeba_name::{Account, Time};
 use amoeba_stubs::Client;
 use amoeba_threads::{Condition, JoinHandle, Mutex};
 use amoeba_volume::{Error, Node, Notifier};
 use amoeba_world::{TransOptions, World};
 
+use classes::Classes;
 use journal::Journal;
 use rows::Class;
 use scratch::Scratches;
@@ -66,8 +68,6 @@ pub const STALL_MAX: Duration = Duration::from_secs(30);
 const TRANSACTION_MAX: Duration = Duration::from_secs(30);
 /// How long a server is searched for.
 const LOCATE_MAX: Duration = Duration::from_secs(3);
-/// Ports whose class is remembered; past it they are asked again.
-const CLASSES_MAX: usize = 4096;
 
 /// Who has accounts on this host.
 pub trait Accounts: Send + Sync {
@@ -124,8 +124,7 @@ pub(crate) struct Shared {
     looks: watch::Looks,
     journal: Journal,
     notifier: OnceLock<Arc<dyn Notifier>>,
-    /// What objects of a port are; an object 0 is its server. At most [`CLASSES_MAX`].
-    classes: StdMutex<std::collections::HashMap<(PutPort, bool), Class>>,
+    classes: Classes,
     listings: file_system::Listings,
     stopping: AtomicBool,
     /// Set when the mount does not wait for servers any more.
@@ -159,7 +158,6 @@ impl GraphFileSystem {
         let now = name_time(world);
         let tree = Tree::new(&world.threads, Arc::clone(&options.accounts), options.root, now);
         let classes = [(options.root.port, Class::Directory), (options.file_server.port, Class::File)];
-        let classes = classes.map(|(port, class)| ((port, false), class));
         let shared = Arc::new(Shared {
             tree: Mutex::new(&world.threads, tree),
             work: Condition::new(&world.threads),
@@ -171,7 +169,7 @@ impl GraphFileSystem {
             looks: watch::Looks::default(),
             journal,
             notifier: OnceLock::new(),
-            classes: StdMutex::new(classes.into_iter().collect()),
+            classes: Classes::new(classes),
             listings: file_system::Listings::default(),
             stopping: AtomicBool::new(false),
             hurried: AtomicBool::new(false),

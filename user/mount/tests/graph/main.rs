@@ -5,14 +5,17 @@ mod model;
 mod settle;
 mod system;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amoeba_cap::GetPort;
+use amoeba_cap::{Capability, GetPort, PutPort};
 use amoeba_name::Attributes;
 use amoeba_stubs::{bullet, bullet_stream, directory};
 use amoeba_volume::{
     Caller, Change, ChangeTime, Error, FileSystem, Kind, Node, OpenMode, Rename, SetAttribute, Time,
 };
+use amoeba_world::{Error as TransError, Listener, Message, TransOptions, Transactions};
 use system::{ME, Scene, System};
 
 const WRITE: OpenMode = OpenMode::WRITE;
@@ -506,4 +509,44 @@ fn what_was_synced_over_ones_own_commit_is_no_conflict() {
     let (next, said) = Scene::again(&system, folder);
     assert_eq!(next.names(Node::ROOT), [&b"a"[..]], "{said:?}");
     assert_eq!(next.read(Node::ROOT, b"a"), b"4 synced");
+}
+
+/// Transactions, counted by port.
+struct Counted(Arc<dyn Transactions>, Mutex<BTreeMap<PutPort, usize>>);
+
+impl Transactions for Counted {
+    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, TransError> {
+        *self.1.lock().unwrap().entry(request.header.port).or_default() += 1;
+        self.0.trans(request, options)
+    }
+    fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, TransError> {
+        self.0.listen(port, request_size_max)
+    }
+    fn put_port(&self, port: &GetPort) -> Result<PutPort, TransError> {
+        self.0.put_port(port)
+    }
+}
+
+#[test]
+fn a_listing_asks_each_server_that_is_gone_once() {
+    let mut system = System::new();
+    let world = system.world.clone();
+    let counted = Arc::new(Counted(Arc::clone(&world.transactions), Mutex::default()));
+    let port = |number: u8| PutPort::from_bytes([0xEE, 1, 2, 3, 4, number]);
+    let mut names = Vec::new();
+    for index in 0..12_u8 {
+        // Six objects of one server, and one each of six others.
+        let private = system.bullet.private;
+        let gone = Capability { port: port(index.saturating_sub(5)), private };
+        let name = format!("gone{index:02}").into_bytes();
+        directory::append(&world, &system.root, &name, &gone.into(), &[0xFF; 4], &[]).unwrap();
+        names.push(name);
+    }
+    system.world.transactions = Arc::clone(&counted) as _;
+    let scene = Scene::quiet(&system);
+    assert_eq!(scene.names(Node::ROOT), names);
+    let asked = counted.1.lock().unwrap().clone();
+    for number in 0..7 {
+        assert_eq!(asked.get(&port(number)), Some(&1), "{number}");
+    }
 }
