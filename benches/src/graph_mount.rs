@@ -70,15 +70,18 @@ impl Drop for Graph {
     }
 }
 
-type Step = fn(&Path, usize) -> std::io::Result<()>;
+/// Something that is done again and again, in a directory; it is told how often it was.
+pub(crate) type Step = fn(&Path, usize) -> std::io::Result<()>;
+/// Does steps with so many threads, and gives how many a second.
+pub(crate) type Rate = fn(&Scope, &Path, usize, Step) -> Result<f64>;
 
-/// All rows; `rate` does steps with so many threads, and gives how many a second.
+/// All rows.
 pub(crate) fn rows(
     scope: &Scope,
     graph: &Graph,
     memory: &Path,
     local: &Path,
-    rate: fn(&Scope, &Path, usize, Step) -> Result<f64>,
+    rate: Rate,
     fresh: fn(&Path) -> Result<PathBuf>,
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
@@ -115,7 +118,7 @@ fn creations(
     scope: &Scope,
     graph: &Graph,
     memory: &Path,
-    rate: fn(&Scope, &Path, usize, Step) -> Result<f64>,
+    rate: Rate,
     fresh: fn(&Path) -> Result<PathBuf>,
 ) -> Result<Vec<Row>> {
     let create: Step = |directory, index| fs::write(directory.join(format!("new{index}")), [7; KIB]);

@@ -22,6 +22,7 @@ mod harness;
 mod limits;
 mod load;
 mod mount;
+mod mount_peers;
 mod mount_programs;
 mod network;
 mod ours;

@@ -18,6 +18,7 @@ use amoeba_volume::MemoryFileSystem;
 use anyhow::{Context, Result, anyhow};
 
 use crate::graph_mount::{self, Graph};
+use crate::mount_peers::FilePeers;
 use crate::report::{Report, Row, Unit, median_of_runs, megabytes_per_second};
 use crate::rounds::Scope;
 
@@ -104,15 +105,17 @@ pub(crate) fn run(scope: &Scope) -> Result<Report> {
         [Kind::Plain, Kind::WithoutOpens, Kind::WriteBack].map(|kind| Served::new(&folder, kind));
     let (plain, without, back) = (plain?, without?, back?);
     let graph = Graph::new(&folder)?;
+    let peers = FilePeers::start(folder.join("peers"));
     let (rows, method) = median_of_runs(|| {
         let mut rows = Vec::new();
         rows.extend(small(scope, &plain.directory, &without.directory, &local)?);
         rows.extend(large(&plain.directory, &local)?);
         rows.extend(blocks(&plain.directory, &back.directory, &local)?);
         rows.extend(graph_mount::rows(scope, &graph, &plain.directory, &local, rate, fresh)?);
+        rows.extend(peers.rows(scope, &fresh(&graph.home())?, &fresh(&local)?, rate)?);
         Ok(rows)
     })?;
-    drop((plain, without, back, graph));
+    drop((plain, without, back, graph, peers));
     fs::remove_dir_all(&folder)?;
     Ok(Report { name: "mount", method: format!("{method}; `local` is {}", local.display()), rows })
 }

@@ -8,7 +8,7 @@
 mod bytes;
 pub(crate) mod client;
 mod limits;
-mod peers;
+pub(crate) mod peers;
 mod restart;
 mod tree;
 

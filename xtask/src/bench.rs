@@ -25,7 +25,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     {
         bench.env("AMOEBA_PEERS_BUILT", built);
     }
-    if wanted("storage")
+    if (wanted("storage") || wanted("mount"))
         && let Some((folder, built)) = services()?
     {
         bench.env("AMOEBA_SERVICES", folder).env("SVC_BUILD", built);

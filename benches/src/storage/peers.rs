@@ -89,16 +89,36 @@ impl Peers {
         (size, clients): (usize, usize),
         time: Duration,
     ) -> Result<Figures> {
+        let options = self.options(table, name)?;
+        self.load(table, (name, &options), operation, (size, clients), time)
+    }
+
+    /// How a peer is reached, which is started if it does not run.
+    ///
+    /// # Errors
+    /// It is not installed or does not start.
+    pub(crate) fn options(&self, table: Table, name: &'static str) -> Result<Vec<String>> {
         let mut running = self.running.borrow_mut();
         let peer = running.entry((table, name)).or_insert_with(|| self.start(table, name).ok());
-        let peer = peer.as_ref().with_context(|| format!("{name} does not start"))?;
+        Ok(peer.as_ref().with_context(|| format!("{name} does not start"))?.options.clone())
+    }
+
+    /// As [`Peers::measure`], of whatever `options` reach.
+    pub(crate) fn load(
+        &self,
+        table: Table,
+        (name, options): (&str, &[String]),
+        operation: &str,
+        (size, clients): (usize, usize),
+        time: Duration,
+    ) -> Result<Figures> {
         let (suite, what) = match table {
             Table::Files => ("files", format!("sizes={size}")),
             Table::Directory => ("dir", format!("entries={ENTRIES}")),
         };
         let mut command = Command::new(self.built.join("target/release/svcbench"));
         command.args([suite, &format!("peer={name}"), &what, &format!("clients={clients}"), "runs=1"]);
-        command.arg(format!("secs={}", time.as_secs_f64())).args(&peer.options).stdin(Stdio::null());
+        command.arg(format!("secs={}", time.as_secs_f64())).args(options).stdin(Stdio::null());
         let output = command.output().context("starting the load generator")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         let lines = String::from_utf8_lossy(&output.stdout).into_owned();
