@@ -7,8 +7,8 @@
 //! Where spinning has helped, both ends run, each on a processor of its own. There a sleep costs more than itself: who is
 //! woken is put on the processor of whoever woke it, and the two share that one until the scheduler parts them, many
 //! milliseconds later. So each wait that ended while spinning buys [`CREDIT`] of patience, up to [`CREDIT_MAX`], for the
-//! one wait in which the peer is held up for a moment; a sleep takes it all. What is looked in vain is never more than a
-//! part of what was done meanwhile.
+//! one wait in which the peer is held up for a moment. A sleep takes it all, and so does somebody else who needs the
+//! processor. What is looked in vain is never more than a part of what was done meanwhile.
 //!
 //! ```text
 //!            spin ──────▶ give way ──────▶ sleep
@@ -39,6 +39,8 @@ pub(crate) const LOOK_TIME: Duration = Duration::from_micros(20);
 const CREDIT: Duration = Duration::from_micros(1);
 /// The most of it.
 const CREDIT_MAX: Duration = Duration::from_micros(180);
+/// Where giving way takes longer, somebody else needs the processor: there it is no place for patience.
+const SHARED: Duration = Duration::from_micros(3);
 
 /// A wait of more than this had to be slept through: two ends that both sleep wake each other in less.
 const WORTH_TIME: Duration = Duration::from_micros(500);
@@ -174,6 +176,9 @@ impl Look {
         if !self.at_memory && after.since(before) >= CROWD {
             self.crowded_until = after + CROWD_TIME;
         }
+        if after.since(before) > SHARED {
+            self.credit = Duration::ZERO;
+        }
         if let Some(wait) = &mut self.wait {
             wait.given_way += 1;
             wait.since = wait.since.map(|(since, _)| (since, after));
@@ -252,6 +257,11 @@ mod tests {
         look.found();
         assert_eq!((0..1000).filter(|_| short_wait(&mut look, false)).count(), 1000);
         assert_eq!(wait(&mut look, &mut at).1, 200);
+        look.found();
+        assert!(short_wait(&mut look, false) && look.spin() && look.is_worth_it(at));
+        look.gave_way(at, at + SHARED + STEP);
+        look.found();
+        assert_eq!(wait(&mut look, &mut at).1, 20, "somebody else needs the processor");
     }
 
     #[test]

@@ -4,11 +4,14 @@
 //! *sleeps* in epoll, on every bell and on the kernel's connection; two do where all clients come through the kernel, so that
 //! whoever is woken by a request need not wake another to sleep in its place. The others wait for one of these places. A
 //! thread that leaves with a request says for all channels that nobody looks, if there is a sleeper to be woken by their
-//! bells; with no other thread there, nothing need be said: whoever comes next looks first.
+//! bells; with no other thread there, nothing need be said: whoever comes next looks first. Nor is anything said where it
+//! will be back at once ([`habit`]).
+
+mod habit;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +20,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
+use self::habit::{Habit, WATCH_INTERVAL};
 use super::served::{Line, Received, Served, linger};
 use crate::flow::care::Presence;
 use crate::flow::served::Flows;
@@ -76,6 +80,7 @@ struct Roles {
     unbounded: usize,
     /// Threads that wait for a role.
     waiting: usize,
+    habit: Habit,
     mail: Vec<Mail>,
     ended: Vec<(u64, u64)>,
     /// Somebody saw that the kernel's connection has something, and had no time for it.
@@ -105,6 +110,8 @@ struct Deck {
     time: u64,
     tidy_at: Option<amoeba_threads::Instant>,
     taken: u32,
+    /// The clients were told to ring.
+    is_asleep: bool,
     look: Look,
 }
 
@@ -112,6 +119,8 @@ struct Deck {
 pub(super) struct Desk {
     epoll: OwnedFd,
     kick: OwnedFd,
+    /// It was kicked, and whoever is to wake has not heard it yet.
+    is_kicked: AtomicBool,
     roles: Mutex<Roles>,
     turn: Condvar,
     /// Only the thread that looks takes this lock.
@@ -136,6 +145,7 @@ impl Desk {
         Ok(Desk {
             epoll,
             kick,
+            is_kicked: AtomicBool::new(false),
             roles: Mutex::default(),
             turn: Condvar::new(),
             deck: Mutex::new(Deck::new()),
@@ -188,14 +198,19 @@ impl Desk {
     /// # Errors
     /// The channel, when the listener was closed.
     pub(super) fn give_back(&self, mut served: Box<Served>) -> Result<(), Box<Served>> {
+        let executed = served.since.take().map(|since| now().since(since));
         let mut roles = lock(&self.roles);
         if roles.closed {
             drop(roles);
             self.forget(&served);
             return Err(served);
         }
+        if let Some(executed) = executed {
+            roles.habit.answered(executed);
+        }
         // Only a sleeper hears bells, and nobody looks: the client must be told to ring.
-        let ready = roles.sleepers > 0 && !roles.looker && !served.end.before_sleep();
+        let is_unseen = roles.sleepers > 0 && !roles.looker && !roles.habit.is_away;
+        let ready = is_unseen && !served.end.before_sleep();
         self.post(&mut roles, Mail::Channel(served));
         drop(roles);
         if ready {
@@ -305,6 +320,7 @@ impl Desk {
             }
             if !roles.looker {
                 roles.looker = true;
+                roles.habit.is_away = false;
                 drop(roles);
                 // Who has found nothing keeps the lock until it sleeps: a thread that looked in between and went away with
                 // a request would have told the clients that nobody sleeps.
@@ -321,10 +337,13 @@ impl Desk {
                 }
             }
             if roles.sleepers == 0 || roles.sleepers < SLEEPERS_MAX && self.is_lonely() {
-                let timeout = (self.channels() > 0).then_some(TIDY_INTERVAL);
+                let watch = roles.habit.is_brief();
+                let tidy = (self.channels() > 0).then_some(TIDY_INTERVAL);
+                let timeout = if watch { Some(WATCH_INTERVAL) } else { tidy };
                 let unbounded = usize::from(timeout.is_none());
                 roles.sleepers += 1;
                 roles.unbounded += unbounded;
+                roles.habit.watchers += usize::from(watch);
                 drop(roles);
                 let connection = self.sleep(timeout);
                 roles = lock(&self.roles);
@@ -337,6 +356,7 @@ impl Desk {
                     roles = lock(&self.roles);
                 }
                 roles.sleepers -= 1;
+                roles.habit.watchers -= usize::from(watch);
                 if connection {
                     let has_more = roles.closed || !roles.mail.is_empty() || !roles.ended.is_empty();
                     if has_more && roles.sleepers > 0 {
@@ -361,7 +381,7 @@ impl Desk {
         let mut deck = lock(&self.deck);
         let mut looks = 0u32;
         deck.look.slept(); // whoever looked last found nothing
-        deck.channels.iter_mut().for_each(|served| served.end.after_sleep());
+        deck.wake_up();
         loop {
             if self.mail.load(Ordering::Relaxed) > 0 && !self.absorb(&mut deck) {
                 lock(&self.roles).looker = false;
@@ -391,10 +411,11 @@ impl Desk {
             let mut roles = lock(&self.roles);
             if deck.fall_asleep() && roles.mail.is_empty() {
                 roles.looker = false;
+                roles.habit.quiet();
                 return Looked::Quiet(roles);
             }
             drop(roles);
-            deck.channels.iter_mut().for_each(|served| served.end.after_sleep());
+            deck.wake_up();
             deck.look.found();
         }
     }
@@ -414,6 +435,7 @@ impl Desk {
         match request {
             Received::Request(request) => {
                 self.end_turn(turn_over);
+                served.since = Some(now());
                 Looked::Found(Wait::Request(served, request))
             }
             Received::Nothing => {
@@ -436,13 +458,18 @@ impl Desk {
         Looked::Found(Wait::Flow(incoming))
     }
 
-    /// Gives the role of looking up; if somebody sleeps, every client is told to ring, also that of the channel that is taken
-    /// along. Whether it is time to look what the kernel has.
+    /// Gives the role of looking up; if somebody sleeps and cannot rely on it that this thread is back at once, every client
+    /// is told to ring, also that of the channel that is taken along. Whether it is time to look what the kernel has.
     fn depart(&self, mut deck: MutexGuard<'_, Deck>, along: Option<&mut Served>) -> bool {
         let mut roles = lock(&self.roles);
         let sleeper = roles.sleepers > 0;
-        let kick = sleeper && (!deck.fall_asleep() || !roles.mail.is_empty());
-        if let Some(served) = along.filter(|_| sleeper) {
+        roles.habit.is_alone = deck.channels.is_empty();
+        // How long requests of other hosts take is not known.
+        roles.habit.is_away = along.is_some() && roles.habit.is_trusted();
+        let tell = sleeper && !roles.habit.is_away;
+        let watch = roles.habit.is_brief() && roles.habit.watchers == 0; // whoever sleeps is to watch from now on
+        let kick = tell && (!deck.fall_asleep() || !roles.mail.is_empty() || watch);
+        if let Some(served) = along.filter(|_| tell) {
             served.end.before_sleep();
         }
         deck.taken += 1;
@@ -592,6 +619,9 @@ impl Desk {
                 KICK if !wait => {} // it is for the thread that sleeps
                 KICK => {
                     let _ = rustix::io::read(&self.kick, &mut [0; 8]); // somebody else may have been faster
+                    // Behind the reading, or the next kick could be read here and never be told of. Whoever kicks from here
+                    // on is heard anew; what others did before that is seen by this thread, which looks at everything now.
+                    self.is_kicked.swap(false, Ordering::AcqRel);
                 }
                 CONNECTION => connection = true,
                 FLOWS => {} // whoever looks next finds what it is
@@ -621,10 +651,12 @@ impl Desk {
         let _ = epoll::delete(&self.epoll, &served.line.ear);
     }
 
-    /// Wakes the thread that sleeps.
+    /// Wakes a thread that sleeps, unless one is being woken already.
     fn kick(&self) {
-        // It fails only when it has been kicked 2^64 times.
-        let _ = rustix::io::write(&self.kick, &1u64.to_ne_bytes());
+        if !self.is_kicked.swap(true, Ordering::AcqRel) {
+            // It fails only when it has been kicked 2^64 times.
+            let _ = rustix::io::write(&self.kick, &1u64.to_ne_bytes());
+        }
     }
 }
 
@@ -638,6 +670,7 @@ impl Deck {
             time: 0,
             tidy_at: None,
             taken: 0,
+            is_asleep: false,
             look,
         }
     }
@@ -654,11 +687,19 @@ impl Deck {
 
     /// Says for every channel that nobody looks; whether there is still nothing to do.
     fn fall_asleep(&mut self) -> bool {
+        self.is_asleep = true;
         let mut quiet = true;
         for served in &mut self.channels {
             quiet &= served.end.before_sleep();
         }
         quiet
+    }
+
+    /// Somebody looks again.
+    fn wake_up(&mut self) {
+        if std::mem::take(&mut self.is_asleep) {
+            self.channels.iter_mut().for_each(|served| served.end.after_sleep());
+        }
     }
 }
 

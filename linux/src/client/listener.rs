@@ -281,6 +281,7 @@ impl PortListener {
             origin: self.origin,
             used: 0,
             round: 0,
+            since: None,
         };
         Some((Box::new(served), file))
     }

@@ -80,6 +80,8 @@ pub(super) struct Served {
     pub(super) used: u64,
     /// The desk's round in which it last had its turn.
     pub(super) round: u64,
+    /// When the desk gave away the request that is executed.
+    pub(super) since: Option<Instant>,
 }
 
 /// What came of receiving.

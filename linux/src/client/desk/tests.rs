@@ -14,7 +14,9 @@ use crate::fork::Origin;
 /// A client of a desk, with what keeps its bells.
 struct Asker {
     end: ClientEnd<OwnRegion, PeerRegion>,
-    _bells: (OwnedFd, OwnedFd, Keeper, Keeper),
+    /// Rings the desk.
+    rope: Rope,
+    _bells: (OwnedFd, Keeper, Keeper),
     /// Requests that were served since its own was made.
     waited: u32,
     /// Requests of others that are served before it asks again.
@@ -41,11 +43,12 @@ impl Asker {
             origin: Origin::here(),
             used: 0,
             round: 0,
+            since: None,
         };
         desk.add(Box::new(served)).unwrap();
-        let bells = (client_bell.ear, server_bell.rope, client_bell.keeper, server_bell.keeper);
+        let bells = (client_bell.ear, client_bell.keeper, server_bell.keeper);
         let end = ClientEnd::new(client_own, PeerRegion::map(&server_file).unwrap());
-        Asker { end, _bells: bells, waited: 0, rest: 0, served: 0 }
+        Asker { end, rope: Rope::new(server_bell.rope), _bells: bells, waited: 0, rest: 0, served: 0 }
     }
 
     fn ask(&mut self) {
@@ -166,4 +169,64 @@ fn nobody_is_served_twice_while_somebody_waits() {
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     assert!(most - least <= most / 2, "{counts:?}");
     desk.close();
+}
+
+/// Requests that take no time make a habit: whoever leaves with one tells nobody to ring. When one of them takes long after
+/// all, somebody else serves the others although no bell rings; and where nothing is asked nobody watches.
+#[test]
+fn whoever_does_not_come_back_from_what_used_to_be_brief_is_replaced() {
+    const HOLD: i32 = 1;
+    let desk = Arc::new(Desk::new().unwrap());
+    let (held, is_held) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let may_go_on = Arc::new(Mutex::new(may_go_on));
+    let serve = |desk: Arc<Desk>| {
+        let (held, may_go_on) = (held.clone(), may_go_on.clone());
+        move || {
+            while !desk.is_closed() {
+                let Wait::Request(served, request) = desk.wait() else { continue };
+                if request.header.offset == HOLD {
+                    held.send(()).unwrap();
+                    lock(&may_go_on).recv().unwrap();
+                }
+                ReplyTo::new(served).send(request);
+            }
+        }
+    };
+    let threads: Vec<_> = (0..3).map(|_| std::thread::spawn(serve(desk.clone()))).collect();
+    let mut askers = [Asker::join(&desk, 1), Asker::join(&desk, 2)];
+    // Whether the desk's bells had to be rung.
+    let ask = |asker: &mut Asker, offset: i32| {
+        let request = Message { header: Header { offset, ..Header::NULL }, data: Vec::new() };
+        asker.end.begin(request, 0).expect("the last transaction has ended");
+        let rung = asker.end.bell();
+        if rung {
+            asker.rope.ring();
+        }
+        rung
+    };
+    let finish = |asker: &mut Asker| {
+        while !matches!(asker.end.step(), Step::Reply(_)) {
+            give_way();
+        }
+    };
+    let mut replaced_without_a_bell = 0;
+    while replaced_without_a_bell < 3 {
+        while !lock(&desk.roles).habit.is_trusted() {
+            ask(&mut askers[0], 0);
+            finish(&mut askers[0]);
+        }
+        ask(&mut askers[0], HOLD);
+        is_held.recv().unwrap();
+        let rung = ask(&mut askers[1], 0);
+        finish(&mut askers[1]);
+        replaced_without_a_bell += u32::from(!rung);
+        go_on.send(()).unwrap();
+        finish(&mut askers[0]);
+    }
+    while lock(&desk.roles).habit.watchers > 0 {
+        std::thread::yield_now();
+    }
+    desk.close();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
