@@ -3,7 +3,10 @@
 //!
 //! What is only read is one mount for all guests of a caller who see the same trees: what the kernel has learnt of it stays
 //! from one guest to the next. A tree that may be written is a mount that one guest has at a time; when that has ended, and
-//! all is well, the mount waits for the caller's next guest who writes to that tree.
+//! all is well, the mount waits for the caller's next guest who writes to that tree. Guests may see the directory graph
+//! instead ([`graph`]).
+
+mod graph;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
@@ -14,12 +17,13 @@ use std::time::{Duration, Instant};
 
 use amoeba_linux::fuse::{Mount, MountOptions};
 use amoeba_linux::guest::{Desk, Visit};
-use amoeba_process::Mine;
+use amoeba_process::{Mine, View};
 use amoeba_view::away::{Owner, Store, Visible, begin};
 use amoeba_world::World;
 use anyhow::{Context, Result, bail};
 
 use crate::state::State;
+use graph::Graphs;
 
 /// The most mounts that several guests share.
 const SHARED_MAX: usize = 64;
@@ -48,11 +52,14 @@ pub(crate) fn main(state: &State) -> Result<()> {
     end_with_input()?;
     let store = Store::open(&state.path("views"), STORE_SIZE_MAX).context("the store of fetched files")?;
     let (user, group) = amoeba_tree::account();
+    let is_alone = !desk.has_privilege();
+    let world = amoeba_linux::connect(&state.socket());
     let viewer = Arc::new(Viewer {
         desk,
-        world: amoeba_linux::connect(&state.socket()),
+        graphs: Graphs::new(&world, state, (user, group))?,
+        world,
         store: Arc::new(store),
-        owner: Owner { user, group },
+        owner: Owner { user, group, is_alone },
         shared: Mutex::default(),
         waiting: Mutex::default(),
         numbers: AtomicU64::new(0),
@@ -62,6 +69,7 @@ pub(crate) fn main(state: &State) -> Result<()> {
         loop {
             std::thread::sleep(LOOK_INTERVAL);
             tidying.tidy();
+            tidying.graphs.tidy();
         }
     })?;
     let guests = Arc::new(());
@@ -91,6 +99,7 @@ fn end_with_input() -> Result<()> {
 
 struct Viewer {
     desk: Desk,
+    graphs: Graphs,
     world: World,
     store: Arc<Store>,
     owner: Owner,
@@ -139,7 +148,11 @@ impl Drop for Mounted {
 impl Viewer {
     /// Serves one guest to its end.
     fn serve(&self, mut visit: Visit) {
-        let Ok(mine) = visit.wanted() else { return };
+        let mine = match visit.wanted() {
+            Ok(View::Mine(mine)) => mine,
+            Ok(View::Graph(root)) => return self.graphs.serve(&self.desk, visit, &root),
+            _ => return,
+        };
         let trees = match self.trees(&mine) {
             Ok(trees) => trees,
             Err(error) => {
@@ -247,7 +260,7 @@ impl Viewer {
         let place = self.desk.place(&number.to_string())?;
         let mut options = MountOptions::new("amoeba-view");
         options.read_only = is_shared;
-        options.others = self.owner.user == 0;
+        options.others = self.desk.has_privilege() && self.owner.user == 0;
         options.threads = if is_shared { SHARED_THREADS } else { OWN_THREADS };
         options.backing = is_shared;
         let mount = Mount::new(files.clone(), &place, &options)?;

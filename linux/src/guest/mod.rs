@@ -36,7 +36,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use amoeba_process::{Enforced, Events, Exit, Guest, GuestError, Guests, HostLoad, Spec, View};
+use amoeba_process::{Enforced, Events, Exit, Guest, GuestError, Guests, HostLoad, Spec};
 use amoeba_world::Threads;
 
 use confine::groups::Groups;
@@ -46,7 +46,7 @@ use flock::Flock;
 pub use control::Isolation;
 pub use log::{LOG_CUT_MARK, LOG_SIZE_MAX};
 pub use parted::Part;
-pub use root::{Desk, Visit};
+pub use root::{Desk, GRAPH_PLACES, Visit};
 
 /// How guests are started.
 #[derive(Clone, Debug)]
@@ -192,7 +192,7 @@ impl Guests for LinuxGuests {
     }
 
     fn start(&self, spec: Spec, events: Arc<dyn Events>) -> Result<Arc<dyn Guest>, GuestError> {
-        if matches!(spec.descriptor.view, View::Mine(_)) {
+        if !spec.descriptor.view.is_host() {
             // Without a viewer the shepherd refuses the guest.
             if let Err(error) = self.viewer.ensure() {
                 tracing::warn!("the viewer of this host does not start: {error}");

@@ -302,7 +302,8 @@ impl Warden {
             })
             .collect();
         environment.insert(b"AMOEBA_CAPS_FD", capabilities.as_bytes());
-        environment.insert(b"AMOEBA_SOCKET", &self.socket);
+        let socket = root.map_or(&self.socket[..], |root| root.socket(&self.socket));
+        environment.insert(b"AMOEBA_SOCKET", socket);
         let deliver = |path: &Path, arguments: &[Vec<u8>]| {
             let image = Image::new(path, arguments, &environment).map_err(|error| {
                 Unborn::refused(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string())

@@ -22,7 +22,7 @@ pub(crate) const HOME: &[u8] = b"/home";
 /// The environment string that moves the start of relative paths.
 const WORK_VARIABLE: &str = "AMOEBA_WORK";
 /// The file server that new files are made on.
-pub(crate) const FILE_SERVER: &[u8] = b"/profile/cap/bulletsvr/default";
+pub const FILE_SERVER: &[u8] = b"/profile/cap/bulletsvr/default";
 /// The name of the server that new files are made on.
 const DEFAULT: &str = "default";
 /// Names all file servers, each by its host, and one of them `default`.
@@ -106,6 +106,18 @@ impl Graph {
             let capability = found.set.first().copied().ok_or(NameError::Unavailable)?;
             Ok(Found { set: found.set, capability, time: found.time, attributes: found.attributes })
         })
+    }
+
+    /// The directory that `place` leads to.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub(crate) fn directory(&self, place: &Place) -> anyhow::Result<Capability> {
+        let found = self.lookup(place)?;
+        match self.answering(&found.set)? {
+            (directory, Kind::Directory) => Ok(directory),
+            (_, kind) => Err(anyhow!("{} is a {}, not a directory", place.shown(), kind.name())),
+        }
     }
 
     /// What `place` leads to, or `None` when its last name is not there.

@@ -40,7 +40,8 @@ use clap::Parser;
 pub use diagnosis::{Check, Diagnosis, Health, Trace, TraceBatch, TraceOptions};
 pub use failure::{Code, Hint};
 pub use keeping::{Restoring, Secrets};
-pub use mounting::{MountOptions, Mounted, Mounting};
+pub use graph::FILE_SERVER;
+pub use mounting::{HostAccounts, MountOptions, Mounted, Mounting};
 pub use system::{
     Console, DaemonStatus, DevOptions, Invitation, InvitationState, InviteOptions, Invited, JoinOptions,
     JoinedSystem, Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,

@@ -1,4 +1,4 @@
-//! What `amoeba mount` needs of the program it is part of.
+//! What `amoeba mount` needs of the program it is part of, and what other mounts of the graph need of it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use amoeba_name::Account;
 use amoeba_volume::FileSystem;
+
+use crate::tree::accounts::Accounts;
 
 /// How a file system is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,4 +64,39 @@ pub trait Mounted {
     fn ended(&self, wait: Duration) -> io::Result<bool>;
     /// Whether nobody uses it any more, nor can.
     fn is_gone(&self) -> bool;
+}
+
+/// The accounts of a mount, as the files of this host say.
+pub struct HostAccounts {
+    accounts: Accounts,
+    own: (u32, u32),
+}
+
+impl HostAccounts {
+    /// Those of this host; what has no owner belongs to `own`, a user and a group.
+    pub fn read(own: (u32, u32)) -> HostAccounts {
+        HostAccounts { accounts: Accounts::read(), own }
+    }
+}
+
+impl amoeba_mount::Accounts for HostAccounts {
+    fn own(&self) -> (u32, u32) {
+        self.own
+    }
+
+    fn user_name(&self, number: u32) -> Vec<u8> {
+        self.accounts.users.name(number)
+    }
+
+    fn group_name(&self, number: u32) -> Vec<u8> {
+        self.accounts.groups.name(number)
+    }
+
+    fn user_number(&self, account: &Account) -> u32 {
+        self.accounts.users.number(account)
+    }
+
+    fn group_number(&self, account: &Account) -> u32 {
+        self.accounts.groups.number(account)
+    }
 }

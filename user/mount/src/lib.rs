@@ -56,7 +56,7 @@ use scratch::Scratches;
 use spares::Spares;
 use tree::Tree;
 
-pub use settle::redo;
+pub use settle::{clear, redo};
 
 /// Updates that may wait until they are at the servers; who makes one more waits too.
 pub const QUEUE_MAX: usize = 8192;

@@ -53,3 +53,12 @@ pub fn redo(world: &World, folder: &Path, file_server: &Capability) -> io::Resul
         Err(error) => Err(error),
     }
 }
+
+/// Removes the folder of a mount that has ended, unless something is left in it for the next one or for a person: whether it
+/// is gone.
+///
+/// # Errors
+/// The system's.
+pub fn clear(folder: &Path) -> io::Result<bool> {
+    journal::remove_if_done(folder)
+}

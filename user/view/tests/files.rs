@@ -54,14 +54,14 @@ impl Pair {
     }
 
     fn writable(&self) -> Visible {
-        let owner = Owner { user: 7, group: 8 };
+        let owner = Owner { user: 7, group: 8, is_alone: false };
         let files = Visible::to_write(&self.world, &self.store, [1; 32], owner, &self.path("work"));
         begin(&[&files], self.run);
         files
     }
 
     fn readable(&self) -> Visible {
-        let files = Visible::to_read(&self.world, &self.store, [1; 32], Owner { user: 7, group: 8 });
+        let files = Visible::to_read(&self.world, &self.store, [1; 32], Owner { user: 7, group: 8, is_alone: false });
         begin(&[&files], self.run);
         files
     }
@@ -421,7 +421,7 @@ fn what_was_fetched_once_is_not_fetched_again_and_never_for_another() {
     drop(files);
     // Another life of the viewer: what it has kept is found by identity and version alone.
     let store = Arc::new(Store::open(&pair.place.join("store"), 1 << 30).unwrap());
-    let owner = Owner { user: 7, group: 8 };
+    let owner = Owner { user: 7, group: 8, is_alone: false };
     let again = Visible::to_read(&pair.world, &store, [1; 32], owner);
     begin(&[&again], pair.run);
     let node = walk(&again, &path).unwrap();

@@ -18,13 +18,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use amoeba_process::{DESCRIPTOR_SIZE_MAX, Mine, ProcessDescriptor, VIEW_TREES_MAX, View};
-use rustix::mount::{MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
+use amoeba_process::{DESCRIPTOR_SIZE_MAX, ProcessDescriptor, VIEW_TREES_MAX, View};
+use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use super::apart;
 
 /// The name of the socket in the logs' directory.
 pub(super) const SOCKET: &str = "viewer";
@@ -42,6 +43,7 @@ pub struct Desk {
     listener: UnixListener,
     /// Where file systems can be mounted that only this process sees.
     place: PathBuf,
+    has_privilege: bool,
 }
 
 /// One guest, while it has its file tree.
@@ -53,16 +55,20 @@ impl Desk {
     /// mounts is seen by nobody else.
     ///
     /// # Errors
-    /// There is no privilege to mount, or the socket cannot be made.
+    /// This user can mount nothing on this host, or the socket cannot be made.
     pub fn open(logs: &Path) -> io::Result<Desk> {
-        // SAFETY: the process has one thread and shares nothing that this takes away.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+        let has_privilege = apart::part()?;
         let place = logs.join("views");
         fs::create_dir_all(&place)?;
         let socket = logs.join(SOCKET);
         let _ = fs::remove_file(&socket);
-        Ok(Desk { listener: UnixListener::bind(&socket)?, place })
+        Ok(Desk { listener: UnixListener::bind(&socket)?, place, has_privilege })
+    }
+
+    /// Whether what is mounted here has owners of the whole host, and may let other users in. Otherwise there is nobody but this
+    /// process's user: files of others belong to no one.
+    pub fn has_privilege(&self) -> bool {
+        self.has_privilege
     }
 
     /// Waits for a guest.
@@ -86,11 +92,11 @@ impl Desk {
 }
 
 impl Visit {
-    /// The files that its guest is to see.
+    /// What its guest is to see.
     ///
     /// # Errors
-    /// Nobody says so in time, or it is something else.
-    pub fn wanted(&mut self) -> io::Result<Mine> {
+    /// Nobody says so in time.
+    pub fn wanted(&mut self) -> io::Result<View> {
         self.0.set_read_timeout(Some(WANT_TIMEOUT))?;
         let mut size = [0; 4];
         self.0.read_exact(&mut size)?;
@@ -101,10 +107,8 @@ impl Visit {
         let mut bytes = vec![0; size];
         self.0.read_exact(&mut bytes)?;
         self.0.set_read_timeout(None)?;
-        match ProcessDescriptor::parse(&bytes).map(|descriptor| descriptor.view) {
-            Ok(View::Mine(mine)) => Ok(mine),
-            _ => Err(io::ErrorKind::InvalidData.into()),
-        }
+        let descriptor = ProcessDescriptor::parse(&bytes).map_err(|_| io::ErrorKind::InvalidData)?;
+        Ok(descriptor.view)
     }
 
     /// Gives the guest what lies at these directories: the root, and each tree that may be written, in their order.

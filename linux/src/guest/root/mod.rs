@@ -3,9 +3,11 @@
 //! The warden asks the host's viewer for mounts of the caller's files ([`desk`]). A thread of the warden with mounts of its own
 //! puts them together with what is the host's, makes that its root, and starts the guest there; when the guest has ended,
 //! so does the thread, and with the two everything that was mounted. The warden itself stays where it is, and as it
-//! was. [`keeper`] starts the viewer.
+//! was. [`keeper`] starts the viewer; [`apart`]: its mounts are its own. [`graph`]: the directory graph in the caller's stead.
 
+mod apart;
 mod desk;
+mod graph;
 pub(super) mod keeper;
 
 use std::ffi::{CString, OsStr};
@@ -32,6 +34,8 @@ pub use desk::{Desk, Visit};
 const HOSTS: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Empty directories that the guest alone writes to, and what they are for.
 const PRIVATE: [(&str, u32); 3] = [("/tmp", 0o1777), ("/var/tmp", 0o1777), ("/run", 0o755)];
+/// Names in the root of a mount of the graph that must be there, for what is not the graph's to be mounted on.
+pub const GRAPH_PLACES: &[&str] = &["dev", "proc", "run", "sys", "tmp"];
 /// Where the new tree is put together: a directory that every host has.
 const WORKSHOP: &str = "/tmp";
 
@@ -40,6 +44,8 @@ pub(super) struct Root {
     trees: Trees,
     /// Lives in it.
     nest: Nest,
+    /// Where in it the kernel's socket is, unless that is where it is elsewhere.
+    socket: Option<&'static [u8]>,
 }
 
 /// Makes the file tree that a descriptor asks for; `None` where that is the host's own.
@@ -55,16 +61,14 @@ pub(super) fn make(
     is_apart: bool,
     confinement: &Confinement,
 ) -> Result<Option<Root>, Refusal> {
-    let mine = match &descriptor.view {
-        View::Host => return Ok(None),
-        View::Mine(mine) => mine,
-        _ => return Err(refused("this host cannot show the directory graph")),
-    };
+    if descriptor.view.is_host() {
+        return Ok(None);
+    }
     if !is_apart {
         return Err(refused("this host has no mount name spaces; `--view host` shows its own files"));
     }
     if descriptor.scratch.is_some() {
-        return Err(refused("files that go along have no place among the caller's; say `--view host`"));
+        return Err(refused("files that go along have no place there; say `--view host`"));
     }
     let viewer = confinement.way_to(desk::SOCKET.as_bytes());
     let viewer = Path::new(OsStr::from_bytes(&viewer));
@@ -72,8 +76,13 @@ pub(super) fn make(
     let (trees, mounts) = Trees::ask(viewer, bytes).map_err(failed)?;
     let work = Path::new(OsStr::from_bytes(&descriptor.working_directory));
     let socket = Path::new(OsStr::from_bytes(socket));
-    let nest = confinement.enclose(descriptor.network, || build(mine, mounts, socket, work));
-    Ok(Some(Root { trees, nest: nest.map_err(failed)? }))
+    let furnish = || match &descriptor.view {
+        View::Mine(mine) => build(mine, mounts, socket, work),
+        _ => graph::build(mounts, socket),
+    };
+    let nest = confinement.enclose(descriptor.network, furnish).map_err(failed)?;
+    let socket = matches!(descriptor.view, View::Graph(_)).then_some(graph::SOCKET.as_bytes());
+    Ok(Some(Root { trees, nest, socket }))
 }
 
 fn refused(why: &str) -> Refusal {
@@ -87,6 +96,11 @@ impl Root {
     /// The thread that would do it has died.
     pub(super) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         self.nest.run(work).ok_or_else(|| io::Error::other("who was to start it has died"))
+    }
+
+    /// Where the kernel's socket is in it, which is at `elsewhere` on the host.
+    pub(super) fn socket<'a>(&self, elsewhere: &'a [u8]) -> &'a [u8] {
+        self.socket.unwrap_or(elsewhere)
     }
 
     /// The guest has ended: waits until what it has written is the caller's, and says in its exit if something is not.
@@ -143,7 +157,10 @@ fn build(mine: &Mine, mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io::R
 
 fn layers(workshop: &Path) -> CString {
     let part = |name: &str| workshop.join(name).display().to_string();
-    let options = format!("lowerdir={},upperdir={},workdir={}", part("below"), part("above"), part("work"));
+    // What a layer notes of another is elsewhere kept in attributes that only the host's root may set.
+    let notes = if apart::is_in_user_name_space() { ",userxattr" } else { "" };
+    let (below, above, work) = (part("below"), part("above"), part("work"));
+    let options = format!("lowerdir={below},upperdir={above},workdir={work}{notes}");
     CString::new(options).expect("these paths have no NUL")
 }
 

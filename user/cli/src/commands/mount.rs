@@ -12,17 +12,15 @@ use std::time::Duration;
 
 use amoeba_cap::Capability;
 use amoeba_mount::{GraphFileSystem, Options};
-use amoeba_name::Account;
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::Context;
 use crate::failure::Hint;
-use crate::graph::{Graph, Kind};
-use crate::mounting::{MountOptions, Mounting};
+use crate::graph::Graph;
+use crate::mounting::{HostAccounts, MountOptions, Mounting};
 use crate::place::Place;
-use crate::tree::accounts;
 
 /// The largest number of mounts of one directory by one user.
 const MOUNTS_MAX: usize = 256;
@@ -117,12 +115,7 @@ impl Arguments {
 
     fn root(&self, graph: &Graph) -> anyhow::Result<Capability> {
         let Some(root) = &self.root else { return Ok(graph.session().root) };
-        let place = Place::parse(root)?;
-        let found = graph.lookup(&place)?;
-        match graph.answering(&found.set)? {
-            (root, Kind::Directory) => Ok(root),
-            (_, kind) => bail!("{} is a {}, not a directory", place.shown(), kind.name()),
-        }
+        graph.directory(&Place::parse(root)?)
     }
 
     /// Starts the same in the background; returns when it is there.
@@ -182,7 +175,7 @@ impl Arguments {
             root,
             file_server: graph.file_server()?,
             folder: folder.join("scratch"),
-            accounts: Arc::new(OwnAccounts::read(directory)?),
+            accounts: Arc::new(accounts_at(directory)?),
             show_capabilities: self.show_capabilities,
             look_interval: LOOK_INTERVAL,
         };
@@ -280,37 +273,8 @@ pub(super) fn is_locked(folder: &Path) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Accounts as the files of this host say; what has no owner belongs to whom the place of the mount belongs.
-struct OwnAccounts {
-    accounts: accounts::Accounts,
-    own: (u32, u32),
-}
-
-impl OwnAccounts {
-    fn read(directory: &Path) -> anyhow::Result<OwnAccounts> {
-        let place = fs::metadata(directory).with_context(|| directory.display().to_string())?;
-        Ok(OwnAccounts { accounts: accounts::Accounts::read(), own: (place.uid(), place.gid()) })
-    }
-}
-
-impl amoeba_mount::Accounts for OwnAccounts {
-    fn own(&self) -> (u32, u32) {
-        self.own
-    }
-
-    fn user_name(&self, number: u32) -> Vec<u8> {
-        self.accounts.users.name(number)
-    }
-
-    fn group_name(&self, number: u32) -> Vec<u8> {
-        self.accounts.groups.name(number)
-    }
-
-    fn user_number(&self, account: &Account) -> u32 {
-        self.accounts.users.number(account)
-    }
-
-    fn group_number(&self, account: &Account) -> u32 {
-        self.accounts.groups.number(account)
-    }
+/// Accounts of this host; what has no owner belongs to whom the place of the mount belongs.
+fn accounts_at(directory: &Path) -> anyhow::Result<HostAccounts> {
+    let place = fs::metadata(directory).with_context(|| directory.display().to_string())?;
+    Ok(HostAccounts::read((place.uid(), place.gid())))
 }

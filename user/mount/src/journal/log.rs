@@ -88,6 +88,17 @@ pub(crate) fn what_is_left(folder: &Path) -> io::Result<All> {
     Ok(read(folder)?.0)
 }
 
+/// Removes the log of a folder, if nothing is left to be redone: whether that was so.
+pub(crate) fn remove_if_done(folder: &Path) -> io::Result<bool> {
+    if !what_is_left(folder)?.is_empty() {
+        return Ok(false);
+    }
+    match fs::remove_file(path(folder)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(true),
+    }
+}
+
 /// Writes the log anew: this is to be redone, and nothing else.
 pub(crate) fn replace(folder: &Path, all: &All) -> io::Result<()> {
     let mut bytes = Vec::new();

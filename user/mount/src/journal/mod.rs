@@ -134,6 +134,12 @@ fn lose(folder: &Path, scratch: &Scratch, name: &[u8]) {
     }
 }
 
+/// Removes the folder of a mount that has ended, unless something is left in it for the next one or for a person: whether it
+/// is gone.
+pub(crate) fn remove_if_done(folder: &Path) -> io::Result<bool> {
+    Ok(log::remove_if_done(folder)? && fs::remove_dir(folder).is_ok())
+}
+
 /// Commits what an earlier mount has left in a folder, and clears the rest of it away. The first free number, and what was
 /// redone.
 pub(crate) fn redo(folder: &Path, client: Client<'_>, server: &Capability) -> io::Result<(u64, Vec<String>)> {

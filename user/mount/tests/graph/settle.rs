@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use amoeba_mount::{Unfinished, redo};
+use amoeba_mount::{Unfinished, clear, redo};
 use amoeba_volume::{FileSystem, Node};
 
 use crate::system::{Scene, System};
@@ -72,10 +72,11 @@ fn what_was_synced_is_committed_without_another_mount() {
     scene.files.write(node, handle, 0, b"bytes").unwrap();
     scene.files.fsync(node, handle, false).unwrap();
     let folder = scene.kill();
+    assert!(!clear(&folder).unwrap());
     let said = redo(&system.world, &folder, &system.bullet).unwrap();
     assert_eq!(said, ["synced was synced and is committed now"]);
     assert_eq!(redo(&system.world, &folder, &system.bullet).unwrap(), Vec::<String>::new());
     assert_eq!(Scene::new(&system).read(Node::ROOT, b"synced"), b"bytes");
-    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(clear(&folder).unwrap() && !folder.exists());
     assert_eq!(redo(&system.world, &folder, &system.bullet).unwrap(), Vec::<String>::new());
 }

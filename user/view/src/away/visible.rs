@@ -40,6 +40,8 @@ pub struct Owner {
     pub user: u32,
     /// Its group.
     pub group: u32,
+    /// Whether there is nobody else: then everything belongs to them.
+    pub is_alone: bool,
 }
 
 /// See the module.
@@ -469,6 +471,7 @@ impl Visible {
 
     pub(super) fn attributes(&self, node: Node, record: &NodeRecord) -> Attributes {
         let who = |owner, caller| match owner {
+            _ if self.owner.is_alone => caller,
             OWNER_CALLER => caller,
             OWNER_ROOT => 0,
             _ => NOBODY,

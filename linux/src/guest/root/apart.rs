@@ -1,0 +1,50 @@
+//! Mounts that only the viewer sees, and what is different in a user name space.
+
+use std::fs;
+use std::io;
+use std::sync::OnceLock;
+
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{getgid, getuid};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+/// Gives this process, while it has one thread, mounts of its own: by the host's privilege, or else in a user name space of its
+/// own, in which the user is who he is and nobody else is anybody. Whether it has the host's privilege.
+///
+/// What is mounted in such a user name space can be used in others of the same user, such as those of the wardens, and by
+/// nobody else.
+///
+/// # Errors
+/// The host allows neither.
+pub(super) fn part() -> io::Result<bool> {
+    // SAFETY: the process has one thread and shares nothing that this takes away.
+    let has_privilege = match unsafe { unshare_unsafe(UnshareFlags::NEWNS) } {
+        Ok(()) => true,
+        Err(Errno::PERM) => {
+            let (user, group) = (getuid().as_raw(), getgid().as_raw());
+            // SAFETY: as above.
+            unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }?;
+            fs::write("/proc/self/setgroups", "deny")?;
+            fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+            fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
+            false
+        }
+        Err(error) => return Err(error.into()),
+    };
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    Ok(has_privilege)
+}
+
+/// The numbers of users in the user name space of a whole host, as Linux shows them.
+const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
+
+/// Whether this process has its rights in a user name space that is not the host's, which it never changes from now on.
+pub(super) fn is_in_user_name_space() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        // A kernel without user name spaces has no such file.
+        let map = fs::read_to_string("/proc/self/uid_map");
+        map.is_ok_and(|map| map.split_whitespace().ne(ALL_USERS))
+    })
+}
