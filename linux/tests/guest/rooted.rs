@@ -30,7 +30,7 @@ fn viewer_entry() {
         let mut visit = desk.accept().unwrap();
         std::thread::spawn(move || {
             // Whoever looks whether the desk is open wants nothing.
-            let Ok(mine) = visit.wanted() else { return };
+            let Ok(View::Mine(mine)) = visit.wanted() else { return };
             let written = mine.trees.iter().filter(|tree| tree.writable);
             let written = written.map(|tree| shown(Path::new(OsStr::from_bytes(&tree.path))));
             visit.grant(&std::iter::once("/".into()).chain(written).collect::<Vec<_>>()).unwrap();
