@@ -16,7 +16,7 @@
 //! - [`mount`]: the graph as files, and its bad days.
 //! - [`join`]: a host becomes one of a system that is there.
 //! - [`state`]: what is lost is not made anew, several starts make one system, and why a start fails.
-//! - [`views`]: a command sees the files of who typed it.
+//! - [`views`]: a command sees the files of who typed it. [`graph_view`]: or those of the graph.
 //! - [`wire`]: hosts on a bad wire, and on a raw Ethernet.
 //! - [`unprivileged`]: all of it without root.
 //! - [`confined`]: guests that mean no good.
@@ -30,6 +30,7 @@ mod crash;
 mod dev;
 mod diagnosis;
 mod files;
+mod graph_view;
 mod hostile;
 mod hosts;
 mod jobs;

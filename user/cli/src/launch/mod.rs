@@ -3,11 +3,12 @@
 //!
 //! - [`program`] finds what is to run, [`pool`] where.
 //! - [`limits`]: how much of its host it may use.
-//! - [`view`]: which files it sees.
+//! - [`view`]: which files it sees; [`graph_view`]: the graph's.
 //! - [`files`] go along with it and come back.
 //! - [`owner`] is the object that hears of a process's end.
 
 pub(crate) mod files;
+mod graph_view;
 pub(crate) mod limits;
 pub(crate) mod owner;
 pub(crate) mod pool;
@@ -69,6 +70,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     view: view::ViewOptions,
     #[command(flatten)]
+    graph_view: graph_view::GraphOptions,
+    #[command(flatten)]
     pub(crate) files: files::FileOptions,
 }
 
@@ -82,6 +85,8 @@ pub(crate) struct Launcher {
     limits: limits::LimitOptions,
     /// The files of this host that the processes see, unless they see those of theirs.
     pub(crate) sight: Option<view::Sight>,
+    /// The part of the graph that they see instead.
+    graph_view: Option<graph_view::GraphView>,
     /// Names of files that go along and may be the program.
     carried: Vec<Vec<u8>>,
 }
@@ -136,7 +141,10 @@ impl Launcher {
         let carried = options.files.names();
         let (capabilities, limits) = (capabilities(graph)?, options.limits.clone());
         let sight = options.view.serve(graph.world(), &directory)?;
-        Ok(Launcher { pool, on, directory, environment, capabilities, limits, sight, carried })
+        let is_graph = options.view.is_graph();
+        let graph_view =
+            options.graph_view.find(graph, is_graph, options.workdir.as_deref(), &options.env)?;
+        Ok(Launcher { pool, on, directory, environment, capabilities, limits, sight, graph_view, carried })
     }
 
     /// Finds the program that `word` names, and what a process of it needs.
@@ -151,6 +159,11 @@ impl Launcher {
             && self.carried.iter().any(|carried| carried == name)
         {
             return Ok((Program::HostPath(word.as_bytes().to_vec()), self.pool.need()));
+        }
+        if let Some(view) = &self.graph_view
+            && let Some(program) = view.program(word)?
+        {
+            return Ok((program, self.pool.need()));
         }
         let program = match program::find(graph, word, &self.directory)? {
             Found::Program(program) => program,
@@ -171,6 +184,9 @@ impl Launcher {
         descriptor.working_directory = self.directory.as_os_str().as_bytes().to_vec();
         descriptor.capabilities = self.capabilities.clone();
         self.limits.describe(&mut descriptor);
+        if let Some(view) = &self.graph_view {
+            view.describe(&mut descriptor);
+        }
         need.limits = descriptor.limits.wanted().bits();
         Plan { shown: program::shown(word), descriptor, need }
     }

@@ -22,6 +22,8 @@ pub(crate) enum Whose {
     Mine,
     /// Those of the host where it runs
     Host,
+    /// The directory graph, from the root of your directories on, and no host's files
+    Graph,
 }
 
 /// What a person may say about it.
@@ -60,9 +62,14 @@ struct ChangeShown {
 }
 
 impl ViewOptions {
+    /// Whether processes are to see the directory graph.
+    pub(crate) fn is_graph(&self) -> bool {
+        self.view == Whose::Graph
+    }
+
     /// Begins to serve the files that processes in `directory` are to see; `None` where those are their host's.
     pub(crate) fn serve(&self, world: &World, directory: &Path) -> anyhow::Result<Option<Sight>> {
-        if self.view == Whose::Host {
+        if self.view != Whose::Mine {
             if self.home || self.changes || !self.with.is_empty() {
                 return Err(anyhow!("--with, --home and --changes are for files of this host"))
                     .hint("`--view mine` shows them");
