@@ -193,10 +193,7 @@ impl Guests for LinuxGuests {
 
     fn start(&self, spec: Spec, events: Arc<dyn Events>) -> Result<Arc<dyn Guest>, GuestError> {
         if !spec.descriptor.view.is_host() {
-            // Without a viewer the shepherd refuses the guest.
-            if let Err(error) = self.viewer.ensure() {
-                tracing::warn!("the viewer of this host does not start: {error}");
-            }
+            self.viewer.ensure().map_err(|error| GuestError::NoView(error.to_string()))?;
         }
         let log = self.log(spec.index);
         self.forget(spec.index);

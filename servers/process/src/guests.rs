@@ -8,6 +8,7 @@ use std::time::Duration;
 use amoeba_cap::Capability;
 use amoeba_wire::Status;
 
+use crate::status::NOVIEW;
 use crate::{Enforced, ProcessDescriptor, WindowSize};
 
 /// How a process ended, or why it never ran.
@@ -86,6 +87,9 @@ pub enum GuestError {
     /// The host has no room for another process.
     #[error("the host cannot start another process: {0}")]
     NoRoom(String),
+    /// The host shows nobody the file tree that was asked for.
+    #[error("the host cannot show its file tree: {0}")]
+    NoView(String),
     /// The process has ended.
     #[error("the process has ended")]
     Gone,
@@ -102,6 +106,7 @@ impl GuestError {
     pub fn status(&self) -> Status {
         match self {
             GuestError::NoRoom(_) => Status::STD_NOMEM,
+            GuestError::NoView(_) => NOVIEW,
             GuestError::Gone | GuestError::NotStopped => Status::STD_NOTNOW,
             GuestError::Failed(_) => Status::STD_SYSERR,
         }
@@ -161,7 +166,7 @@ pub trait Guests: Send + Sync {
     /// Starts a process; `events` hears how that goes, perhaps before this returns.
     ///
     /// # Errors
-    /// [`GuestError::NoRoom`], [`GuestError::Failed`]; then `events` hears nothing.
+    /// [`GuestError::NoRoom`], [`GuestError::NoView`], [`GuestError::Failed`]; then `events` hears nothing.
     fn start(&self, spec: Spec, events: Arc<dyn Events>) -> Result<Arc<dyn Guest>, GuestError>;
     /// Up to `size` bytes of a detached process's log from `offset`, and whether that is the end for now. Empty for
     /// a process that has none.

@@ -1,6 +1,6 @@
 //! Mounts that only the viewer sees, and what is different in a user name space.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::sync::OnceLock;
 
@@ -9,6 +9,9 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getgid, getuid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+/// Where requests of the kernel for files come from.
+const FUSE: &str = "/dev/fuse";
+
 /// Gives this process, while it has one thread, mounts of its own: by the host's privilege, or else in a user name space of its
 /// own, in which the user is who he is and nobody else is anybody. Whether it has the host's privilege.
 ///
@@ -16,7 +19,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 /// nobody else.
 ///
 /// # Errors
-/// The host allows neither.
+/// The host allows neither; or this user may not use FUSE.
 pub(super) fn part() -> io::Result<bool> {
     // SAFETY: the process has one thread and shares nothing that this takes away.
     let has_privilege = match unsafe { unshare_unsafe(UnshareFlags::NEWNS) } {
@@ -28,6 +31,8 @@ pub(super) fn part() -> io::Result<bool> {
             fs::write("/proc/self/setgroups", "deny")?;
             fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
             fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
+            // Whoever may not use it can mount nothing there.
+            File::options().read(true).write(true).open(FUSE)?;
             false
         }
         Err(error) => return Err(error.into()),

@@ -13,6 +13,8 @@ use super::desk::SOCKET;
 /// How long a viewer may take to open its desk.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How long it is believed that none can be started.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Keeps the viewer of a host running as long as it is needed.
 pub(in crate::guest) struct Keeper {
@@ -20,7 +22,15 @@ pub(in crate::guest) struct Keeper {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     socket: PathBuf,
-    viewer: Mutex<Option<Child>>,
+    viewer: Mutex<Viewer>,
+}
+
+/// The viewer, as it was last seen.
+enum Viewer {
+    NeverStarted,
+    Started(Child),
+    /// It did not come to its desk, because of something that may have changed after [`RETRY_INTERVAL`].
+    Failed(Instant),
 }
 
 impl Keeper {
@@ -36,7 +46,7 @@ impl Keeper {
             arguments: arguments.to_vec(),
             environment: environment.to_vec(),
             socket: logs.join(SOCKET),
-            viewer: Mutex::new(None),
+            viewer: Mutex::new(Viewer::NeverStarted),
         }
     }
 
@@ -49,10 +59,27 @@ impl Keeper {
             return Err(io::Error::other("this host shows nobody's files but its own"));
         }
         let mut viewer = self.viewer.lock().unwrap_or_else(PoisonError::into_inner);
-        let runs = viewer.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
-        if runs {
+        if let Viewer::Started(child) = &mut *viewer
+            && matches!(child.try_wait(), Ok(None))
+        {
             return Ok(());
         }
+        if matches!(&*viewer, Viewer::Failed(when) if when.elapsed() < RETRY_INTERVAL) {
+            return Err(io::Error::other("it did not open its desk a moment ago"));
+        }
+        match self.start() {
+            Ok(child) => *viewer = Viewer::Started(child),
+            Err(error) => {
+                tracing::warn!("the viewer of this host does not start: {error}");
+                *viewer = Viewer::Failed(Instant::now());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a viewer, and waits until it is at its desk.
+    fn start(&self) -> io::Result<Child> {
         let _ = std::fs::remove_file(&self.socket);
         // It ends when the other end of its input does.
         let mut child = Command::new(&self.program)
@@ -70,15 +97,14 @@ impl Keeper {
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
-        *viewer = Some(child);
-        Ok(())
+        Ok(child)
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
         let viewer = self.viewer.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut child) = viewer.take() {
+        if let Viewer::Started(child) = viewer {
             drop(child.stdin.take());
             let _ = child.wait();
         }
