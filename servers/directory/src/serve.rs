@@ -319,7 +319,7 @@ impl Objects for DirectoryServer {
     /// A slash, then `d` for delete, `w` for modify and the digits of the columns, a dash for each that is missing.
     fn info(&self, object: AnyObject) -> Result<String, Status> {
         if object.is_super() {
-            return Ok("directory server".to_owned());
+            return Ok("soap generic capability".to_owned()); // the original's words
         }
         let letters = [(DELETE.bits(), 'd'), (MODIFY.bits(), 'w'), (1, '1'), (2, '2'), (4, '3'), (8, '4')];
         let letter = |(bit, letter)| if object.rights().bits() & bit != 0 { letter } else { '-' };

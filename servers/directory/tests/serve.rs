@@ -217,6 +217,7 @@ fn standard_operations_are_there() {
     assert_eq!(info(&root), "/dw1234");
     assert_eq!(info(&restrict(&world, &root, 0x42)), "/-w-2--");
     let service_cap = service.formatted.identity.super_capability(service.port());
+    assert_eq!(info(&service_cap), "soap generic capability");
     assert!(standard::status_text(&world, &service_cap).unwrap().contains("directories 2"));
     standard::touch(&world, &sub).unwrap();
     standard::age(&world, &service_cap).unwrap();
