@@ -86,15 +86,15 @@ impl Journal {
     }
 
     /// Something else is to become of a scratch that was synced; a [`flush`](Journal::flush) makes that durable, unless only
-    /// times differ.
+    /// times differ. The gate of the file is held.
     pub(crate) fn rename(&self, scratch: &Scratch, record: Record) -> Result<(), Error> {
-        match &mut *scratch.note() {
-            Some(note) if note.record != record => {
-                let urgent = !note.record.differs_in_times_only(&record);
-                self.log.rename(scratch.number(), &record, urgent).map_err(|error| refused(&error))?;
-                note.record = record;
-            }
-            _ => {}
+        let urgent = match &*scratch.note() {
+            Some(note) if note.record != record => !note.record.differs_in_times_only(&record),
+            _ => return Ok(()),
+        };
+        self.log.rename(scratch.number(), &record, urgent).map_err(|error| refused(&error))?;
+        if let Some(note) = &mut *scratch.note() {
+            note.record = record;
         }
         Ok(())
     }
