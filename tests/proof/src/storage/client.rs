@@ -29,6 +29,9 @@ const DOUBTFUL_MAX: usize = 8;
 /// Files of one client hold no more than this.
 const SMALL_MAX: u64 = 20_000;
 const LARGE_MAX: u64 = 1_500_000;
+/// Files from this size on, and up to twice as much, come in several pieces before their commit.
+const HUGE_MIN: u64 = 2_600_000;
+const PIECE_SIZE: usize = 1 << 20;
 
 /// What a refusal may say while the disk is full or fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,8 +186,11 @@ impl Client {
         }
         self.made += 1;
         let number = self.number << 40 | self.made;
-        let size =
-            if self.lot.below(40) == 0 { self.lot.below(LARGE_MAX) } else { self.lot.below(SMALL_MAX) };
+        let size = match self.lot.below(200) {
+            0 => HUGE_MIN + self.lot.below(HUGE_MIN),
+            1..5 => self.lot.below(LARGE_MAX),
+            _ => self.lot.below(SMALL_MAX),
+        };
         let bytes = contents(number, size as usize);
         let doubtful = self.files.iter().filter(|file| file.hold == Hold::Doubtful).count();
         let unsafely = self.lot.below(4) == 0 && doubtful < DOUBTFUL_MAX;
@@ -201,9 +207,20 @@ impl Client {
         Ok(())
     }
 
-    /// At once, or in two pieces of which the second commits.
+    /// At once, or in pieces of which the last commits: of a huge file the server writes the others before.
     fn create_in_pieces(&mut self, stub: Stub<'_>, safety: u16, bytes: &[u8]) -> Result<Capability, Error> {
         let flags = bullet::COMMIT | safety;
+        if bytes.len() as u64 >= HUGE_MIN {
+            let mut pieces = bytes.chunks(PIECE_SIZE);
+            let first = pieces.next().expect("it is not empty");
+            let (draft, last) =
+                (bullet::create(stub, &self.servers.bullet, 0, first)?, (bytes.len() - 1) / PIECE_SIZE);
+            for (piece, index) in pieces.zip(1..) {
+                let flags = if index == last { flags } else { 0 };
+                bullet::modify(stub, &draft, flags, (index * PIECE_SIZE) as u64, piece)?;
+            }
+            return Ok(draft);
+        }
         if self.lot.below(4) > 0 {
             return bullet::create(stub, &self.servers.bullet, flags, bytes);
         }
