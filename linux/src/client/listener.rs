@@ -2,7 +2,7 @@
 //! and from the daemon.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,10 @@ use crate::threads::now;
 
 /// The most channels that one listener has as server; past it clients keep to the daemon's path.
 pub const CHANNELS_PER_LISTENER_MAX: usize = 1024;
+/// Connections that a listener keeps for its next questions; past it they are the process's, as all others are.
+const SPARE_MAX: usize = 4;
+/// After so many looks in vain at the kernel's connection, one after the other, only one in as many is taken.
+const VAIN_MAX: u32 = 16;
 
 /// See the module.
 pub(super) struct PortListener {
@@ -41,8 +45,27 @@ pub(super) struct PortListener {
     asked: Mutex<Option<Asked>>,
     /// Whether there is one, so that the usual case needs no lock.
     is_asked: AtomicBool,
+    /// Connections on which nothing is awaited.
+    spare: Mutex<Vec<Asked>>,
+    vain: Vain,
     /// The session of the channels.
     session: AtomicU64,
+}
+
+/// Looks at the kernel's connection that were in vain, or left out, one after the other.
+#[derive(Default)]
+struct Vain(AtomicU32);
+
+impl Vain {
+    /// Whether to look, of which it is not known yet whether it is in vain.
+    fn is_worth_it(&self) -> bool {
+        let vain = self.0.fetch_add(1, Ordering::Relaxed);
+        vain < VAIN_MAX || vain.is_multiple_of(VAIN_MAX)
+    }
+
+    fn found(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 struct State {
@@ -56,6 +79,8 @@ struct State {
 struct Asked {
     session: Arc<Session>,
     stream: Arc<Stream>,
+    /// The desk hears of what comes.
+    is_watched: bool,
 }
 
 /// Listens on `port`.
@@ -78,6 +103,8 @@ pub(super) fn listen(
         desk: Arc::new(desk),
         asked: Mutex::new(None),
         is_asked: AtomicBool::new(false),
+        spare: Mutex::default(),
+        vain: Vain::default(),
         session: AtomicU64::new(session.number),
     })
 }
@@ -130,15 +157,48 @@ impl PortListener {
         if asked.is_some() || self.state().closed {
             return Ok(());
         }
-        let stream = session.take()?;
-        self.desk.watch(&*stream).map_err(|_| Refused::Status(Status::RPC_TRYAGAIN))?;
-        if stream.send(&ToKernel::Getreq { port: self.put_port }).is_err() {
-            session.distrust();
+        let mut next = self.spare(session)?;
+        if !next.is_watched {
+            self.desk.watch(&*next.stream).map_err(|_| Refused::Status(Status::RPC_TRYAGAIN))?;
+            next.is_watched = true;
+        }
+        if next.stream.send(&ToKernel::Getreq { port: self.put_port }).is_err() {
+            next.session.distrust();
             return Err(Refused::Absent);
         }
-        *asked = Some(Asked { session, stream });
+        *asked = Some(next);
         self.is_asked.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// A connection of this session on which nothing is awaited.
+    fn spare(&self, session: Arc<Session>) -> Result<Asked, Refused> {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(asked) = spare.pop() {
+            if asked.session.number == session.number {
+                return Ok(asked);
+            }
+            self.forget(&asked);
+        }
+        drop(spare);
+        Ok(Asked { stream: session.take()?, session, is_watched: false })
+    }
+
+    /// Keeps a connection on which nothing is awaited for the next question: so it stays watched.
+    fn keep(&self, asked: Asked) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_MAX {
+            return spare.push(asked);
+        }
+        drop(spare);
+        self.forget(&asked);
+        asked.session.give(asked.stream);
+    }
+
+    fn forget(&self, asked: &Asked) {
+        if asked.is_watched {
+            self.desk.unwatch(&*asked.stream);
+        }
     }
 
     /// The connection on which the kernel has answered, for the calling thread alone; `None` when another thread was
@@ -150,22 +210,24 @@ impl PortListener {
         }
         let answered = asked.take()?;
         self.is_asked.store(false, Ordering::Release);
-        self.desk.unwatch(&*answered.stream);
         Some(answered)
     }
 
     /// Looks for a moment whether the kernel has something, where nobody else is to be looked at. At most one thread does;
-    /// meanwhile no other is woken.
+    /// meanwhile no other is woken. Where that was in vain again and again it is left out, for it keeps the processor from
+    /// whoever is to be heard, and the connection from being watched.
     fn look_out(&self) -> Result<Option<Incoming>, Refused> {
-        if !self.desk.is_lonely() {
+        if !self.desk.is_lonely() || !self.vain.is_worth_it() {
             return Ok(None);
         }
         let Ok(mut asked) = self.asked.try_lock() else { return Ok(None) };
-        let Some(Asked { stream, .. }) = asked.as_ref() else { return Ok(None) };
-        self.desk.unwatch(&**stream);
-        let received = match stream.receive_soon() {
+        let Some(waiting) = asked.as_mut() else { return Ok(None) };
+        self.forget(waiting);
+        waiting.is_watched = false;
+        let received = match waiting.stream.receive_soon() {
             Ok(None) => {
-                let watched = self.desk.watch(&**stream);
+                let watched = self.desk.watch(&*waiting.stream);
+                waiting.is_watched = watched.is_ok();
                 return watched.map(|()| None).map_err(|_| Refused::Status(Status::RPC_TRYAGAIN));
             }
             Ok(Some(received)) => Ok(received),
@@ -174,6 +236,7 @@ impl PortListener {
         let answered = asked.take().expect("it was there just now");
         self.is_asked.store(false, Ordering::Release);
         drop(asked);
+        self.vain.found();
         self.heard(answered, received)
     }
 
@@ -186,32 +249,37 @@ impl PortListener {
 
     fn heard(
         &self,
-        Asked { session, stream }: Asked,
+        answered: Asked,
         received: Result<(ToProcess, Vec<OwnedFd>), Lost>,
     ) -> Result<Option<Incoming>, Refused> {
         match received {
             Ok((ToProcess::Request { request, caller, message }, _)) => {
-                session.give(stream.clone());
+                let stream = answered.stream.clone();
+                self.keep(answered);
                 Ok(Some(incoming(stream, request, caller, message)))
             }
-            Ok((ToProcess::Knock, _)) => self.open(session, stream),
+            Ok((ToProcess::Knock, _)) => {
+                self.forget(&answered); // what is answered at once wakes nobody
+                self.open(answered.session, answered.stream)
+            }
             Ok((ToProcess::Introduced { channel, caller }, descriptors)) => {
-                self.meet(&session, &stream, channel, caller, descriptors);
-                session.give(stream);
+                self.meet(&answered.session, &answered.stream, channel, caller, descriptors);
+                self.keep(answered);
                 Ok(None)
             }
             Ok((ToProcess::FlowIntroduced { caller, flow }, descriptors)) => {
-                self.meet_from_afar(&session, caller, &flow, descriptors);
-                session.give(stream);
+                self.meet_from_afar(&answered.session, caller, &flow, descriptors);
+                self.keep(answered);
                 Ok(None)
             }
             Ok((ToProcess::Error { error }, _)) => {
-                session.give(stream);
+                self.keep(answered);
                 self.state().doubtful = true;
                 Err(Refused::Status(error.status()))
             }
             _ => {
-                session.distrust();
+                self.forget(&answered);
+                answered.session.distrust();
                 Err(Refused::Absent)
             }
         }
@@ -453,6 +521,16 @@ mod tests {
         let status = client.kernel_status().unwrap();
         let line = status.lines().find(|line| line.starts_with("ports ")).unwrap();
         line.split_whitespace().last().unwrap().to_owned()
+    }
+
+    #[test]
+    fn looks_that_are_in_vain_become_rare_until_one_is_not() {
+        let vain = Vain::default();
+        let looks = |count: u32| (0..count).filter(|_| vain.is_worth_it()).count();
+        assert_eq!(looks(VAIN_MAX), VAIN_MAX as usize);
+        assert_eq!(looks(10 * VAIN_MAX), 10);
+        vain.found();
+        assert_eq!(looks(VAIN_MAX), VAIN_MAX as usize);
     }
 
     #[test]
