@@ -100,10 +100,11 @@ impl Shared {
         };
         if let Some(scratch) = scratch {
             let left = scratch.size().saturating_sub(offset).min(size as u64);
-            let mut bytes = vec![0; left as usize];
-            let read = scratch.read(offset, &mut bytes)?;
-            give(&bytes[..read]);
-            return Ok(());
+            return self.buffers.with(left as usize, |bytes| {
+                let read = scratch.read(offset, bytes)?;
+                give(&bytes[..read]);
+                Ok(())
+            });
         }
         let opened = match opened {
             Some(opened) => opened,
@@ -119,9 +120,12 @@ impl Shared {
                 give(&bytes[start..bytes.len().min(start.saturating_add(size))]);
             }
             None => {
-                let mut bytes = vec![0; (opened.size() - offset).min(size as u64) as usize];
-                let read = opened.read_at(self.client(), offset, &mut bytes).map_err(error_of)?;
-                give(&bytes[..read]);
+                let left = (opened.size() - offset).min(size as u64) as usize;
+                self.buffers.with(left, |bytes| {
+                    let read = opened.read_at(self.client(), offset, bytes).map_err(error_of)?;
+                    give(&bytes[..read]);
+                    Ok(())
+                })?;
             }
         }
         Ok(())

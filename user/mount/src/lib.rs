@@ -126,6 +126,7 @@ pub(crate) struct Shared {
     notifier: OnceLock<Arc<dyn Notifier>>,
     classes: Classes,
     listings: file_system::Listings,
+    buffers: reading::Buffers,
     stopping: AtomicBool,
     /// Set when the mount does not wait for servers any more.
     hurried: AtomicBool,
@@ -171,6 +172,7 @@ impl GraphFileSystem {
             notifier: OnceLock::new(),
             classes: Classes::new(classes),
             listings: file_system::Listings::default(),
+            buffers: reading::Buffers::default(),
             stopping: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
             next_handle: AtomicU64::new(0),
