@@ -81,7 +81,8 @@ pub(super) fn make(
         _ => graph::build(mounts, socket),
     };
     let nest = confinement.enclose(descriptor.network, furnish).map_err(failed)?;
-    let socket = matches!(descriptor.view, View::Graph(_)).then_some(graph::SOCKET.as_bytes());
+    // A caller's tree may have the directory of the kernel's own place, and hide it.
+    let socket = Some(graph::SOCKET.as_bytes());
     Ok(Some(Root { trees, nest, socket }))
 }
 
@@ -149,7 +150,7 @@ fn build(mine: &Mine, mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io::R
     for (tree, mounted) in writable.zip(mounts) {
         place(&root, Path::new(OsStr::from_bytes(&tree.path)), &mounted, true)?;
     }
-    place(&root, socket, &socket_tree, false)?;
+    place(&root, Path::new(graph::SOCKET), &socket_tree, false)?;
     // A working directory that is not shown is an empty one; one that is none is refused when it is entered.
     let _ = DirBuilder::new().recursive(true).mode(0o755).create(below(&root, work));
     become_root(&root)
