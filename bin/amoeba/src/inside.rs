@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::boot;
 use crate::config::Config;
 use crate::state::State;
+use crate::system::is_own;
 
 /// The system that this process belongs to.
 pub(crate) struct Inside {
@@ -58,6 +59,7 @@ impl Inside {
             root,
             host,
             host_name,
+            is_own: is_own(&self.socket),
             alone: Config::read(&self.state).is_ok_and(|config| config.is_alone()),
         })
     }

@@ -4,7 +4,7 @@
 //! - [`boot`] supervises, [`setup`] and [`publish`] make what a new system needs, [`roles`] are the daemons.
 //! - [`system`] and [`console`] are what the subcommands (`amoeba-cli`) see of this host.
 //! - [`hosts`] knows the hosts of the system, [`invite`] and [`join`] make it larger.
-//! - [`dev`] has throw-away hosts, [`mounting`] the mounts of this one.
+//! - [`dev`] has throw-away hosts, [`mounting`] the mounts of this one, [`staying`] the commands that stay behind.
 //! - [`logs`] keeps what the daemons say; [`inside`] is for commands in processes of the system.
 //! - [`state`] is the state directory, [`config`] what its owner wrote into it.
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ mod publish;
 mod roles;
 mod setup;
 mod state;
+mod staying;
 mod system;
 mod turn;
 mod viewer;

@@ -1,6 +1,7 @@
 //! The system of this host, as the subcommands use it: starting, stopping, connecting.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use crate::keeping;
 use crate::logs;
 use crate::mounting::Mounts;
 use crate::state::State;
+use crate::staying::Background;
 
 /// How long a system may take to start.
 const UP_TIMEOUT: Duration = Duration::from_secs(90);
@@ -186,6 +188,10 @@ impl amoeba_cli::System for Local {
         Some(&Mounts)
     }
 
+    fn staying(&self) -> Option<&dyn amoeba_cli::Staying> {
+        Some(&Background)
+    }
+
     fn console(&self) -> &dyn Console {
         &self.console
     }
@@ -203,8 +209,14 @@ fn session(state: &State) -> Result<Session> {
         root: state.capability("root.cap")?,
         host: state.capability("host.cap")?,
         host_name: state.host_name()?,
+        is_own: is_own(&state.socket()),
         alone: Config::read(state)?.is_alone(),
     })
+}
+
+/// Whether the daemons behind a socket run as the user of this program.
+pub(crate) fn is_own(socket: &Path) -> bool {
+    std::fs::metadata(socket).is_ok_and(|facts| facts.uid() == amoeba_tree::account().0)
 }
 
 /// The daemons, the supervisor first, and what is not as it should be.

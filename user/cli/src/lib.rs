@@ -26,6 +26,7 @@ mod progress;
 mod rights;
 mod shown;
 mod spool;
+mod staying;
 mod system;
 #[cfg(test)]
 mod testing;
@@ -39,9 +40,10 @@ use clap::Parser;
 
 pub use diagnosis::{Check, Diagnosis, Health, Trace, TraceBatch, TraceOptions};
 pub use failure::{Code, Hint};
-pub use keeping::{Restoring, Secrets};
 pub use graph::FILE_SERVER;
+pub use keeping::{Restoring, Secrets};
 pub use mounting::{HostAccounts, MountOptions, Mounted, Mounting};
+pub use staying::Staying;
 pub use system::{
     Console, DaemonStatus, DevOptions, Invitation, InvitationState, InviteOptions, Invited, JoinOptions,
     JoinedSystem, Session, Signals, Standard, Start, System, SystemKind, SystemStatus, UpOptions,

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::diagnosis::Diagnosis;
 use crate::keeping::{Restoring, Secrets};
 use crate::mounting::Mounting;
+use crate::staying::Staying;
 
 /// What to do when no system runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +139,8 @@ pub struct Session {
     pub host: Capability,
     /// What this host is called.
     pub host_name: String,
+    /// Whether processes of this host run as the user of this program, so that they may see the same files.
+    pub is_own: bool,
     /// Whether no other host can belong to the system, so that nobody need be asked.
     pub alone: bool,
 }
@@ -211,6 +214,10 @@ pub trait System {
     }
     /// What mounts on this host, where anything can be mounted.
     fn mounting(&self) -> Option<&dyn Mounting> {
+        None
+    }
+    /// What lets commands stay behind in the background, where they can.
+    fn staying(&self) -> Option<&dyn Staying> {
         None
     }
     /// The terminal, if there is one, and the signals.

@@ -126,6 +126,7 @@ impl System for TestSystem {
             root: self.root,
             host,
             host_name: "test".into(),
+            is_own: true,
             alone: true,
         })
     }

@@ -107,17 +107,18 @@ fn sixty_commands_land_on_all_hosts_and_come_in_order() {
 }
 
 /// Has commands run everywhere, loses a host by `harm`, and has it back by `back`.
-fn a_host_is_lost_under_load(system: &System, harm: &str, back: &str) {
+fn a_host_is_lost_under_load(system: &System, view: &str, harm: &str, back: &str) {
     system.write("kept", &random(3 << 20));
     let text = format!(
         r#"
+        export AMOEBA_VIEW={view}
         amoeba ln -f /profile/cap/bulletsvr/bolt /profile/cap/bulletsvr/default
         on chisel amoeba put kept /home/kept
         code_of everywhere.code amoeba map --json -k -j 9 sleep ::: 3 3 3 3 3 3 3 3 3 > everywhere &
         code_of lost.code timeout 30 amoeba run --on bolt -- sleep 1000 &
         code_of lost.map.code timeout 30 amoeba map --json -k --on bolt -j 4 sleep ::: 1000 1001 1002 1003 > lost &
         amoeba run --on chisel -- sh -c 'sleep 6; echo unharmed' > unharmed &
-        until [ "$(on bolt amoeba ps | grep -c sleep)" -ge 6 ]; do sleep 0.05; done
+        until [ "$(on bolt amoeba ps | grep -c 'running.*sleep')" -ge 6 ]; do sleep 0.05; done
         {harm}
         wait
         timeout 30 amoeba map -j 6 echo ::: 1 2 3 4 5 6 > after
@@ -136,26 +137,28 @@ fn a_host_is_lost_under_load(system: &System, harm: &str, back: &str) {
     let everywhere = lines(system, "everywhere");
     assert_eq!(everywhere.len(), 9);
     for line in &everywhere {
-        let expected = if line["host"] == "bolt" { 75 } else { 0 };
+        // Of one that was being started there nobody knows whether it runs there.
+        let is_lost = line["host"] == "bolt" || line["why"].as_str().is_some_and(|why| why.contains("bolt"));
+        let expected = if is_lost { 75 } else { 0 };
         assert_eq!(line["code"], expected, "{line}");
     }
-    let some_were_lost = everywhere.iter().any(|line| line["host"] == "bolt");
+    let some_were_lost = everywhere.iter().any(|line| line["code"] == 75);
     assert_eq!(read("everywhere.code"), if some_were_lost { "75\n" } else { "0\n" });
 }
 
 #[test]
 fn a_kernel_that_is_killed_takes_only_its_own_processes_with_it() {
-    a_host_is_lost_under_load(&System::new(), "kill -9 $(pids bolt kernel)", "");
+    a_host_is_lost_under_load(&System::new(), "mine", "kill -9 $(pids bolt kernel)", "");
 }
 
 #[test]
 fn a_host_that_is_lost_comes_back_with_its_files() {
-    a_host_is_lost_under_load(&System::new(), "lose bolt", "until_ok on bolt amoeba up");
+    a_host_is_lost_under_load(&System::new(), "mine", "lose bolt", "until_ok on bolt amoeba up");
 }
 
 #[test]
 fn a_host_that_is_lost_comes_back_without_root_too() {
-    a_host_is_lost_under_load(&System::unprivileged(), "lose bolt", "until_ok on bolt amoeba up");
+    a_host_is_lost_under_load(&System::unprivileged(), "host", "lose bolt", "until_ok on bolt amoeba up");
 }
 
 #[test]

@@ -33,7 +33,8 @@ fn sixty_commands_land_on_all_hosts_right_and_in_order() {
 fn three_hundred_files_keep_their_order_and_an_interrupted_map_goes_on() {
     let system = System::new();
     let text = r#"
-        cd $HOME
+        mkdir $HOME/project
+        cd $HOME/project
         for i in $(seq 300); do head -c $((i * 37)) /dev/zero | tr '\0' x > in.$i; done
         while [ $(amoeba host ls | grep -c ' up ') != 3 ]; do sleep 0.1; done
         count() {
@@ -46,7 +47,7 @@ fn three_hundred_files_keep_their_order_and_an_interrupted_map_goes_on() {
         count > again && exit 1
         [ $(wc -l < again) = 30 ]
         printf 'sleep 0.1\necho $1\n' > slow.sh
-        slow="-j 3 --journal slow sh $HOME/slow.sh ::: $(seq 300)"
+        slow="-j 3 --journal slow sh ./slow.sh ::: $(seq 300)"
         timeout -s INT 3 amoeba map $slow > first && exit 1
         amoeba map $slow > rest
         [ $(wc -l < rest) -lt 300 ]

@@ -16,7 +16,7 @@ fn a_command_runs_on_the_host_that_is_named_and_its_streams_are_here() {
     let system = System::new();
     let text = r#"
         for host in anvil bolt chisel; do
-            echo "to $host" | amoeba run --on $host sh -c 'cat; echo "from ${AMOEBA_SOCKET%/run/*}"; exit 7' && exit 1
+            echo "to $host" | amoeba run --on $host --view host sh -c 'cat; echo "from ${AMOEBA_SOCKET%/run/*}"; exit 7' && exit 1
             [ $? = 7 ]
         done | sed 's,/.*/,,'
         amoeba run --on nowhere true && exit 1
@@ -57,7 +57,7 @@ fn who_loses_a_host_is_told_and_the_others_go_on() {
         amoeba run --on bolt sh -c 'sleep 3; echo goes on' &
         other=$!
         amoeba run 'yes | cat | cat > /dev/null' 2>/dev/null && exit 1
-        while ! amoeba ps -a | grep -q '^chisel.*sleep 1000'; do sleep 0.1; done
+        while ! amoeba ps -a | grep -q '^chisel.*running.*sleep 1000'; do sleep 0.1; done
         lose chisel
         wait $alone && exit 1
         [ $? = 75 ]

@@ -83,6 +83,25 @@ impl System {
         system
     }
 
+    /// The same without root and without name spaces, as on a host that allows no user one; `None` where that cannot be had.
+    pub(crate) fn without_name_spaces() -> Option<System> {
+        const LIMIT: &str =
+            "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --ambient-caps=-all \"$0\" up";
+        let system = System::unprivileged();
+        let up = system.command(&["up"]);
+        let mut command = Command::new("unshare");
+        if let Some(user) = system.user {
+            command.uid(user).gid(user);
+        }
+        command
+            .args(["--user", "--map-current-user", "--keep-caps", "sh", "-c", LIMIT])
+            .arg(up.get_program());
+        command.env_clear().current_dir(system.work()).stdin(Stdio::null());
+        command.envs(up.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let outcome = run_to_end(command, None, HANG).ok()?;
+        outcome.status.success().then_some(system)
+    }
+
     /// Where the system keeps its state.
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.join("state")

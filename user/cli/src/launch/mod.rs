@@ -24,7 +24,7 @@ use amoeba_cap::Capability;
 use amoeba_name::Environment;
 use amoeba_place::Need;
 use amoeba_process::{
-    DESCRIPTOR_SIZE_MAX, PATH_SIZE_MAX, ProcessDescriptor, Program, STRING_SIZE_MAX, STRINGS_MAX,
+    DESCRIPTOR_SIZE_MAX, PATH_SIZE_MAX, ProcessDescriptor, Program, STRING_SIZE_MAX, STRINGS_MAX, View,
 };
 use amoeba_stubs::{bullet, process};
 use amoeba_wire::Status;
@@ -73,6 +73,19 @@ pub(crate) struct Options {
     graph_view: graph_view::GraphOptions,
     #[command(flatten)]
     pub(crate) files: files::FileOptions,
+    /// Say on standard error where it runs, and when it sees other files than it was meant to
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Options {
+    /// Whether this program serves what the processes see.
+    ///
+    /// # Errors
+    /// Options that contradict each other.
+    pub(crate) fn is_served(&self) -> anyhow::Result<bool> {
+        Ok(self.view.whose(self.files.any())?.0 == view::Whose::Mine)
+    }
 }
 
 /// What all processes of one command have in common.
@@ -83,10 +96,13 @@ pub(crate) struct Launcher {
     environment: Vec<Vec<u8>>,
     capabilities: Vec<(Vec<u8>, Capability)>,
     limits: limits::LimitOptions,
-    /// The files of this host that the processes see, unless they see those of theirs.
+    /// What the processes are to see, until it is served.
+    chosen: Option<view::Chosen>,
+    /// The files of this host that the processes see, unless they see others.
     pub(crate) sight: Option<view::Sight>,
     /// The part of the graph that they see instead.
     graph_view: Option<graph_view::GraphView>,
+    verbose: bool,
     /// Names of files that go along and may be the program.
     carried: Vec<Vec<u8>>,
 }
@@ -97,6 +113,14 @@ pub(crate) struct Plan {
     pub(crate) shown: String,
     pub(crate) descriptor: ProcessDescriptor,
     pub(crate) need: Need,
+}
+
+/// A process that runs.
+pub(crate) struct Started {
+    pub(crate) target: Target,
+    pub(crate) process: Capability,
+    /// Whether it sees files that this program serves.
+    pub(crate) needs_us: bool,
 }
 
 /// Why a process was not started.
@@ -140,11 +164,35 @@ impl Launcher {
         let environment = environment(&options.env);
         let carried = options.files.names();
         let (capabilities, limits) = (capabilities(graph)?, options.limits.clone());
-        let sight = options.view.serve(graph.world(), &directory)?;
-        let is_graph = options.view.is_graph();
+        let chosen = options.view.choose(&directory, options.files.any())?;
+        let is_graph = chosen.whose == view::Whose::Graph;
         let graph_view =
             options.graph_view.find(graph, is_graph, options.workdir.as_deref(), &options.env)?;
-        Ok(Launcher { pool, on, directory, environment, capabilities, limits, sight, graph_view, carried })
+        let (sight, verbose) = (None, options.verbose);
+        Ok(Launcher {
+            pool,
+            on,
+            directory,
+            environment,
+            capabilities,
+            limits,
+            chosen: Some(chosen),
+            sight,
+            graph_view,
+            verbose,
+            carried,
+        })
+    }
+
+    /// Begins to serve what the processes of these plans are to see of this host.
+    ///
+    /// # Errors
+    /// See [`view::Chosen::serve`].
+    pub(crate) fn show(&mut self, graph: &Graph, plans: &mut [Plan]) -> anyhow::Result<()> {
+        let chosen = self.chosen.take().expect("what is to be seen is shown once");
+        let descriptors = plans.iter_mut().map(|plan| &mut plan.descriptor);
+        self.sight = chosen.serve(graph.world(), graph.session().is_own, descriptors)?;
+        Ok(())
     }
 
     /// Finds the program that `word` names, and what a process of it needs.
@@ -168,7 +216,9 @@ impl Launcher {
         let program = match program::find(graph, word, &self.directory)? {
             Found::Program(program) => program,
             Found::Nothing => return Err(failed(&program::shown(word), "not found", NOT_FOUND)),
-            Found::NoProgram(why) => return Err(failed(&program::shown(word), why, CANNOT_EXECUTE)),
+            Found::NoProgram(why) => {
+                return Err(failed(&program::shown(word), why, CANNOT_EXECUTE));
+            }
         };
         let need = self.need(graph, &program);
         Ok((program, need))
@@ -202,6 +252,13 @@ impl Launcher {
         }
     }
 
+    fn started(&self, target: Target, process: Capability, needs_us: bool) -> Started {
+        if self.verbose {
+            eprintln!("amoeba: process {} runs on {}", process.object().get() & 0xFFFF, target.host);
+        }
+        Started { target, process, needs_us }
+    }
+
     /// Whether the person said where it is to run.
     pub(crate) fn is_pinned(&self) -> bool {
         self.on.is_some()
@@ -210,7 +267,9 @@ impl Launcher {
     /// What a program needs of its host. Nobody is asked when there is nothing to choose.
     fn need(&self, graph: &Graph, program: &Program) -> Need {
         let mut need = self.pool.need();
-        let Program::File(file) = program else { return need };
+        let Program::File(file) = program else {
+            return need;
+        };
         if self.pool.is_alone() || self.is_pinned() {
             return need;
         }
@@ -226,26 +285,35 @@ impl Launcher {
 }
 
 /// Starts a process on `target`; when that host cannot be reached or lacks what the process needs, and nobody insists on
-/// it, on another. Gives the host it runs on.
+/// it, on another.
+///
+/// A process that was to see this host's files, on this host, which cannot show any, sees its own files: they are the same.
+/// Unless the person asked for nothing else.
 pub(crate) fn start(
     launcher: &Launcher,
     world: &World,
     need: &Need,
     target: Option<Target>,
-    descriptor: &[u8],
-) -> Result<(Target, Capability), NotStarted> {
+    descriptor: &ProcessDescriptor,
+    encoded: &[u8],
+) -> Result<Started, NotStarted> {
     let mut need = need.clone();
+    let is_served = matches!(descriptor.view, View::Mine(_));
     let mut target = match target {
         Some(target) => target,
         None => choose_one(launcher, &need)?,
     };
     for tried in 1.. {
-        let error = match target.exec(world, descriptor.to_vec()) {
-            Ok(process) => return Ok((target, process)),
+        let error = match target.exec(world, encoded.to_vec()) {
+            Ok(process) => return Ok(launcher.started(target, process, is_served)),
             Err(error) => error,
         };
+        let cannot_show = matches!(error, Refusal::Refused(process::NOVIEW));
         let refused = NotStarted::Host { host: target.host.clone(), is_here: target.is_here, error };
-        if target.is_here || launcher.is_pinned() || tried == HOSTS_TRIED_MAX {
+        if target.is_here && cannot_show && launcher.sight.as_ref().is_some_and(|sight| sight.falls_back) {
+            return start_with_own_files(launcher, world, target, descriptor);
+        }
+        if launcher.is_pinned() || (target.is_here && !cannot_show) || tried == HOSTS_TRIED_MAX {
             return Err(refused);
         }
         target = match error {
@@ -253,6 +321,16 @@ pub(crate) fn start(
                 launcher.pool.doubt(&target.host);
                 need.avoid.push(target.host);
                 choose_one(launcher, &need)?
+            }
+            // Another host may show them.
+            Refusal::Refused(process::NOVIEW) if tried + 1 < HOSTS_TRIED_MAX => {
+                let was_here = target.is_here;
+                need.avoid.push(target.host);
+                match choose_one(launcher, &need) {
+                    Ok(target) if !need.avoid.contains(&target.host) => target,
+                    _ if was_here => return Err(refused),
+                    _ => launcher.pool.here(),
+                }
             }
             // What that host lacks is most likely here, where the person typed the command.
             Refusal::Refused(
@@ -269,6 +347,26 @@ pub(crate) fn start(
         };
     }
     unreachable!("the loop ends at its bound")
+}
+
+/// Starts a process on this host, whose own files it sees.
+fn start_with_own_files(
+    launcher: &Launcher,
+    world: &World,
+    here: Target,
+    descriptor: &ProcessDescriptor,
+) -> Result<Started, NotStarted> {
+    let descriptor = view::with_hosts_files(descriptor);
+    let encoded = descriptor.encode().expect("it has less to say than one that was encoded");
+    match here.exec(world, encoded) {
+        Ok(process) => {
+            if launcher.verbose {
+                eprintln!("amoeba: this host cannot show a file tree: the command sees the host's own files");
+            }
+            Ok(launcher.started(here, process, false))
+        }
+        Err(error) => Err(NotStarted::Host { host: here.host, is_here: true, error }),
+    }
 }
 
 fn choose_one(launcher: &Launcher, need: &Need) -> Result<Target, NotStarted> {
@@ -389,7 +487,9 @@ pub(crate) fn lost(error: Refusal, target: &Target) -> anyhow::Error {
         Refusal::Refused(Status::STD_CAPBAD) => {
             anyhow!("host {host} was started again while the command ran there")
         }
-        _ if target.is_here => anyhow!("the process server stopped answering while the command ran"),
+        _ if target.is_here => {
+            anyhow!("the process server stopped answering while the command ran")
+        }
         _ => anyhow!("host {host} was lost while the command ran there"),
     }
 }

@@ -2,15 +2,19 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use amoeba_process::Program;
+use amoeba_process::{ProcessDescriptor, Program};
 
 use crate::graph::{Graph, Kind};
 use crate::place::Place;
 
 /// Directories of the graph where programs are looked for by name alone, before the host's PATH.
 const DIRECTORIES: [&[u8]; 2] = [b"/home/bin", b"/bin"];
+
+/// The bits of a mode that let somebody execute a file.
+const EXECUTABLE: u32 = 0o111;
 
 /// What a word leads to.
 pub(crate) enum Found {
@@ -57,6 +61,23 @@ fn in_graph(graph: &Graph, place: &Place) -> anyhow::Result<Found> {
         Kind::Directory => Found::NoProgram("is a directory"),
         _ => Found::NoProgram("is no file"),
     })
+}
+
+/// The files of this host that a descriptor's program may be: by its path, or all along the PATH that the process will have.
+pub(crate) fn on_this_host(descriptor: &ProcessDescriptor) -> Vec<PathBuf> {
+    let Program::HostPath(name) = &descriptor.program else { return Vec::new() };
+    let name = Path::new(OsStr::from_bytes(name));
+    let directory = Path::new(OsStr::from_bytes(&descriptor.working_directory));
+    if name.as_os_str().as_bytes().contains(&b'/') {
+        return Vec::from_iter(Some(directory.join(name)).filter(|path| path.is_file()));
+    }
+    let along = descriptor.environment.iter().find_map(|string| string.strip_prefix(b"PATH="));
+    let parts = along.unwrap_or_default().split(|byte| *byte == b':').filter(|part| !part.is_empty());
+    let paths = parts.map(|part| directory.join(OsStr::from_bytes(part)).join(name));
+    let is_program = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|facts| facts.is_file() && facts.mode() & EXECUTABLE != 0)
+    };
+    paths.filter(is_program).collect()
 }
 
 /// The word for people: a capability is not repeated.

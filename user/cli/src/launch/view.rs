@@ -1,19 +1,26 @@
 //! Which files a process sees: `--view`, `--with`, `--home`, `--changes`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amoeba_process::{Mine, ProcessDescriptor, VIEW_TREES_MAX, View};
+use amoeba_process::{Mine, ProcessDescriptor, Program, VIEW_TREES_MAX, View};
 use amoeba_view::home::{self, Done, Shown};
 use amoeba_world::World;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::program;
 use crate::failure::Advise;
+
+/// The environment string that says which files processes see where the command line does not. A process that sees its
+/// caller's has it too: what it starts never sees the host's own instead.
+const VARIABLE: &str = "AMOEBA_VIEW";
+const VARIABLE_MINE: &[u8] = b"AMOEBA_VIEW=mine";
 
 /// Whose files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,9 +36,9 @@ pub(crate) enum Whose {
 /// What a person may say about it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ViewOptions {
-    /// Which files it sees
-    #[arg(long, value_enum, default_value = "host")]
-    view: Whose,
+    /// Which files it sees; without it `mine`, unless AMOEBA_VIEW says another, or files go along (--in, --out)
+    #[arg(long, value_enum)]
+    view: Option<Whose>,
     /// With `--view mine`: also this file or directory, only to be read with `:ro` behind it; may be given several times
     #[arg(long, value_name = "DIR[:ro]")]
     with: Vec<PathBuf>,
@@ -43,11 +50,25 @@ pub(crate) struct ViewOptions {
     changes: bool,
 }
 
+/// What the processes of one command see, before any of it is served.
+pub(crate) struct Chosen {
+    pub(crate) whose: Whose,
+    /// Whether the person said so. Otherwise a process on this host sees this host's files, where no others can be shown.
+    is_said: bool,
+    changes: bool,
+    shown: Vec<Shown>,
+    /// Whether the working directory is not shown, because it is the home directory or lies above it.
+    is_home_hidden: bool,
+}
+
 /// The files of this host that processes see, while this program serves them.
 pub(crate) struct Sight {
     server: Arc<home::Server>,
     identity: [u8; 32],
+    /// Whether a process on this host may see this host's own files instead.
+    pub(crate) falls_back: bool,
     changes: bool,
+    is_home_hidden: bool,
 }
 
 /// A change of a file, as `--json` prints it.
@@ -62,28 +83,45 @@ struct ChangeShown {
 }
 
 impl ViewOptions {
-    /// Whether processes are to see the directory graph.
-    pub(crate) fn is_graph(&self) -> bool {
-        self.view == Whose::Graph
-    }
-
-    /// Begins to serve the files that processes in `directory` are to see; `None` where those are their host's.
-    pub(crate) fn serve(&self, world: &World, directory: &Path) -> anyhow::Result<Option<Sight>> {
-        if self.view != Whose::Mine {
-            if self.home || self.changes || !self.with.is_empty() {
-                return Err(anyhow!("--with, --home and --changes are for files of this host"))
-                    .hint("`--view mine` shows them");
-            }
-            return Ok(None);
+    /// Whose files processes are to see, and whether somebody said so; `files_go_along`: they have a scratch directory.
+    ///
+    /// # Errors
+    /// Options that contradict each other; AMOEBA_VIEW is none of the words.
+    pub(crate) fn whose(&self, files_go_along: bool) -> anyhow::Result<(Whose, bool)> {
+        let names_mine = self.home || self.changes || !self.with.is_empty();
+        let (whose, is_said) = match (self.view, names_mine, files_go_along) {
+            (Some(said), ..) => (said, true),
+            // They are for a directory of the host where the process runs.
+            (None, false, true) => (Whose::Host, false),
+            (None, true, _) => (Whose::Mine, true),
+            (None, false, false) => from_variable(std::env::var_os(VARIABLE))?,
+        };
+        if whose != Whose::Mine && names_mine {
+            return Err(anyhow!("--with, --home and --changes are for files of this host"))
+                .hint("`--view mine` shows them");
         }
-        let shown = self.shown(directory)?;
-        let server = home::Server::start(world, &shown, &closed())?;
-        let identity = of_this_host(identity(world));
-        Ok(Some(Sight { server, identity, changes: self.changes }))
+        if whose != Whose::Host && files_go_along {
+            return Err(anyhow!("--in and --out bring files to a host whose own files the command sees"))
+                .hint("leave them out: the command sees the working directory. Or `--view host`");
+        }
+        Ok((whose, is_said))
     }
 
-    /// The trees that are to be shown.
-    fn shown(&self, directory: &Path) -> anyhow::Result<Vec<Shown>> {
+    /// What processes in `directory` are to see.
+    ///
+    /// # Errors
+    /// As [`ViewOptions::whose`]; a directory that is to be shown cannot be found.
+    pub(crate) fn choose(&self, directory: &Path, files_go_along: bool) -> anyhow::Result<Chosen> {
+        let (whose, is_said) = self.whose(files_go_along)?;
+        let (shown, is_home_hidden) = match whose {
+            Whose::Mine => self.shown(directory)?,
+            Whose::Host | Whose::Graph => (Vec::new(), false),
+        };
+        Ok(Chosen { whose, is_said, changes: self.changes, shown, is_home_hidden })
+    }
+
+    /// The trees that are to be shown, and whether the working directory is not among them because it is the home.
+    fn shown(&self, directory: &Path) -> anyhow::Result<(Vec<Shown>, bool)> {
         let mut shown = home::system();
         let mut add = |path: &Path, writable| {
             shown.retain(|tree: &Shown| tree.path != path);
@@ -107,18 +145,88 @@ impl ViewOptions {
             add(&path, writable);
         }
         let directory = std::fs::canonicalize(directory)
-            .with_context(|| format!("the working directory {}", directory.display()))?;
+            .with_context(|| format!("the working directory {}", directory.display()))
+            .code(super::CANNOT_EXECUTE)?;
         // Whoever stands in his home, or above it, has not asked for it to be shown.
         let shows_home = !self.home && user_home.is_some_and(|home| home.starts_with(&directory));
         let inside = |tree: &Shown| tree.writable && directory.starts_with(&tree.path);
         if !shows_home && directory.parent().is_some() && !shown.iter().any(inside) {
             shown.push(Shown { path: directory, writable: true, public: false });
         }
-        if shown.len() > VIEW_TREES_MAX {
+        Ok((shown, shows_home))
+    }
+}
+
+impl Chosen {
+    /// Lets the programs of descriptors be seen wherever on this host they lie, and begins to serve all of it; `None` where
+    /// processes see other files. `is_own`: processes of this host run as the user of this program.
+    ///
+    /// # Errors
+    /// Too many trees; there is no port to serve them on.
+    pub(crate) fn serve<'p>(
+        mut self,
+        world: &World,
+        is_own: bool,
+        descriptors: impl Iterator<Item = &'p mut ProcessDescriptor>,
+    ) -> anyhow::Result<Option<Sight>> {
+        if self.whose != Whose::Mine {
+            return Ok(None);
+        }
+        descriptors.for_each(|descriptor| self.show_program(descriptor));
+        if self.shown.len() > VIEW_TREES_MAX {
             return Err(anyhow!("more than {VIEW_TREES_MAX} trees of files"));
         }
-        Ok(shown)
+        let server = home::Server::start(world, &self.shown, &closed())?;
+        let identity = of_this_host(identity(world));
+        let falls_back = is_own && !self.is_said;
+        let Chosen { changes, is_home_hidden, .. } = self;
+        Ok(Some(Sight { server, identity, falls_back, changes, is_home_hidden }))
     }
+
+    /// A program that lies outside of what is shown is shown alone, and named by the file that it is. One of the same name
+    /// along PATH that is shown comes before it, as it does for everything that the process starts.
+    fn show_program(&mut self, descriptor: &mut ProcessDescriptor) {
+        let files = program::on_this_host(descriptor);
+        let is_shown = |path: &Path| self.shown.iter().any(|tree| path.starts_with(&tree.path));
+        let is_found = |path: &PathBuf| {
+            let parent = path.parent().and_then(|parent| std::fs::canonicalize(parent).ok());
+            let file = std::fs::canonicalize(path);
+            parent.is_some_and(|parent| is_shown(&parent)) && file.is_ok_and(|file| is_shown(&file))
+        };
+        if files.iter().any(is_found) {
+            return;
+        }
+        let Some(file) = files.first().and_then(|file| std::fs::canonicalize(file).ok()) else { return };
+        if !is_shown(&file) {
+            self.shown.push(Shown { path: file.clone(), writable: false, public: false });
+        }
+        descriptor.program = Program::HostPath(file.into_os_string().into_encoded_bytes());
+    }
+}
+
+/// Takes out of a descriptor what its environment says of views.
+fn forget_view(descriptor: &mut ProcessDescriptor) {
+    let name = VARIABLE.as_bytes();
+    descriptor
+        .environment
+        .retain(|string| string.strip_prefix(name).is_none_or(|rest| rest.first() != Some(&b'=')));
+}
+
+/// The same process with the files of the host where it runs.
+pub(crate) fn with_hosts_files(descriptor: &ProcessDescriptor) -> ProcessDescriptor {
+    let mut descriptor = ProcessDescriptor { view: View::Host, ..descriptor.clone() };
+    forget_view(&mut descriptor);
+    descriptor
+}
+
+/// What the environment says, if it says anything.
+fn from_variable(value: Option<OsString>) -> anyhow::Result<(Whose, bool)> {
+    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok((Whose::Mine, false)) };
+    let known = value.to_str().and_then(|text| Whose::from_str(text, false).ok());
+    known
+        .map(|whose| (whose, true))
+        .ok_or_else(|| anyhow!("{VARIABLE} is {value:?}"))
+        .hint("it may be `mine`, `host` or `graph`")
 }
 
 impl Sight {
@@ -127,7 +235,8 @@ impl Sight {
         let mut shown = home::system();
         shown.push(Shown { path: project.to_owned(), writable: true, public: false });
         let server = home::Server::start(world, &shown, &closed())?;
-        Ok(Sight { server, identity: identity(world), changes: false })
+        let identity = identity(world);
+        Ok(Sight { server, identity, falls_back: false, changes: false, is_home_hidden: false })
     }
 
     /// Whether all that processes have changed was changed here as they meant it.
@@ -144,6 +253,8 @@ impl Sight {
         if let Ok(directory) = std::fs::canonicalize(directory) {
             descriptor.working_directory = directory.into_os_string().into_encoded_bytes();
         }
+        forget_view(descriptor);
+        descriptor.environment.push(VARIABLE_MINE.to_vec());
         Ok(())
     }
 
@@ -151,6 +262,15 @@ impl Sight {
     pub(crate) fn dismiss(&self, descriptor: &ProcessDescriptor) {
         if let View::Mine(mine) = &descriptor.view {
             self.server.dismiss(&mine.files);
+        }
+    }
+
+    /// Says why a command may have failed that should not have: it stood in the home directory and saw nothing of it.
+    pub(crate) fn advise(&self) {
+        if self.is_home_hidden {
+            // Standard error may be closed; it is no more than a hint.
+            let hint = "hint: the command saw nothing of the home directory; `--home` shows it";
+            let _ = writeln!(std::io::stderr(), "{hint}");
         }
     }
 
@@ -163,15 +283,17 @@ impl Sight {
             fine &= !wrong;
             if wrong || self.changes {
                 let shown = ChangeShown::of(change);
-                if json {
-                    eprintln!("{}", serde_json::to_string(&shown).expect("text is always written"));
+                let line = if json {
+                    serde_json::to_string(&shown).expect("text is always written")
                 } else {
-                    eprintln!("{}", shown.line());
-                }
+                    shown.line()
+                };
+                // Standard error may be closed; the exit code still tells.
+                let _ = writeln!(std::io::stderr(), "{line}");
             }
         }
         if self.changes && left_out > 0 {
-            eprintln!("amoeba: {left_out} more changes");
+            let _ = writeln!(std::io::stderr(), "amoeba: {left_out} more changes");
         }
         fine
     }
@@ -262,16 +384,75 @@ mod tests {
         assert!(shown(Done::Conflict(b"p/a.conflict-1".to_vec())).ends_with("is in /p/a.conflict-1"));
     }
 
+    fn options(view: Option<Whose>) -> ViewOptions {
+        ViewOptions { view, with: Vec::new(), home: false, changes: false }
+    }
+
     #[test]
     fn the_home_is_shown_only_when_it_is_asked_for() {
         let home = PathBuf::from(std::env::var_os("HOME").expect("tests have a home"));
-        let options = ViewOptions { view: Whose::Mine, with: Vec::new(), home: false, changes: false };
         let paths = |options: &ViewOptions| {
-            let shown = options.shown(&home).expect("it can be shown");
-            shown.into_iter().filter(|tree| tree.writable).map(|tree| tree.path).collect::<Vec<_>>()
+            let (shown, is_home_hidden) = options.shown(&home).expect("it can be shown");
+            let writable = shown.into_iter().filter(|tree| tree.writable);
+            (writable.map(|tree| tree.path).collect::<Vec<_>>(), is_home_hidden)
         };
-        assert_eq!(paths(&options), Vec::<PathBuf>::new());
+        assert_eq!(paths(&options(None)), (Vec::new(), true));
         let real = std::fs::canonicalize(&home).expect("the home is there");
-        assert_eq!(paths(&ViewOptions { home: true, ..options }), [real]);
+        assert_eq!(paths(&ViewOptions { home: true, ..options(None) }), (vec![real], false));
+    }
+
+    #[test]
+    fn files_are_the_callers_unless_something_says_otherwise() {
+        assert_eq!(options(None).whose(true).expect("it is no contradiction"), (Whose::Host, false));
+        assert_eq!(options(Some(Whose::Host)).whose(false).expect("it was said"), (Whose::Host, true));
+        assert!(options(Some(Whose::Mine)).whose(true).is_err());
+        let with = ViewOptions { with: vec!["/srv".into()], ..options(None) };
+        assert_eq!(with.whose(false).expect("it is no contradiction"), (Whose::Mine, true));
+        assert!(with.whose(true).is_err());
+        assert!(ViewOptions { view: Some(Whose::Host), ..with }.whose(false).is_err());
+        let variable = |value: &str| from_variable(Some(value.into())).ok();
+        let known = [Some((Whose::Mine, false)), Some((Whose::Mine, true)), Some((Whose::Host, true)), None];
+        assert_eq!(["", "mine", "host", "hosts"].map(variable), known);
+        assert_eq!(from_variable(None).ok(), Some((Whose::Mine, false)));
+    }
+
+    #[test]
+    fn a_program_that_lies_elsewhere_is_shown_alone() {
+        let folder = std::env::temp_dir().join(format!("amoeba-cli-view-{}", std::process::id()));
+        let (bin, work) = (folder.join("bin"), folder.join("work"));
+        for directory in [&bin, &work] {
+            std::fs::create_dir_all(directory).expect("the temporary folder is ours");
+        }
+        let folder = std::fs::canonicalize(&folder).expect("it was just made");
+        let (bin, work) = (folder.join("bin"), folder.join("work"));
+        std::fs::copy("/bin/true", bin.join("tool")).expect("every host has it");
+        std::os::unix::fs::symlink(bin.join("tool"), work.join("link")).expect("the folder is ours");
+        std::os::unix::fs::symlink(&bin, folder.join("way")).expect("the folder is ours");
+        let shown = |program: &Path| {
+            let path = [b"PATH=", folder.as_os_str().as_bytes(), b"/way:/bin"].concat();
+            let mut chosen = options(None).choose(&work, false).expect("the folder can be shown");
+            let before = chosen.shown.len();
+            let program = Program::HostPath(program.as_os_str().as_bytes().to_vec());
+            let mut descriptor = ProcessDescriptor::new("", program, vec![b"tool".to_vec()]);
+            descriptor.environment = vec![path];
+            descriptor.working_directory = work.as_os_str().as_bytes().to_vec();
+            chosen.show_program(&mut descriptor);
+            let Program::HostPath(path) = descriptor.program else { panic!("it is still a file") };
+            let more = chosen.shown.split_off(before);
+            (
+                PathBuf::from(OsStr::from_bytes(&path)),
+                more.into_iter().map(|tree| tree.path).collect::<Vec<_>>(),
+            )
+        };
+        let tool = bin.join("tool");
+        let alone = (tool.clone(), vec![tool.clone()]);
+        for program in [&tool, &work.join("link"), &folder.join("way/tool"), Path::new("tool")] {
+            assert_eq!(shown(program), alone, "{}", program.display());
+        }
+        std::fs::copy("/bin/true", bin.join("sh")).expect("every host has it");
+        for program in ["sh", "/bin/sh", "no-such-program", "/no/such/program"].map(Path::new) {
+            assert_eq!(shown(program), (program.to_owned(), Vec::new()));
+        }
+        std::fs::remove_dir_all(&folder).expect("it is ours");
     }
 }

@@ -123,9 +123,10 @@ impl Arguments {
             return Ok(ExitCode::SUCCESS);
         }
         let graph = Graph::new(context.system.connect(Start::IfNeeded)?);
-        let launcher = Launcher::new(&graph, &self.how)?;
+        let mut launcher = Launcher::new(&graph, &self.how)?;
         let (program, need) = launcher.program(&graph, &self.command[0])?;
         let mut plan = launcher.plan(program, need, &self.command[0], &self.command[1..]);
+        launcher.show(&graph, std::slice::from_mut(&mut plan))?;
         let world = graph.world().clone();
         let owner = Owner::serve(&world, false)?;
         plan.descriptor.owner = owner.capability();
@@ -162,8 +163,12 @@ impl Arguments {
             None => Ok(()),
         });
         bar.finish_and_clear();
-        let fine = work.launcher.sight.as_ref().is_none_or(|sight| sight.tell(self.json));
-        shown.map(|code| if fine || code != ExitCode::SUCCESS { code } else { ExitCode::from(FAILED) })
+        let Some(sight) = &work.launcher.sight else { return shown };
+        let (fine, code) = (sight.tell(self.json), shown?);
+        if code != ExitCode::SUCCESS {
+            sight.advise();
+        }
+        Ok(if fine || code != ExitCode::SUCCESS { code } else { ExitCode::from(FAILED) })
     }
 
     /// Takes the arguments of the map off the command line, or reads them.

@@ -267,9 +267,10 @@ impl Work {
             Ok(bytes) => bytes,
             Err(error) => return Tried::failed(String::new(), &error),
         };
-        let started = launch::start(&self.launcher, &self.world, &self.plan.need, host.clone(), &bytes);
+        let (launcher, need) = (&self.launcher, &self.plan.need);
+        let started = launch::start(launcher, &self.world, need, host.clone(), descriptor, &bytes);
         let (target, process) = match started {
-            Ok(started) => started,
+            Ok(started) => (started.target, started.process),
             Err(why) => {
                 let (may_pass, maybe) = (why.is_certain() && why.may_pass(), !why.is_certain());
                 let error = launch::not_started(why, &self.plan.shown, descriptor);

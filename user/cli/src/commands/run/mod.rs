@@ -1,10 +1,12 @@
 //! `amoeba run`: a command as an Amoeba process, or several that are joined by pipes, as if they ran here.
 //!
 //! This program serves what the processes need of their caller: [`streams`] their standard input and output, and the owner
-//! that hears of their end. [`pipeline`] takes `a | b` apart, [`control`] passes signals on and keeps the time.
+//! that hears of their end. [`pipeline`] takes `a | b` apart, [`control`] passes signals on and keeps the time. [`staying`] is for
+//! processes that nobody waits for.
 
 mod control;
 mod pipeline;
+mod staying;
 mod streams;
 
 use std::ffi::OsString;
@@ -60,6 +62,9 @@ pub(crate) struct Arguments {
     /// End it after this time: 10s, 1.5m, 2h
     #[arg(long, value_name = "TIME", value_parser = duration::parse, conflicts_with = "detach")]
     timeout: Option<Duration>,
+    /// Be what stays behind of the same command
+    #[arg(long, hide = true, requires = "detach")]
+    stay: bool,
     #[command(flatten)]
     how: launch::Options,
     /// With -d, and for changes of files: print JSON
@@ -71,7 +76,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Serialize)]
-struct Started {
+struct Detached {
     id: u16,
     host: String,
 }
@@ -79,38 +84,39 @@ struct Started {
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<ExitCode> {
         let commands = self.commands()?;
+        if self.detach && self.how.files.any() {
+            return Err(anyhow!("--in and --out are for a command that is waited for, not with -d"));
+        }
+        if self.detach && !self.stay && self.how.is_served()? {
+            return staying::leave_behind(context, &self.command);
+        }
         place::one_standard_input(commands.iter().map(|words| &words[0]))?;
         let graph = Graph::new(context.system.connect(Start::IfNeeded)?);
-        let launcher = Launcher::new(&graph, &self.how)?;
-        if self.json && !self.detach && launcher.sight.is_none() {
-            return Err(anyhow!("--json is for -d, and for changes of files"));
-        }
+        let mut launcher = Launcher::new(&graph, &self.how)?;
         let plan = |words: &Vec<OsString>| {
             let (program, need) = launcher.program(&graph, &words[0])?;
             Ok(launcher.plan(program, need, &words[0], &words[1..]))
         };
         // All are found before any is started.
         let mut plans = commands.iter().map(plan).collect::<anyhow::Result<Vec<Plan>>>()?;
+        launcher.show(&graph, &mut plans)?;
         if let Some(sight) = &launcher.sight {
-            if self.detach {
-                return Err(anyhow!("-d: nobody would be here to serve its files"))
-                    .hint("`--view host` shows it those of the host where it runs");
-            }
             plans.iter_mut().try_for_each(|plan| sight.describe(&mut plan.descriptor))?;
+        } else if self.json && !self.detach {
+            return Err(anyhow!("--json is for -d, and for changes of files"));
         }
-        if !self.detach {
-            let code = self
-                .with_files(&graph, &mut plans, |plans| self.run_attached(context, &graph, &launcher, plans));
-            let fine = launcher.sight.as_ref().is_none_or(|sight| sight.tell(self.json));
-            return code
-                .map(|code| if fine || code != ExitCode::SUCCESS { code } else { ExitCode::from(FAILED) });
+        if self.detach {
+            let plan = plans.pop().expect("a pipeline is not detached, and there is one command at least");
+            return self.start_detached(context, &graph, &launcher, plan);
         }
-        if self.how.files.any() {
-            return Err(anyhow!("--in and --out are for a command that is waited for, not with -d"));
+        let code =
+            self.with_files(&graph, &mut plans, |plans| self.run_attached(context, &graph, &launcher, plans));
+        let Some(sight) = &launcher.sight else { return code };
+        let (fine, code) = (sight.tell(self.json), code?);
+        if code != ExitCode::SUCCESS {
+            sight.advise();
         }
-        let mut plan = plans.pop().expect("a pipeline is not detached, and there is one command at least");
-        plan.descriptor.detached = true;
-        self.start_detached(context, &graph, &launcher, &plan)
+        Ok(if fine || code != ExitCode::SUCCESS { code } else { ExitCode::from(FAILED) })
     }
 
     /// The words of each command: one command, unless it is a pipeline.
@@ -158,21 +164,27 @@ impl Arguments {
         context: &mut Context<'_>,
         graph: &Graph,
         launcher: &Launcher,
-        plan: &Plan,
+        mut plan: Plan,
     ) -> anyhow::Result<ExitCode> {
+        let world = graph.world();
+        plan.descriptor.detached = true;
         let bytes = launch::encoded(&plan.descriptor, &plan.shown)?;
-        let (target, process) = launch::start(launcher, graph.world(), &plan.need, None, &bytes)
+        let started = launch::start(launcher, world, &plan.need, None, &plan.descriptor, &bytes)
             .map_err(|why| launch::not_started(why, &plan.shown, &plan.descriptor))?;
-        target.note(graph.world(), &process);
+        let (target, process) = (&started.target, started.process);
+        target.note(world, &process);
         let id = (process.object().get() & 0xFFFF) as u16;
         let name = target.name_of(&process);
         let printed = if self.json {
-            context.out.json(&Started { id, host: target.host })
+            context.out.json(&Detached { id, host: target.host.clone() })
         } else {
             context.out.line(&name)
         };
         let printed = printed.and_then(|()| context.out.flush());
         printed.with_context(|| format!("the process {name} runs, but that cannot be said")).code(FAILED)?;
+        if self.stay {
+            staying::stay(context, world, launcher, &started, self.json);
+        }
         Ok(ExitCode::SUCCESS)
     }
 
@@ -203,11 +215,11 @@ impl Arguments {
         // From the right to the left, so that whoever writes finds a reader.
         for plan in plans.iter().rev() {
             let started = launch::encoded(&plan.descriptor, &plan.shown).and_then(|bytes| {
-                launch::start(launcher, world, &plan.need, None, &bytes)
+                launch::start(launcher, world, &plan.need, None, &plan.descriptor, &bytes)
                     .map_err(|why| launch::not_started(why, &plan.shown, &plan.descriptor))
             });
             match started {
-                Ok((target, process)) => job.add(target, process)?,
+                Ok(started) => job.add(started.target, started.process)?,
                 Err(error) => {
                     job.kill();
                     return Err(error);
