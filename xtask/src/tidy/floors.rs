@@ -40,7 +40,7 @@ const FLOORS: &[Floor] = &[
     // Black box: only the built binary.
     Floor { folder: "tests/live", uses: &[] },
     Floor { folder: "tests", uses: ALL },
-    Floor { folder: "benches", uses: &["base", "lib", "servers", "sdk", "linux"] },
+    Floor { folder: "benches", uses: &["base", "lib", "servers", "user", "sdk", "linux"] },
     Floor { folder: "xtask", uses: &["lib/ail"] },
 ];
 
