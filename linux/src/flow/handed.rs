@@ -75,4 +75,13 @@ mod tests {
         assert_eq!(again.keys.to_bytes(), handed.keys.to_bytes());
         assert!(Handed::parse(&bytes[1..]).is_err() && Handed::parse(&[&bytes[..], &[0]].concat()).is_err());
     }
+
+    #[test]
+    fn any_bytes_are_what_they_say_or_nothing() {
+        bolero::check!().with_max_len(2 * HANDED_SIZE).for_each(|bytes: &[u8]| {
+            if let Ok(handed) = Handed::parse(bytes) {
+                assert_eq!(handed.to_bytes(), bytes);
+            }
+        });
+    }
 }

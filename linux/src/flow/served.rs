@@ -446,8 +446,9 @@ impl Duty {
         let mut request = None;
         if end.is_leaving() {
             flows.tell_of(&served, false);
+            // Until it is let go of: told of earlier, whoever sleeps would wake and find this thread there.
+            served.is_unheard.store(true, Ordering::SeqCst);
             request = served.pump(&mut end);
-            flows.tell_of(&served, true);
         } else {
             transmit_all(&served.socket, &mut *end, now(), true);
         }
