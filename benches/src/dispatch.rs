@@ -16,6 +16,7 @@ use crate::ours::System;
 use crate::report::{Report, Unit, micros};
 use crate::rounds::{Beside, Group, Measure, Scope, rounds};
 use crate::sight::{Sight, bound};
+use crate::ssh::{self, Ssh};
 
 /// Tasks that are under way at once.
 const IN_FLIGHT: usize = 32;
@@ -36,9 +37,12 @@ pub(crate) fn run(scope: &Scope) -> Result<Report> {
     let world = amoeba_linux::connect(&system.socket(0)?);
     let servers = [server(&system, 0)?, server(&system, 1)?];
     let sight = Sight::serve(&world)?;
+    let ssh = Ssh::start(&system);
+    let ssh = ssh.inspect_err(|error| eprintln!("SKIPPED: what stands beside ssh: {error:#}")).ok();
     let mut rows = Vec::new();
     let seeing = groups_seeing(&system, &world, &servers[1], &sight, scope);
-    for group in groups(&system, &world, &servers, scope).into_iter().chain(seeing) {
+    let beside_ssh = ssh.iter().flat_map(|ssh| ssh::groups(&system, &sight, ssh, scope));
+    for group in groups(&system, &world, &servers, scope).into_iter().chain(seeing).chain(beside_ssh) {
         if group.name.contains(&scope.pattern) {
             rows.extend(rounds(&system, &group, scope.rounds)?);
         }
@@ -132,7 +136,7 @@ fn groups_seeing<'a>(
 }
 
 /// How long a call takes, one after the other.
-fn one_at_a_time(time: Duration, call: impl Fn() -> Result<()>) -> Result<Figures> {
+pub(crate) fn one_at_a_time(time: Duration, call: impl Fn() -> Result<()>) -> Result<Figures> {
     call()?;
     let (begin, mut times) = (Instant::now(), Vec::new());
     while begin.elapsed() < time || times.len() < 10 {
@@ -177,9 +181,9 @@ fn fork_true() -> Result<()> {
 }
 
 /// By the command line: a process of its own.
-fn command(system: &System, host: &str) -> Result<()> {
-    let status = system.amoeba(&["run", "--on", host, "--", "true"]).status()?;
-    ensure!(status.success(), "`amoeba run --on {host} -- true` ended with {status}");
+pub(crate) fn command(system: &System, host: &str) -> Result<()> {
+    let status = system.amoeba(&["run", "--view", "host", "--on", host, "--", "true"]).status()?;
+    ensure!(status.success(), "`amoeba run --view host --on {host} -- true` ended with {status}");
     Ok(())
 }
 

@@ -30,6 +30,7 @@ mod place;
 mod report;
 mod rounds;
 mod sight;
+mod ssh;
 mod storage;
 mod transaction;
 mod transfer;

@@ -63,6 +63,12 @@ impl Sight {
         Ok(())
     }
 
+    /// The program in its directory, as a line for a shell.
+    pub(crate) fn line(&self) -> String {
+        let [option, script] = AND_END;
+        format!("cd '{}' && ./program {option} '{script}'", self.directory.display())
+    }
+
     /// The program with no Amoeba.
     pub(crate) fn here(&self) -> Result<()> {
         let mut command = Command::new("./program");
