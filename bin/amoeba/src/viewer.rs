@@ -117,6 +117,27 @@ struct Shared {
     used: Instant,
 }
 
+/// The mounts that a guest has seen, of which all is well: its warden has them, and may bring another guest.
+struct Seen {
+    mine: Mine,
+    shared: Arc<Mounted>,
+    own: Vec<Arc<Mounted>>,
+}
+
+impl Seen {
+    /// Whether its trees that may be written might be given to another guest.
+    fn is_sound(&self) -> bool {
+        self.own.iter().all(|mounted| mounted.files.is_sound())
+    }
+
+    /// Whether this is what `mine` wants, and can be given to it.
+    fn is_for(&self, mine: &Mine) -> bool {
+        // The kernel tells us of what the last guest has closed when it finds the time.
+        let is_as_new = self.own.iter().all(|mounted| mounted.files.is_as_new());
+        self.mine.identity == mine.identity && self.mine.trees == mine.trees && is_as_new
+    }
+}
+
 /// A mount of a tree that may be written, which no guest has.
 struct Waiting {
     tree: Name,
@@ -146,55 +167,75 @@ impl Drop for Mounted {
 }
 
 impl Viewer {
-    /// Serves one guest to its end.
+    /// Serves a guest to its end, and after it those of the same warden that see the same.
     fn serve(&self, mut visit: Visit) {
-        let mine = match visit.wanted() {
-            Ok(View::Mine(mine)) => mine,
-            Ok(View::Graph(root)) => return self.graphs.serve(&self.desk, visit, &root),
-            _ => return,
-        };
-        let trees = match self.trees(&mine) {
+        let mut seen: Option<Seen> = None;
+        let mut wanted = visit.wanted();
+        loop {
+            let mine = match wanted {
+                Ok(View::Mine(mine)) => mine,
+                Ok(View::Graph(root)) if seen.is_none() => {
+                    return self.graphs.serve(&self.desk, visit, &root);
+                }
+                _ => break,
+            };
+            match self.show(&mut visit, mine, seen.take()) {
+                Some(shown) => seen = Some(shown),
+                None => return,
+            }
+            wanted = visit.next_wanted(IDLE_TIME);
+        }
+        if let Some(Seen { mine, own, .. }) = seen {
+            // Unmounting takes a moment, for which nobody waits here.
+            drop(self.keep(&mine, own));
+        }
+    }
+
+    /// Serves one guest to its end, with the mounts that the last one of its warden has `seen` if they are right. Gives what
+    /// the next may see, if all is well.
+    fn show(&self, visit: &mut Visit, mine: Mine, seen: Option<Seen>) -> Option<Seen> {
+        let (shared, own, is_known) = match self.trees(&mine, seen) {
             Ok(trees) => trees,
             Err(error) => {
                 let _ = visit.refuse(&format!("{error:#}"));
-                return;
+                return None;
             }
         };
-        let (shared, own) = trees;
-        let places: Vec<PathBuf> =
-            std::iter::once(&shared).chain(&own).map(|mounted| mounted.place.clone()).collect();
-        let granted = visit.grant(&places);
+        let mounts = std::iter::once(&shared).chain(&own);
+        let places: Vec<PathBuf> = mounts.clone().map(|mounted| mounted.place.clone()).collect();
+        let granted = if is_known { visit.grant_next(&places) } else { visit.grant_twice(&places) };
         if let Err(error) = &granted {
             let _ = visit.refuse(&error.to_string());
         }
         // Whoever does not ask has died, and it may take a while until its guest has.
         let is_asked = granted.is_ok() && visit.wait();
         let lost: u64 = own.iter().map(|mounted| mounted.files.finish()).sum();
-        for mounted in std::iter::once(&shared).chain(&own) {
+        for mounted in mounts {
             mounted.files.end(&mine.files);
         }
-        let mut left = Vec::new();
-        if is_asked {
-            left = self.keep(&mine, own);
-            let _ = visit.tell(lost);
-        }
-        // Unmounting takes a moment, for which nobody waits here.
-        drop(left);
+        let seen = Seen { mine, shared, own };
+        (is_asked && visit.tell(lost).is_ok() && seen.is_sound()).then_some(seen)
     }
 
-    /// The mount of all of a caller's files, and those of the trees that may be written.
-    fn trees(&self, mine: &Mine) -> Result<(Arc<Mounted>, Vec<Arc<Mounted>>)> {
+    /// The mount of all of a caller's files, and those of the trees that may be written; whether they are those of `seen`.
+    fn trees(&self, mine: &Mine, seen: Option<Seen>) -> Result<(Arc<Mounted>, Vec<Arc<Mounted>>, bool)> {
         let writable = mine.trees.iter().filter(|tree| tree.writable);
         if writable.clone().count() > WRITABLE_MAX {
             bail!("more than {WRITABLE_MAX} trees to be written");
         }
         let shared = self.shared(mine)?;
-        let own = writable.map(|tree| self.own((mine.identity, tree.path.clone())));
-        let own = own.collect::<Result<Vec<_>>>()?;
+        let (own, is_known) = match seen {
+            Some(seen) if seen.is_for(mine) && Arc::ptr_eq(&seen.shared, &shared) => (seen.own, true),
+            seen => {
+                drop(seen.map(|seen| self.keep(&seen.mine, seen.own)));
+                let own = writable.map(|tree| self.own((mine.identity, tree.path.clone())));
+                (own.collect::<Result<Vec<_>>>()?, false)
+            }
+        };
         let all: Vec<&Visible> =
             std::iter::once(&shared).chain(&own).map(|mounted| &*mounted.files).collect();
         begin(&all, mine.files);
-        Ok((shared, own))
+        Ok((shared, own, is_known))
     }
 
     /// A mount of a tree that may be written: one that waits, or else a new one.
@@ -215,19 +256,17 @@ impl Viewer {
         Ok(mounted)
     }
 
-    /// Lets mounts wait for the next guest that writes to these trees; gives back those that cannot, and those that are too
-    /// many.
+    /// Lets mounts wait for the next guest that writes to these trees; gives back those that are too many.
     fn keep(&self, mine: &Mine, own: Vec<Arc<Mounted>>) -> Vec<Arc<Mounted>> {
         let names = mine.trees.iter().filter(|tree| tree.writable);
-        let names = names.map(|tree| (mine.identity, tree.path.clone()));
-        let (kept, mut left): (Vec<_>, Vec<_>) =
-            names.zip(own).partition(|(_, mounted)| mounted.files.is_sound());
         let mut waiting = self.held_waiting();
         let since = Instant::now();
-        waiting.extend(kept.into_iter().map(|(tree, mounted)| Waiting { tree, mounted, since }));
+        waiting.extend(names.zip(own).map(|(tree, mounted)| {
+            let tree = (mine.identity, tree.path.clone());
+            Waiting { tree, mounted, since }
+        }));
         let many = waiting.len().saturating_sub(WAITING_MAX);
-        left.extend(waiting.drain(..many).map(|waiting| (waiting.tree, waiting.mounted)));
-        left.into_iter().map(|(_, mounted)| mounted).collect()
+        waiting.drain(..many).map(|waiting| waiting.mounted).collect()
     }
 
     /// The mount that is shared by all who know the identity and see the same trees.

@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -33,7 +33,7 @@ use super::control::{Order, Report, Start, receive_order, send_report};
 use super::image::Image;
 use super::program::{self, Executable, Refusal};
 use super::remote::fetch;
-use super::root::{self, Root};
+use super::root::{self, Ahead, Root};
 use super::scratch;
 use super::spawn::Birth;
 use super::streams::{Pumps, Streams, Ways, set_window};
@@ -161,6 +161,8 @@ struct Warden {
     /// The capability environment of a guest that is given nothing.
     no_capabilities: OwnedFd,
     confinement: Confinement,
+    /// A file tree that waits for a guest.
+    ahead: Option<Ahead>,
     /// Processor time of all earlier guests.
     used: (Duration, Duration),
 }
@@ -175,6 +177,7 @@ impl Warden {
         confinement.settle_in()?;
         Ok(Warden {
             confinement,
+            ahead: None,
             shared,
             number,
             world: crate::connect(Path::new(OsStr::from_bytes(&socket))),
@@ -213,7 +216,9 @@ impl Warden {
         let descriptor = ProcessDescriptor::parse(&start.descriptor)
             .map_err(|error| Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string()))?;
         let is_apart = self.shared.reach == Reach::Namespace;
-        let root = root::make(&descriptor, &start.descriptor, &self.socket, is_apart, &self.confinement)?;
+        let socket = PathBuf::from(OsStr::from_bytes(&self.socket));
+        let (bytes, confinement, ahead) = (&start.descriptor, &self.confinement, &mut self.ahead);
+        let mut root = root::make(&descriptor, bytes, &socket, is_apart, confinement, ahead)?;
         let scratch = match &descriptor.scratch {
             Some(scratch) => {
                 Some(scratch::Directory::enter(scratch, &start.log, &self.world, &mut self.confinement)?)
@@ -239,6 +244,9 @@ impl Warden {
         let served = ends.served.take();
         self.announce(guest, ends.terminal.take());
         let pumping = pumps.insert(ends.pump(guest, descriptor.awaited));
+        if let Some(root) = &mut root {
+            root.look_ahead(&socket, &self.confinement);
+        }
         let status = tree::wait_for(guest);
         pumping.ending.tell();
         self.shared.state().guest = None;
@@ -258,7 +266,7 @@ impl Warden {
             exit.results = scratch.take(&self.world);
         }
         if let Some(root) = root {
-            root.finish(&mut exit);
+            self.ahead = root.finish(&mut exit);
         }
         Ok(exit)
     }

@@ -2,17 +2,17 @@
 //! shows the host's own root, and of it what is to be written.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use amoeba_cap::Capability;
-use amoeba_linux::guest::{Desk, Isolation};
+use amoeba_linux::guest::{Desk, Isolation, Visit};
 use amoeba_process::{Mine, ProcessDescriptor, Tree, View, status};
-use amoeba_stubs::process::{self, ExitRecord};
+use amoeba_stubs::process::ExitRecord;
 use amoeba_world::Error;
 
-use super::{Host, all, command_of, parent};
+use super::{Host, all, command_of};
 
 /// Where the logs are, for a viewer.
 pub(super) const VIEWER: &str = "AMOEBA_TEST_VIEWER";
@@ -27,17 +27,34 @@ fn viewer_entry() {
         std::process::exit(0);
     });
     loop {
-        let mut visit = desk.accept().unwrap();
-        std::thread::spawn(move || {
-            // Whoever looks whether the desk is open wants nothing.
-            let Ok(View::Mine(mine)) = visit.wanted() else { return };
-            let written = mine.trees.iter().filter(|tree| tree.writable);
-            let written = written.map(|tree| shown(Path::new(OsStr::from_bytes(&tree.path))));
-            visit.grant(&std::iter::once("/".into()).chain(written).collect::<Vec<_>>()).unwrap();
-            if visit.wait() {
-                visit.tell(0).unwrap();
-            }
-        });
+        let visit = desk.accept().unwrap();
+        std::thread::spawn(move || serve(visit));
+    }
+}
+
+/// Serves the guests of one warden. A tree whose path says so is never right for the next guest.
+/// In each that was not granted ahead, a line is added to the file `visits`.
+fn serve(mut visit: Visit) {
+    // Whoever looks whether the desk is open wants nothing.
+    let mut wanted = visit.wanted();
+    let mut known = false;
+    while let Ok(View::Mine(mine)) = wanted {
+        let written = mine.trees.iter().filter(|tree| tree.writable);
+        let written = written.map(|tree| shown(Path::new(OsStr::from_bytes(&tree.path))));
+        let places: Vec<PathBuf> = std::iter::once("/".into()).chain(written).collect();
+        if !known {
+            let visits = places[1].join("visits");
+            let mut visits = std::fs::File::options().append(true).create(true).open(visits).unwrap();
+            visits.write_all(b"x\n").unwrap();
+        }
+        let granted = if known { visit.grant_next(&places) } else { visit.grant_twice(&places) };
+        granted.unwrap();
+        known = !places[1].ends_with("fickle.shown");
+        if !visit.wait() {
+            return;
+        }
+        visit.tell(0).unwrap();
+        wanted = visit.next_wanted(super::PATIENCE);
     }
 }
 
@@ -47,13 +64,13 @@ fn shown(path: &Path) -> PathBuf {
 }
 
 /// A host where guests can have a file tree, and the directory that they may write to.
-fn host(name: &str) -> Option<(Host, PathBuf)> {
+fn host(name: &str, directory: &str) -> Option<(Host, PathBuf)> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: {name}: only root can show a guest a file tree of its own");
         return None;
     }
     let host = Host::start(name, Isolation::Best)?;
-    let work = host.logs.parent().unwrap().join("work");
+    let work = host.logs.parent().unwrap().join(directory);
     for directory in [&work, &shown(&work)] {
         std::fs::create_dir_all(directory).unwrap();
     }
@@ -75,31 +92,26 @@ fn run(host: &Host, mut descriptor: ProcessDescriptor) -> Result<(ExitRecord, St
     Ok((host.wait(&process), String::from_utf8(output).unwrap()))
 }
 
-/// The warden of a guest, which is ended.
-fn warden_of(host: &Host, descriptor: &ProcessDescriptor) -> u32 {
-    let process = host.exec(descriptor).unwrap();
-    let records = process::processes(&host.world, &host.server).unwrap();
-    let guest = records.iter().find(|record| record.state == process::STATE_RUNNING).unwrap().pid;
-    let warden = parent(guest);
-    process::signal(&host.world, &process, 9).unwrap();
-    host.wait(&process);
-    warden
-}
-
 #[test]
 fn nothing_of_a_guests_file_tree_is_left_to_the_next() {
-    let Some((host, work)) = host("rooted") else { return };
+    // In one that was made ready while the last ran, and where the viewer does not stand by that.
+    nothing_is_left("rooted", "work");
+    nothing_is_left("rooted-anew", "fickle");
+}
+
+fn nothing_is_left(name: &str, directory: &str) {
+    let Some((host, work)) = host(name, directory) else { return };
     let left = format!("/left-{}", std::process::id());
-    // What is shown: whether anything is left, the descriptors, and how many mounts there are.
+    // What is shown: whether anything is left, how many descriptors and how many mounts there are.
     let script = format!(
         "for f in /tmp{left} /run{left} {left}; do test -e $f && echo $f; echo x > $f; done; \
-         ls /proc/1/root/ /proc/1/cwd/ 2>/dev/null; ls /proc/self/fd; wc -l < /proc/self/mountinfo; pwd; \
+         ls /proc/1/root/ /proc/1/cwd/ 2>/dev/null; ls /proc/self/fd | wc -l; wc -l < /proc/self/mountinfo; pwd; \
          echo x >> counted"
     );
     let mine = rooted(&work, &["sh", "-c", &script]);
     let hosts =
         command_of(&["sh", "-c", &format!("test -e {left} && echo left; wc -l < /proc/self/mountinfo")]);
-    let before = (warden_of(&host, &rooted(&work, &["sleep", "1000"])), run(&host, hosts.clone()).unwrap().1);
+    let before = run(&host, hosts.clone()).unwrap().1;
     let first = run(&host, mine.clone()).unwrap().1;
     assert!(first.ends_with(&format!("{}\n", work.display())) && !first.contains("left"), "{first}");
     for _ in 0..4 {
@@ -107,14 +119,13 @@ fn nothing_of_a_guests_file_tree_is_left_to_the_next() {
     }
     assert_eq!(std::fs::read_to_string(shown(&work).join("counted")).unwrap(), "x\n".repeat(5));
     assert!(!Path::new(&left).exists() && !Path::new(&format!("/tmp{left}")).exists());
-    // The same warden has had them all, and its other guests see the host as before.
-    let after = (warden_of(&host, &rooted(&work, &["sleep", "1000"])), run(&host, hosts).unwrap().1);
-    assert_eq!(after, before);
+    // The other guests of the same wardens see the host as before.
+    assert_eq!(run(&host, hosts).unwrap().1, before);
 }
 
 #[test]
 fn a_program_is_looked_for_in_the_guests_own_tree() {
-    let Some((host, work)) = host("rooted-program") else { return };
+    let Some((host, work)) = host("rooted-program", "work") else { return };
     let tool = shown(&work).join("tool");
     std::fs::write(&tool, "echo a shell reads this: $1").unwrap();
     std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -132,4 +143,44 @@ fn a_program_is_looked_for_in_the_guests_own_tree() {
     let nowhere =
         ProcessDescriptor { working_directory: b"/etc/passwd".to_vec(), ..rooted(&work, &["true"]) };
     assert_eq!(refused(nowhere), status::NOWORK);
+}
+
+#[test]
+fn who_wants_the_same_as_the_last_finds_it_ready() {
+    let Some((host, work)) = host("rooted-again", "counted") else { return };
+    for _ in 0..12 {
+        let (exit, said) = run(&host, rooted(&work, &["pwd"])).unwrap();
+        assert_eq!((exit.code, said), (0, format!("{}\n", work.display())));
+    }
+    // On a busy machine a warden that takes long with its last guest does not have the next.
+    let visits = std::fs::read_to_string(shown(&work).join("visits")).unwrap().lines().count();
+    assert!(visits < 12, "no warden had what the next guest wants");
+}
+
+#[test]
+fn what_was_made_ready_is_for_nobody_who_wants_something_else() {
+    let Some((host, work)) = host("rooted-other", "work") else { return };
+    let other = work.with_file_name("other");
+    for (directory, text) in [(&work, "of work"), (&other, "of other")] {
+        std::fs::create_dir_all(shown(directory)).unwrap();
+        std::fs::write(shown(directory).join("file"), text).unwrap();
+    }
+    let network = |network| ProcessDescriptor {
+        network,
+        ..rooted(&work, &["sh", "-c", "cat file; ls /sys/class/net | wc -l"])
+    };
+    let interfaces = std::fs::read_dir("/sys/class/net").unwrap().count();
+    let own = run(&host, network(false)).unwrap().1;
+    for _ in 0..2 {
+        assert_eq!(run(&host, rooted(&work, &["cat", "file"])).unwrap().1, "of work");
+        assert_eq!(run(&host, rooted(&other, &["cat", "file"])).unwrap().1, "of other");
+        let theirs = [work.as_path(), other.as_path()].map(|path| path.join("file").display().to_string());
+        let both = run(&host, rooted(&work, &["cat", &theirs[0], &theirs[1]])).unwrap();
+        assert_eq!((both.0.code, both.1.as_str()), (1, "of work"), "one guest sees one of them");
+        assert_eq!(run(&host, network(false)).unwrap().1, own);
+        assert!(run(&host, network(true)).unwrap().1.ends_with(&format!("{interfaces}\n")));
+    }
+    // One that cannot start leaves nothing in the way either.
+    assert!(run(&host, rooted(&work, &["no-such-program"])).is_err());
+    assert_eq!(run(&host, rooted(&work, &["cat", "file"])).unwrap().1, "of work");
 }

@@ -161,12 +161,28 @@ impl Confinement {
         furnish: impl FnOnce() -> io::Result<()> + Send,
     ) -> io::Result<Nest> {
         let confine = self.confining(network);
-        // SAFETY: what becomes the thread's own are its mounts, its root and its working directory, of which nobody else
-        // in this process is to know.
-        let nest = Nest::make(|| Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?))?;
+        let nest = Nest::make(own_mounts)?;
         let confined = nest.run(move || furnish().and_then(|()| confine()));
         confined.unwrap_or_else(|| Err(unconfined()))?;
         Ok(nest)
+    }
+
+    /// The same, for a guest that comes later: nobody waits until the thread is ready, but what it is given does. If it could
+    /// not be made ready, it has ended.
+    ///
+    /// # Errors
+    /// There is no room for a thread.
+    pub(super) fn enclose_ahead(
+        &self,
+        network: bool,
+        furnish: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Nest> {
+        let confine = self.confining(network);
+        Nest::make(move || {
+            own_mounts()?;
+            furnish()?;
+            confine()
+        })
     }
 
     /// What confines a thread, and whatever it starts, as guests are.
@@ -294,6 +310,13 @@ impl Confinement {
             let _ = passage.take_back();
         }
     }
+}
+
+/// Gives the calling thread a copy of its mounts.
+fn own_mounts() -> io::Result<()> {
+    // SAFETY: what becomes the thread's own are its mounts, its root and its working directory, of which nobody else in
+    // this process is to know.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?)
 }
 
 fn unconfined() -> io::Error {

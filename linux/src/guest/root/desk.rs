@@ -4,11 +4,14 @@
 //! warden → viewer   u32 size, process descriptor
 //! viewer → warden   u8 0, u32 0                    with one descriptor for the root's mount, and one for each writable tree
 //!                or u8 1, u32 size, text           why there is no such file tree
+//!                or u8 2, u32 0                    as 0, and with as many again, for the next guest that wants the same
+//!                or u8 3, u32 0                    what came for this guest is right for it; with as many for the next
 //! warden → viewer   u8                             the guest has ended
 //! viewer → warden   u64                            changes that did not become the caller's
 //! ```
 //!
-//! Numbers are little-endian. Whoever closes the socket ends the guest's part in the trees.
+//! Numbers are little-endian. After an answer of 2 or 3 the warden may bring its next guest over the same socket, if that wants the same.
+//! Whoever closes the socket ends the guest's part in the trees.
 
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -29,9 +32,14 @@ use super::apart;
 
 /// The name of the socket in the logs' directory.
 pub(super) const SOCKET: &str = "viewer";
-/// Mounts of one guest: the root and every tree that may be written.
-const MOUNTS_MAX: usize = VIEW_TREES_MAX + 1;
+/// Mounts of two guests: the root and every tree that may be written.
+const MOUNTS_MAX: usize = 2 * (VIEW_TREES_MAX + 1);
 const ANCILLARY_SIZE: usize = rustix::cmsg_space!(ScmRights(MOUNTS_MAX));
+/// First bytes of answers.
+const GRANTED: u8 = 0;
+const REFUSED: u8 = 1;
+const GRANTED_TWICE: u8 = 2;
+const GRANTED_BEFORE: u8 = 3;
 /// The most bytes of a reason.
 const REASON_SIZE_MAX: usize = 1024;
 /// How long a warden may take to say what it wants.
@@ -97,7 +105,15 @@ impl Visit {
     /// # Errors
     /// Nobody says so in time.
     pub fn wanted(&mut self) -> io::Result<View> {
-        self.0.set_read_timeout(Some(WANT_TIMEOUT))?;
+        self.next_wanted(WANT_TIMEOUT)
+    }
+
+    /// What the next guest is to see, for whom something was granted ahead: whoever says it wants the same.
+    ///
+    /// # Errors
+    /// Nobody has come within `patience`, or will.
+    pub fn next_wanted(&mut self, patience: Duration) -> io::Result<View> {
+        self.0.set_read_timeout(Some(patience))?;
         let mut size = [0; 4];
         self.0.read_exact(&mut size)?;
         let size = u32::from_le_bytes(size) as usize;
@@ -116,9 +132,28 @@ impl Visit {
     /// # Errors
     /// The system's.
     pub fn grant(&self, directories: &[PathBuf]) -> io::Result<()> {
+        self.answer(GRANTED, directories.iter())
+    }
+
+    /// The same, and the same again for the next guest.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn grant_twice(&self, directories: &[PathBuf]) -> io::Result<()> {
+        self.answer(GRANTED_TWICE, directories.iter().chain(directories))
+    }
+
+    /// Gives the guest what was granted ahead for it, and the same to the next.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn grant_next(&self, directories: &[PathBuf]) -> io::Result<()> {
+        self.answer(GRANTED_BEFORE, directories.iter())
+    }
+
+    fn answer<'a>(&self, how: u8, directories: impl Iterator<Item = &'a PathBuf>) -> io::Result<()> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let trees = directories
-            .iter()
             .map(|directory| Ok(open_tree(rustix::fs::CWD, directory, flags)?))
             .collect::<io::Result<Vec<OwnedFd>>>()?;
         let trees: Vec<BorrowedFd<'_>> = trees.iter().map(AsFd::as_fd).collect();
@@ -127,7 +162,8 @@ impl Visit {
         if !ancillary.push(SendAncillaryMessage::ScmRights(&trees)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        sendmsg(&self.0, &[IoSlice::new(&[0; 5])], &mut ancillary, SendFlags::NOSIGNAL)?;
+        let head = [how, 0, 0, 0, 0];
+        sendmsg(&self.0, &[IoSlice::new(&head)], &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
@@ -138,7 +174,7 @@ impl Visit {
     pub fn refuse(&mut self, reason: &str) -> io::Result<()> {
         let reason = &reason.as_bytes()[..reason.len().min(REASON_SIZE_MAX)];
         let size = u32::try_from(reason.len()).expect("a reason is short").to_le_bytes();
-        self.0.write_all(&[&[1], &size[..], reason].concat())
+        self.0.write_all(&[&[REFUSED], &size[..], reason].concat())
     }
 
     /// Waits for the end of the guest: whether somebody waits for what became of its changes.
@@ -160,32 +196,56 @@ pub(super) struct Trees {
     socket: UnixStream,
 }
 
+/// What the viewer has given.
+pub(super) struct Granted {
+    pub(super) trees: Trees,
+    /// Mounts of the root and of each tree that may be written; none where those that were granted ahead are right.
+    pub(super) mounts: Vec<OwnedFd>,
+    /// The same for the next guest that wants the same, if it may come.
+    pub(super) ahead: Vec<OwnedFd>,
+}
+
 impl Trees {
-    /// Asks the viewer at `socket` for the trees of a descriptor: mounts of the root and of each tree that may be written.
+    /// Asks the viewer at `socket` for the trees of a descriptor.
     ///
     /// # Errors
     /// There is no viewer, or it says no.
-    pub(super) fn ask(socket: &Path, descriptor: &[u8]) -> io::Result<(Trees, Vec<OwnedFd>)> {
-        let mut socket = UnixStream::connect(socket)?;
+    pub(super) fn ask(socket: &Path, descriptor: &[u8]) -> io::Result<Granted> {
+        Trees { socket: UnixStream::connect(socket)? }.ask_again(descriptor)
+    }
+
+    /// Asks for those of one more descriptor, which wants the same as the last.
+    ///
+    /// # Errors
+    /// The viewer does not know any more what that was; or it says no.
+    pub(super) fn ask_again(mut self, descriptor: &[u8]) -> io::Result<Granted> {
         let size = u32::try_from(descriptor.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        socket.write_all(&size.to_le_bytes())?;
-        socket.write_all(descriptor)?;
+        self.socket.write_all(&[&size.to_le_bytes(), descriptor].concat())?;
         let mut head = [0; 5];
-        let mounts = receive(&socket, &mut head)?;
-        if head[0] == 0 {
-            return Ok((Trees { socket }, mounts));
-        }
+        let mut mounts = receive(&self.socket, &mut head)?;
+        let ahead = match head[0] {
+            GRANTED => Vec::new(),
+            GRANTED_TWICE => mounts.split_off(mounts.len() / 2),
+            GRANTED_BEFORE => std::mem::take(&mut mounts),
+            _ => return Err(self.reason(head)),
+        };
+        Ok(Granted { trees: self, mounts, ahead })
+    }
+
+    fn reason(&mut self, head: [u8; 5]) -> io::Error {
         let size = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
         let mut reason = vec![0; size.min(REASON_SIZE_MAX)];
-        socket.read_exact(&mut reason)?;
-        Err(io::Error::other(String::from_utf8_lossy(&reason).into_owned()))
+        match self.socket.read_exact(&mut reason) {
+            Ok(()) => io::Error::other(String::from_utf8_lossy(&reason).into_owned()),
+            Err(error) => error,
+        }
     }
 
     /// The guest has ended: waits until its changes are the caller's, and says how many did not become so.
     ///
     /// # Errors
     /// Nobody knows.
-    pub(super) fn finish(mut self) -> io::Result<u64> {
+    pub(super) fn finish(&mut self) -> io::Result<u64> {
         self.socket.write_all(&[1])?;
         let mut lost = [0; 8];
         self.socket.read_exact(&mut lost)?;

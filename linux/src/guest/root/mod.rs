@@ -3,8 +3,10 @@
 //! The warden asks the host's viewer for mounts of the caller's files ([`desk`]). A thread of the warden with mounts of its own
 //! puts them together with what is the host's, makes that its root, and starts the guest there; when the guest has ended,
 //! so does the thread, and with the two everything that was mounted. The warden itself stays where it is, and as it
-//! was. [`keeper`] starts the viewer; [`apart`]: its mounts are its own. [`graph`]: the directory graph in the caller's stead.
+//! was. While a guest runs, [`ahead`] makes the same ready for the next. [`keeper`] starts the viewer; [`apart`]: its mounts
+//! are its own. [`graph`]: the directory graph in the caller's stead.
 
+mod ahead;
 mod apart;
 mod desk;
 mod graph;
@@ -19,7 +21,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use amoeba_process::status::NOVIEW;
-use amoeba_process::{Exit, Mine, ProcessDescriptor, View};
+use amoeba_process::{Exit, ProcessDescriptor, Tree, View};
 use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
@@ -27,8 +29,10 @@ use rustix::mount::{
 
 use super::confine::{Confinement, Nest};
 use super::program::{CODE_NOT_EXECUTABLE, Refusal};
-use desk::Trees;
+pub(super) use ahead::Ahead;
+use ahead::Like;
 pub use desk::{Desk, Visit};
+use desk::{Granted, Trees};
 
 /// Directories of the host's in every tree: what the warden has there is fit for guests.
 const HOSTS: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -40,15 +44,20 @@ pub const GRAPH_PLACES: &[&str] = &["dev", "proc", "run", "sys", "tmp"];
 const WORKSHOP: &str = "/tmp";
 
 /// The file tree that a guest has.
-pub(super) struct Root {
+pub(in crate::guest) struct Root {
     trees: Trees,
     /// Lives in it.
     nest: Nest,
     /// Where in it the kernel's socket is, unless that is where it is elsewhere.
     socket: Option<&'static [u8]>,
+    /// The next guest's, if that wants the same: what it is made of, and what lives in it.
+    like: Option<Like>,
+    more: Vec<OwnedFd>,
+    next: Option<Nest>,
 }
 
-/// Makes the file tree that a descriptor asks for; `None` where that is the host's own.
+/// Makes the file tree that a descriptor asks for, or takes the one that was made ready for it; `None` where that is the
+/// host's own.
 ///
 /// The viewer listens among the logs; `socket` is the kernel's.
 ///
@@ -57,9 +66,10 @@ pub(super) struct Root {
 pub(super) fn make(
     descriptor: &ProcessDescriptor,
     bytes: &[u8],
-    socket: &[u8],
+    socket: &Path,
     is_apart: bool,
     confinement: &Confinement,
+    ahead: &mut Option<Ahead>,
 ) -> Result<Option<Root>, Refusal> {
     if descriptor.view.is_host() {
         return Ok(None);
@@ -70,20 +80,31 @@ pub(super) fn make(
     if descriptor.scratch.is_some() {
         return Err(refused("files that go along have no place there; say `--view host`"));
     }
-    let viewer = confinement.way_to(desk::SOCKET.as_bytes());
-    let viewer = Path::new(OsStr::from_bytes(&viewer));
     let failed = |error: io::Error| refused(&error.to_string());
-    let (trees, mounts) = Trees::ask(viewer, bytes).map_err(failed)?;
-    let work = Path::new(OsStr::from_bytes(&descriptor.working_directory));
-    let socket = Path::new(OsStr::from_bytes(socket));
-    let furnish = || match &descriptor.view {
-        View::Mine(mine) => build(mine, mounts, socket, work),
-        _ => graph::build(mounts, socket),
+    let like = Like::of(descriptor);
+    let taken = like.as_ref().and_then(|like| ahead.take()?.take(like, bytes));
+    let (granted, ready) = match taken {
+        Some((granted, nest)) => (granted, Some(nest)),
+        None => {
+            let viewer = confinement.way_to(desk::SOCKET.as_bytes());
+            (Trees::ask(Path::new(OsStr::from_bytes(&viewer)), bytes).map_err(failed)?, None)
+        }
     };
-    let nest = confinement.enclose(descriptor.network, furnish).map_err(failed)?;
+    let Granted { trees, mounts, ahead: more } = granted;
+    let work = Path::new(OsStr::from_bytes(&descriptor.working_directory));
+    let nest = match ready.filter(|_| mounts.is_empty()) {
+        Some(nest) => nest,
+        None => {
+            let furnish = || match &descriptor.view {
+                View::Mine(mine) => build(&mine.trees, mounts, socket, work),
+                _ => graph::build(mounts, socket),
+            };
+            confinement.enclose(descriptor.network, furnish).map_err(failed)?
+        }
+    };
     // A caller's tree may have the directory of the kernel's own place, and hide it.
     let socket = Some(graph::SOCKET.as_bytes());
-    Ok(Some(Root { trees, nest, socket }))
+    Ok(Some(Root { trees, nest, socket, like, more, next: None }))
 }
 
 fn refused(why: &str) -> Refusal {
@@ -104,21 +125,33 @@ impl Root {
         self.socket.unwrap_or(elsewhere)
     }
 
-    /// The guest has ended: waits until what it has written is the caller's, and says in its exit if something is not.
-    pub(super) fn finish(self, exit: &mut Exit) {
+    /// The guest runs: begins to make ready what the next finds, if that wants the same.
+    pub(super) fn look_ahead(&mut self, socket: &Path, confinement: &Confinement) {
+        let more = std::mem::take(&mut self.more);
+        let like = self.like.as_ref().filter(|_| !more.is_empty());
+        self.next = like.and_then(|like| like.begin(more, socket, confinement));
+    }
+
+    /// The guest has ended: waits until what it has written is the caller's, and says in its exit if something is not. Gives
+    /// what was made ready for the next.
+    pub(super) fn finish(mut self, exit: &mut Exit) -> Option<Ahead> {
         let lost = match self.trees.finish() {
-            Ok(0) => return,
+            Ok(0) => {
+                let (like, next) = (self.like?, self.next?);
+                return Some(Ahead::new(like, self.trees, next));
+            }
             Ok(lost) => format!("{lost} changes of its files did not become its caller's"),
             Err(_) => "nobody knows whether what it has written is its caller's".into(),
         };
         if exit.reason.is_empty() {
             exit.reason = lost;
         }
+        None
     }
 }
 
 /// Puts the tree together and makes it the root of this thread, whose mounts are its own.
-fn build(mine: &Mine, mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io::Result<()> {
+fn build(trees: &[Tree], mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io::Result<()> {
     let mut mounts = mounts.into_iter();
     let lower = mounts.next().ok_or(io::ErrorKind::InvalidData)?;
     // Taken before the old tree is covered.
@@ -146,7 +179,7 @@ fn build(mine: &Mine, mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io::R
     for (path, tree) in &hosts {
         place(&root, path, tree, true)?;
     }
-    let writable = mine.trees.iter().filter(|tree| tree.writable);
+    let writable = trees.iter().filter(|tree| tree.writable);
     for (tree, mounted) in writable.zip(mounts) {
         place(&root, Path::new(OsStr::from_bytes(&tree.path)), &mounted, true)?;
     }

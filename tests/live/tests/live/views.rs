@@ -40,10 +40,15 @@ fn a_command_sees_its_callers_files_and_no_others() {
         mine -- sh -c 'echo x | tee /dev/full' && exit 1
         mine -- no-such-program && exit 1
         [ $? = 127 ]
-        true
+        # The next run sees what is there when it begins.
+        echo new > new
+        mine -- sh -c 'cat file new && echo changed there > file'
+        rm new && echo changed here >> file
+        mine -- sh -c 'cat file && test ! -e new'
     "#;
     let outcome = run(text);
-    assert_eq!(outcome.text(), "here\nfile\nshadow\nway-out\nelsewhere\nx\nx", "{}", outcome.error_text());
+    let expected = "here\nfile\nshadow\nway-out\nelsewhere\nx\nx\nhere\nnew\nchanged there\nchanged here";
+    assert_eq!(outcome.text(), expected, "{}", outcome.error_text());
 }
 
 #[test]
