@@ -79,11 +79,16 @@ pub(super) fn mount(directory: &Path, options: &MountOptions) -> Result<(Place, 
 /// # Errors
 /// It cannot be taken away.
 pub fn clear_dead(directory: &Path) -> io::Result<bool> {
-    let gone = matches!(fs::metadata(directory), Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()));
-    if !gone {
-        return Ok(false);
+    match fs::metadata(directory) {
+        Err(error) if is_of_dead(&error) => unmount(directory),
+        _ => Ok(false),
     }
-    unmount(directory)
+}
+
+/// Whether an error says that the server of a mount is gone, or is just going: its descriptors are closed one after the other,
+/// and what was asked through the first is aborted.
+fn is_of_dead(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted)
 }
 
 /// Takes a mount of ours at `directory` out of the tree, whoever is at it, and without asking its server anything: whether

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -93,7 +93,7 @@ impl Arguments {
         let root = self.root(&graph)?;
         // A dead mount cannot be looked at; it is cleared away before anything lies there again.
         if let Err(error) = fs::metadata(&self.directory)
-            && error.kind() == std::io::ErrorKind::NotConnected
+            && matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::ConnectionAborted)
         {
             mounting.unmount(&self.directory).with_context(|| self.shown())?;
         }
