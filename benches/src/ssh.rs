@@ -123,9 +123,13 @@ fn serve(system: &System, server: &Path, folder: &Path) -> Result<(Child, u16)> 
         enter(&directory)?;
         let port = TcpListener::bind((address, 0))?.local_addr()?.port();
         let (host_key, user_key) = (folder.join("host"), folder.join("user.pub"));
+        // An empty home: what a shell reads there at its start is not ssh's.
+        let home = folder.join("home");
+        fs::create_dir_all(&home)?;
         let text = format!(
-            "ListenAddress {address}:{port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
+            "SetEnv HOME={}\nListenAddress {address}:{port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
              PasswordAuthentication no\nPermitRootLogin prohibit-password\nPidFile none\n",
+            home.display(),
             host_key.display(),
             user_key.display()
         );
