@@ -155,7 +155,7 @@ fn a_second_run_ships_nothing_and_large_files_are_read_as_they_come() {
 fn who_loses_his_caller_is_not_left_waiting() {
     let text = r#"
         echo text > file
-        mine -- sh -c 'trap "" HUP; echo runs > ready; while [ -e file ]; do sleep 0.1; done; exec sleep 1000' &
+        amoeba run --on bolt -- sh -c 'trap "" HUP; echo runs > ready; while [ -e file ]; do sleep 0.1; done; exec sleep 1000' &
         command=$!
         while [ ! -s ready ]; do sleep 0.1; done
         # As the one who stays for a process that nobody waits for: that one is not hung up, but has no files any more.
