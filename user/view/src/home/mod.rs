@@ -40,8 +40,8 @@ use upload::Uploads;
 
 /// The most runs that one server serves at once.
 pub const RUNS_MAX: usize = 4096;
-/// Threads in getreq.
-const THREADS: usize = 4;
+/// Threads in getreq: most requests are answered from memory, and each thread is made before the process runs.
+const THREADS: usize = 2;
 /// Bytes that the hash of a file's contents is computed over at once.
 const HASH_PIECE_SIZE: usize = 1 << 20;
 

@@ -197,7 +197,7 @@ impl Arguments {
     ) -> anyhow::Result<(u8, Vec<ResultRecord>)> {
         let console = context.system.console();
         let world = graph.world();
-        let streams = Streams::serve(world, plans.len())?;
+        let streams = Streams::serve(world, plans.len(), self.tty)?;
         let mut joints = Joint::between(world, plans.len())?;
         let owner = Owner::serve(world, context.is_terminal(Standard::Error))?;
         for (number, plan) in plans.iter_mut().enumerate() {

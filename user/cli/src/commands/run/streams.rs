@@ -15,31 +15,35 @@ use amoeba_threads::JoinHandle;
 use amoeba_world::World;
 use anyhow::Context;
 
-/// Threads in getreq: each of the three streams has one request at a time.
-const THREADS: usize = 3;
+/// Threads in getreq where there is input, which goes one way while output comes the other. Each answers at once, or later from
+/// elsewhere.
+const THREADS: usize = 2;
+/// And where there is none.
+const THREADS_WITHOUT_INPUT: usize = 1;
 /// Bytes read from standard input at once.
 const PIECE_SIZE: usize = 64 * 1024;
 /// The number of `/dev/null`: kind 1, the third of it.
 const NULL_DEVICE: u64 = 0x103;
 
-/// The input of the first process, the output of the last one, and what each has to complain about.
+/// The input of the first process, if it has any, the output of the last one, and what each has to complain about.
 pub(super) struct Streams {
-    input: (Capability, Source),
+    input: Option<(Capability, Source)>,
     output: (Capability, Sink),
     errors: Vec<(Capability, Sink)>,
     writers: Mutex<Vec<JoinHandle<io::Result<()>>>>,
 }
 
 impl Streams {
-    /// Serves those of `processes` processes on a port that nobody knows but who gets their capabilities.
-    pub(super) fn serve(world: &World, processes: usize) -> anyhow::Result<Streams> {
+    /// Serves those of `processes` processes, the first of which may have a terminal, on a port that nobody knows but who gets their capabilities.
+    pub(super) fn serve(world: &World, processes: usize, tty: bool) -> anyhow::Result<Streams> {
         let port = GetPort::from_bytes(amoeba_world::random(&*world.entropy));
         let listener = world.transactions.listen(&port, amoeba_stream::REQUEST_SIZE_MAX)?;
         let server = StreamServer::new(world, listener.put_port());
         let errors = (0..processes).map(|_| server.sink()).collect::<Result<Vec<_>, _>>()?;
-        let streams =
-            Streams { input: server.source()?, output: server.sink()?, errors, writers: Mutex::default() };
-        amoeba_stream::start(world, listener, server, THREADS)?;
+        let input = (tty || !is_null(io::stdin())).then(|| server.source()).transpose()?;
+        let threads = if input.is_some() { THREADS } else { THREADS_WITHOUT_INPUT };
+        let streams = Streams { input, output: server.sink()?, errors, writers: Mutex::default() };
+        amoeba_stream::start(world, listener, server, threads)?;
         Ok(streams)
     }
 
@@ -54,13 +58,14 @@ impl Streams {
         let mut add = |name: &str, capability| {
             descriptor.capabilities.push((name.as_bytes().to_vec(), capability));
         };
-        if number == 0 && (tty || !is_null(io::stdin())) {
-            add(Environment::STDIN, self.input.0);
+        let input = self.input.as_ref().filter(|_| number == 0);
+        if let Some((capability, _)) = input {
+            add(Environment::STDIN, *capability);
         }
         add(Environment::STDOUT, joints.get(number).map_or(self.output.0, |joint| joint.capability));
         add(Environment::STDERR, self.errors[number].0);
-        if tty {
-            add(Environment::TTY, self.input.0);
+        if let (true, Some((capability, _))) = (tty, input) {
+            add(Environment::TTY, *capability);
         }
         descriptor.served_input =
             number.checked_sub(1).and_then(|left| joints.get(left)).map(|joint| joint.input.clone());
@@ -68,10 +73,11 @@ impl Streams {
 
     /// Begins to carry bytes.
     pub(super) fn start(&self, world: &World) -> anyhow::Result<()> {
-        let source = self.input.1.clone();
-        let from = duplicate(io::stdin().as_fd())?;
-        // Nobody joins it: it may hang in a read of input that never comes.
-        world.threads.spawn("stdin", move || bring(from, &source))?;
+        if let Some((_, source)) = &self.input {
+            let (source, from) = (source.clone(), duplicate(io::stdin().as_fd())?);
+            // Nobody joins it: it may hang in a read of input that never comes.
+            world.threads.spawn("stdin", move || bring(from, &source))?;
+        }
         let mut outputs = vec![("stdout", duplicate(io::stdout().as_fd())?, &self.output.1)];
         for (_, errors) in &self.errors {
             outputs.push(("stderr", duplicate(io::stderr().as_fd())?, errors));
@@ -89,7 +95,9 @@ impl Streams {
     /// # Errors
     /// Output could not be written, and not because nobody reads it any more.
     pub(super) fn finish(&self) -> io::Result<()> {
-        self.input.1.close();
+        if let Some((_, source)) = &self.input {
+            source.close();
+        }
         self.output.1.end();
         self.errors.iter().for_each(|(_, errors)| errors.end());
         let writers = std::mem::take(&mut *self.writers.lock().expect("no holder of this lock panics"));
