@@ -294,6 +294,10 @@ impl FileSystem for GraphFileSystem {
                 (file.changed, file.exclusive) = (true, free && mode.contains(OpenMode::EXCLUSIVE));
             }
             handle = shared.opened(tree, node, mode.contains(OpenMode::WRITE));
+            if shared.closing.has_no_opens() && !mode.contains(OpenMode::WRITE) {
+                // Nothing will be said of his close, and there is nothing to come.
+                shared.commit(tree, node);
+            }
         });
         match made {
             Ok(node) => Ok((shared.entry(node)?, Opened::kept(handle?))),

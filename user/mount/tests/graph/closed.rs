@@ -140,6 +140,15 @@ fn opens_and_closes_are_refused_and_one_who_makes_what_is_there_has_it_open() {
 }
 
 #[test]
+fn what_is_made_only_to_be_read_is_whole_at_once() {
+    let system = System::new();
+    let (scene, _) = scene(&system);
+    scene.files.create(&ME, Node::ROOT, b"lock", 0o644, OpenMode::READ).unwrap();
+    scene.settle();
+    assert_eq!(Scene::new(&system).read(Node::ROOT, b"lock"), b"");
+}
+
+#[test]
 fn one_who_is_counted_a_moment_longer_has_closed_all_the_same() {
     let system = System::new();
     let (scene, host) = scene(&system);
