@@ -21,15 +21,19 @@ use crate::tree::Tree;
 const FRESH: Duration = Duration::from_secs(1);
 /// How long the thread waits at first, and at most, before it looks at a suspect again.
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// And with a file of which it was not said that it was closed.
 const PAUSE_UNSAID: Duration = Duration::from_millis(20);
+/// How often all files that are written are made suspects: some are closed by parts of the kernel that tell nobody.
+const SUSPICION_INTERVAL: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(crate) struct Closing {
     writers: OnceLock<Arc<dyn Writers>>,
     /// No more than there are files that somebody writes.
     suspects: Mutex<BTreeMap<Node, Suspect>>,
+    /// When all of them were made suspects.
+    suspicion: Mutex<Instant>,
 }
 
 /// A file that may have been closed by the last who could write it.
@@ -47,7 +51,8 @@ impl Suspect {
 
 impl Closing {
     pub(crate) fn new(threads: &Threads) -> Closing {
-        Closing { writers: OnceLock::new(), suspects: Mutex::new(threads, BTreeMap::new()) }
+        let suspects = Mutex::new(threads, BTreeMap::new());
+        Closing { writers: OnceLock::new(), suspects, suspicion: Mutex::new(threads, threads.now()) }
     }
 
     /// From now on nothing is said of opens.
@@ -83,6 +88,24 @@ impl Shared {
             for node in self.tree.lock().written() {
                 suspects.entry(node).or_insert(Suspect::new(now, PAUSE_FIRST));
             }
+        }
+    }
+
+    /// Makes all files that are written suspects, now and then.
+    pub(crate) fn suspect_all(&self) {
+        let Some(writers) = self.closing.writers.get() else { return };
+        let now = self.world.threads.now();
+        let mut last = self.closing.suspicion.lock();
+        if now.since(*last) < SUSPICION_INTERVAL {
+            return;
+        }
+        *last = now;
+        let mut suspects = self.closing.suspects.lock();
+        for node in self.tree.lock().written() {
+            suspects.entry(node).or_insert(Suspect::new(now, Duration::ZERO));
+        }
+        if !suspects.is_empty() {
+            writers.wake();
         }
     }
 
@@ -128,7 +151,7 @@ impl Shared {
             if self.close_if_last(&**writers, node) {
                 suspects.remove(&node);
             } else if let Some(suspect) = suspects.get_mut(&node) {
-                suspect.pause = (suspect.pause * 2).min(PAUSE_MAX);
+                suspect.pause = (suspect.pause * 2).clamp(PAUSE_FIRST, PAUSE_MAX);
                 suspect.next = now + suspect.pause;
                 if now.since(suspect.since) > FRESH {
                     writers.done(node);
@@ -153,6 +176,7 @@ impl Shared {
             && let Ok(file) = tree.file_mut(node)
         {
             (file.openers, file.writers) = (1, 1);
+            tree.writing.insert(node);
         }
     }
 
@@ -169,6 +193,7 @@ impl Shared {
         if let Ok(file) = tree.file_mut(node) {
             (file.openers, file.writers) = (0, 0);
         }
+        tree.writing.remove(&node);
         self.commit(tree, node);
         self.work.notify_all();
         tree.drop_scratch(node);

@@ -54,6 +54,8 @@ pub(crate) struct Tree {
     ///
     /// [`reading`]: crate::reading
     pub(crate) reading: BTreeMap<Node, bool>,
+    /// Files that somebody writes, where opens are not told: see [`closed`](crate::closed).
+    pub(crate) writing: BTreeSet<Node>,
     /// Names of which the kernel is still to be told.
     pub(crate) untold: Vec<(Node, Vec<u8>)>,
     pub(crate) queue: VecDeque<Update>,
@@ -182,6 +184,7 @@ impl Tree {
             linked: HashMap::new(),
             unmet: HashMap::new(),
             reading: BTreeMap::new(),
+            writing: BTreeSet::new(),
             untold: Vec::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
@@ -545,11 +548,9 @@ impl Tree {
         }
     }
 
-    /// Files that somebody writes, or has written.
+    /// Files that somebody writes, as far as is known where opens are not told.
     pub(crate) fn written(&self) -> Vec<Node> {
-        let is_written =
-            |content: &Content| matches!(content, Content::File(file) if file.writers > 0 || file.changed);
-        self.members.iter().filter(|(_, member)| is_written(&member.content)).map(|(node, _)| *node).collect()
+        self.writing.iter().copied().collect()
     }
 
     /// The names in the root of which the kernel was told.
@@ -621,6 +622,7 @@ impl Tree {
             self.forget_object(node);
             let member = self.members.remove(&node).expect("it was just found");
             self.reading.remove(&node);
+            self.writing.remove(&node);
             if let Content::Directory(folder) = &member.content {
                 self.folders.remove(&node);
                 self.forget_rows(node, folder);

@@ -35,6 +35,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
         tree.close_unread();
         drop(tree);
         shared.tell_untold();
+        shared.suspect_all();
         let mut services: BTreeMap<PutPort, Vec<(Node, Capability)>> = BTreeMap::new();
         for (node, capability) in directories {
             services.entry(capability.port).or_default().push((node, capability));
