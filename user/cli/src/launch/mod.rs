@@ -526,11 +526,12 @@ pub(crate) fn environment(set: &[(OsString, OsString)]) -> Vec<Vec<u8>> {
 fn capabilities(graph: &Graph) -> anyhow::Result<Vec<(Vec<u8>, Capability)>> {
     let entry = |name: &str, capability| (name.as_bytes().to_vec(), capability);
     let mut entries = vec![entry(Environment::ROOT, graph.session().root)];
-    let work = [b"/", &Graph::work_path()?[..]].concat();
-    for (name, path) in [(Environment::HOME, graph::HOME), (Environment::WORK, &work[..])] {
-        if let Ok(capability) = graph.at_root(path) {
-            entries.push(entry(name, capability));
-        }
+    let work = Graph::work_path()?;
+    let home = graph.at_root(graph::HOME).ok();
+    // Most work at home: nobody is asked twice.
+    let work = if work == graph::HOME { home } else { graph.at_root(&work).ok() };
+    for (name, capability) in [(Environment::HOME, home), (Environment::WORK, work)] {
+        entries.extend(capability.map(|capability| entry(name, capability)));
     }
     Ok(entries)
 }
