@@ -39,6 +39,9 @@ const YIELDS_BEFORE_RING: u32 = 2;
 /// How long a request may wait untaken, while nothing of it is read, before it goes through the daemon, where any process
 /// that listens may take it.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// The same for one of which a server has read a part: a server on a busy machine, for a large request costs more the other
+/// way, or does not fit there.
+const PATIENCE_WITH_READER: Duration = Duration::from_secs(1);
 
 /// What a channel is for: requests to a port, signed in one way.
 type Key = (PutPort, [u8; PORT_SIZE]);
@@ -378,7 +381,9 @@ impl Memory {
             }
             if let Next::Sleep(at) = next {
                 self.ring_what_is_owed();
-                if patience.is_over(at) {
+                if patience
+                    .is_over(at, if self.end.is_being_read() { PATIENCE_WITH_READER } else { PATIENCE })
+                {
                     match self.end.withdraw() {
                         Fate::NotTaken => return Outcome::Elsewhere,
                         Fate::MaybeTaken => patience = Patience::Endless,
@@ -457,10 +462,11 @@ impl Patience {
         }
     }
 
-    fn is_over(&mut self, at: Instant) -> bool {
+    /// Whether it is over; it begins at the first time, and lasts for so long.
+    fn is_over(&mut self, at: Instant, longest: Duration) -> bool {
         match self {
             Patience::Fresh => {
-                *self = Patience::Until(at + PATIENCE);
+                *self = Patience::Until(at + longest);
                 false
             }
             Patience::Until(until) => *until <= at,
@@ -502,7 +508,7 @@ mod tests {
     }
 
     impl Far {
-        fn meet() -> (Memory, Far, [Keeper; 2]) {
+        fn meet(request_size_max: usize) -> (Memory, Far, [Keeper; 2]) {
             let (client_own, client_file) = OwnRegion::create(4096).unwrap();
             let (server_own, server_file) = OwnRegion::create(4096).unwrap();
             let (client_bell, server_bell) = (Bell::new().unwrap(), Bell::new().unwrap());
@@ -510,7 +516,7 @@ mod tests {
             let client = Memory::new(1, client_own, descriptors).unwrap();
             let (ear, rope) = (Ear::new(server_bell.ear), Rope::new(client_bell.rope));
             let port = PutPort::from_bytes([1; 6]);
-            let service = Service { port, signature: PutPort::NULL, request_size_max: 100 };
+            let service = Service { port, signature: PutPort::NULL, request_size_max };
             let end = ServerEnd::new(server_own, PeerRegion::map(&client_file).unwrap(), service);
             (client, Far { end, ear, rope }, [client_bell.keeper, server_bell.keeper])
         }
@@ -550,7 +556,7 @@ mod tests {
     /// must ring it for the next request.
     #[test]
     fn a_bell_that_was_spared_is_rung_for_the_next_request() {
-        let (mut client, mut far, _keepers) = Far::meet();
+        let (mut client, mut far, _keepers) = Far::meet(100);
         let (answered, was_answered) = channel();
         let (go_on, may_go_on) = channel();
         let requests = std::thread::spawn(move || {
@@ -585,7 +591,7 @@ mod tests {
     /// wakes another one for the next. For the request that is executed there is nobody to be woken.
     #[test]
     fn the_bell_is_not_rung_for_a_request_that_is_executed() {
-        let (mut client, mut far, _keepers) = Far::meet();
+        let (mut client, mut far, _keepers) = Far::meet(100);
         let requests = std::thread::spawn(move || (0..1000).for_each(|_| trans(&mut client)));
         let mut spared = 0;
         for _ in 0..1000 {
@@ -598,5 +604,33 @@ mod tests {
         }
         requests.join().unwrap();
         assert!(spared > 0, "it is rung each time");
+    }
+
+    #[test]
+    fn a_request_that_is_being_read_waits_for_a_server_that_is_held_up() {
+        const SIZE: usize = 100_000;
+        let (mut client, mut far, _keepers) = Far::meet(SIZE);
+        let asking = std::thread::spawn(move || {
+            let mut request = Message { header: Header::NULL, data: vec![7; SIZE] };
+            let outcome = client.trans(&mut request, &TransOptions::default(), None);
+            assert!(matches!(outcome, Outcome::Done(Ok(_))), "it went elsewhere");
+        });
+        while far.end.receive() != Receiving::Progress {
+            give_way();
+        }
+        std::thread::sleep(PATIENCE * 4);
+        let request = loop {
+            match far.end.receive() {
+                Receiving::Request(request) => break request,
+                Receiving::Waiting | Receiving::Progress => give_way(),
+                other => panic!("{other:?}"),
+            }
+            if far.end.bell() {
+                far.rope.ring();
+            }
+        };
+        assert_eq!(request.data, vec![7; SIZE]);
+        far.answer(Message { header: Header::NULL, data: Vec::new() });
+        asking.join().unwrap();
     }
 }

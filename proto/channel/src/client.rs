@@ -158,6 +158,11 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
         self.asked && self.side.peer.load(Word::Taken) == self.sequence
     }
 
+    /// Whether the server has begun to read a request that is larger than the ring.
+    pub fn is_being_read(&self) -> bool {
+        matches!(&self.state, State::Sent(outgoing) if outgoing.is_being_read())
+    }
+
     /// Takes the request back. [`Fate::NotTaken`]: it is certainly not executed, and the next may begin;
     /// [`Fate::MaybeTaken`]: the transaction goes on, for those who want to wait after all.
     pub fn withdraw(&mut self) -> Fate {

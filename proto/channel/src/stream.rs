@@ -86,6 +86,11 @@ impl Outgoing {
         self.produced == self.size
     }
 
+    /// Whether the peer had taken some of it at the last step.
+    pub(crate) fn is_being_read(&self) -> bool {
+        self.consumed > 0
+    }
+
     /// Whether the peer has made room since the last step.
     pub(crate) fn is_ready<O: Own, P: Peer>(&self, side: &Side<O, P>) -> bool {
         let consumed = counted(side.peer.load(Word::Consumed), self.sequence).unwrap_or(0);
