@@ -404,33 +404,33 @@ fn refusal(stop: Stop) -> Refusal {
 
 /// Brings what was missed from the tables to the caches.
 fn load(memory: &Shared, tables: &Arc<View>, misses: Vec<Miss>) -> Result<(), Refusal> {
-    let (mut keys, mut directories) = (Vec::new(), Vec::new());
-    for miss in misses {
-        match miss {
-            Miss::Row(key) => keys.push(key),
-            Miss::Directory(object) => {
-                let directory = tables.directory(object).map_err(damaged)?;
-                directories.push((object, directory.map(|directory| Arc::new(Guarded::new(directory)))));
-            }
-        }
-    }
-    keys.sort_unstable();
-    let values = tables.rows_bytes(&keys).map_err(damaged)?;
+    let read = |miss| match miss {
+        Miss::Row(key) => tables.row_bytes(&key).map(|value| Loaded::Row(key, value)),
+        Miss::Directory(object) => tables.directory(object).map(|directory| {
+            Loaded::Directory(object, directory.map(|directory| Arc::new(Guarded::new(directory))))
+        }),
+    };
+    let loaded = misses.into_iter().map(read).collect::<Result<Vec<_>, _>>().map_err(damaged)?;
     let mut memory = write(memory);
     if !Arc::ptr_eq(&memory.tables, tables) {
         return Ok(()); // there are newer ones: the next look says what it lacks of them
     }
-    for (key, value) in keys.iter().zip(values) {
-        if memory.row(key).is_none() {
-            memory.fill_row(key, value.as_deref());
-        }
-    }
-    for (object, directory) in directories {
-        if memory.directory(object).is_none() {
-            memory.fill_directory(object, directory);
+    for loaded in loaded {
+        match loaded {
+            Loaded::Row(key, value) if memory.row(&key).is_none() => memory.fill_row(&key, value.as_deref()),
+            Loaded::Directory(object, directory) if memory.directory(object).is_none() => {
+                memory.fill_directory(object, directory);
+            }
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// What was read.
+enum Loaded {
+    Row(Key, Option<Value>),
+    Directory(ObjectNumber, Option<Arc<Guarded>>),
 }
 
 /// A row as it is now, whatever it takes.

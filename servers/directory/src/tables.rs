@@ -189,38 +189,6 @@ impl View {
         })
     }
 
-    /// The bytes of several rows, whose keys are in order. Keys that are not there and lie between the same two rows cost one
-    /// search together: so do the new names of an install, which mostly resemble each other.
-    pub fn rows_bytes(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, TableError> {
-        if let [key] = keys {
-            return Ok(vec![self.row_bytes(key)?]);
-        }
-        contained(|| {
-            let mut values = Vec::with_capacity(keys.len());
-            // The first row behind the last key that was searched for; `Some(None)`: there is none.
-            let mut next: Option<Option<Key>> = None;
-            for key in keys {
-                let is_known_absent =
-                    next.as_ref().is_some_and(|next| next.as_ref().is_none_or(|next| key < next));
-                if is_known_absent {
-                    values.push(None);
-                    continue;
-                }
-                match self.rows.range::<&[u8]>(&**key..)?.next().transpose()? {
-                    Some((found, value)) if found.value() == &**key => {
-                        values.push(Some(row_value(key, value.value())?));
-                        next = None;
-                    }
-                    found => {
-                        values.push(None);
-                        next = Some(found.map(|(found, _)| Key::from(found.value())));
-                    }
-                }
-            }
-            Ok(values)
-        })
-    }
-
     /// At most `count` rows with keys from `start` up to `end`, in order.
     pub fn rows_between(
         &self,
@@ -322,54 +290,4 @@ pub(crate) fn store_changes(transaction: &WriteTransaction, changes: &Overlay) -
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use redb::{Database, ReadableDatabase, backends::InMemoryBackend};
-
-    use super::*;
-
-    fn key(name: u8) -> Key {
-        row_key(ObjectNumber::new(1).unwrap(), &Name::new(&[b'a' + name]).unwrap())
-    }
-
-    fn tables_of(names: &[u8]) -> Database {
-        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-        let transaction = database.begin_write().unwrap();
-        transaction.open_table(OBJECTS).unwrap();
-        let mut changes = Overlay::default();
-        for &name in names {
-            let kind = amoeba_cap::Capability::from_bytes([name; 16]);
-            let row = Row {
-                time: 0,
-                kind,
-                masks: [amoeba_cap::Rights::NONE; crate::row::COLUMNS_MAX],
-                set: amoeba_cap::CapabilitySet::singleton(kind),
-                attributes: Vec::new(),
-            };
-            changes.put_row(key(name), Some(Value::from(row.to_bytes())));
-        }
-        store_changes(&transaction, &changes).unwrap();
-        transaction.commit().unwrap();
-        database
-    }
-
-    proptest! {
-        #[test]
-        fn several_rows_are_what_each_is_alone(
-            there in proptest::collection::btree_set(0u8..20, 0..12),
-            wanted in proptest::collection::btree_set(0u8..20, 0..12),
-        ) {
-            let there: Vec<u8> = there.into_iter().collect();
-            let database = tables_of(&there); // a view is worth nothing without it
-            let view = View::new(&database.begin_read().unwrap()).unwrap();
-            let keys: Vec<Key> = wanted.iter().map(|&name| key(name)).collect();
-            let alone: Vec<_> = keys.iter().map(|key| view.row_bytes(key).unwrap()).collect();
-            let found: Vec<bool> = alone.iter().map(Option::is_some).collect();
-            prop_assert_eq!(found, wanted.iter().map(|name| there.contains(name)).collect::<Vec<_>>());
-            prop_assert_eq!(view.rows_bytes(&keys).unwrap(), alone);
-        }
-    }
 }

@@ -3,7 +3,6 @@
 //! On disk, chunks that are complete are written with their hashes kept here; the last, incomplete chunk stays in
 //! memory. No record on disk names such an extent, so a crash forgets it.
 
-use super::early::Early;
 use super::error::StoreError;
 use super::held;
 use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, FILE_SIZE_MAX, HASH_SIZE, Hash};
@@ -42,16 +41,6 @@ pub enum Edit {
 }
 
 impl Edit {
-    /// Where the first byte lies that it may change.
-    fn first_changed(&self) -> u64 {
-        match self {
-            Edit::Modify { data, .. } if data.is_empty() => u64::MAX,
-            Edit::Modify { offset, .. } | Edit::Insert { offset, .. } | Edit::Delete { offset, .. } => {
-                *offset
-            }
-        }
-    }
-
     /// The file's size after the edit, if the edit fits a file of `size` bytes.
     pub(crate) fn size_after(&self, size: u64) -> Result<u64, StoreError> {
         let (offset, empty) = match self {
@@ -73,20 +62,14 @@ impl Edit {
 
 /// See the module.
 pub(crate) enum Contents {
-    /// All of it, and what of it is on disk as well.
-    Memory(Vec<u8>, Early),
+    Memory(Vec<u8>),
     Spilled(Spill),
 }
 
 impl Contents {
-    /// Contents in memory alone.
-    pub(crate) fn new(data: Vec<u8>) -> Contents {
-        Contents::Memory(data, Early::default())
-    }
-
     pub(crate) fn size(&self) -> u64 {
         match self {
-            Contents::Memory(data, _) => data.len() as u64,
+            Contents::Memory(data) => data.len() as u64,
             Contents::Spilled(spill) => spill.size(),
         }
     }
@@ -95,7 +78,7 @@ impl Contents {
     pub(crate) fn memory(&self) -> u64 {
         OVERHEAD
             + match self {
-                Contents::Memory(data, _) => data.capacity() as u64,
+                Contents::Memory(data) => data.capacity() as u64,
                 Contents::Spilled(spill) => {
                     // The last chunk is counted whole: it grows without asking.
                     (spill.tail.capacity().max(CHUNK) + spill.hashes.capacity() * HASH_SIZE) as u64
@@ -105,23 +88,14 @@ impl Contents {
 
     /// Frees what it holds on disk.
     pub(crate) fn discard(self, volume: &Volume) {
-        match self {
-            Contents::Memory(_, mut early) => early.discard(volume),
-            Contents::Spilled(spill) => volume.release(spill.extent),
-        }
-    }
-
-    /// Writes what is complete in memory, so that less is left for the commit.
-    pub(crate) fn write_early(&mut self, volume: &Volume) {
-        if let Contents::Memory(data, early) = self {
-            early.write(volume, data);
+        if let Contents::Spilled(spill) = self {
+            volume.release(spill.extent);
         }
     }
 
     /// Moves it to disk.
     pub(crate) fn spill(&mut self, volume: &Volume) -> Result<(), StoreError> {
-        if let Contents::Memory(data, early) = self {
-            early.discard(volume);
+        if let Contents::Memory(data) = self {
             let mut spill = Spill::default();
             if let Err(error) = spill.append(volume, data) {
                 volume.release(spill.extent);
@@ -136,8 +110,7 @@ impl Contents {
     /// disk failed.
     pub(crate) fn apply(&mut self, volume: &Volume, edit: Edit) -> Result<(), StoreError> {
         match self {
-            Contents::Memory(data, early) => {
-                early.forget_from(edit.first_changed());
+            Contents::Memory(data) => {
                 apply_in_memory(data, edit);
                 Ok(())
             }

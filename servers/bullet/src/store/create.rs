@@ -7,11 +7,10 @@ use amoeba_world::random;
 
 use super::cache::{Key, cost};
 use super::contents::{Contents, Edit};
-use super::early::Early;
 use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, FILE_SIZE_MAX, Hash, Record};
 use super::space::Extent;
 use super::table::{Entry, FileState, LIFETIME_MAX};
-use super::{Commit, Compare, Counter, Dirty, Draft, FileId, State, Store, StoreError};
+use super::{Commit, Compare, Counter, Draft, FileId, State, Store, StoreError};
 
 /// Which capability names the result of a create or an edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +41,7 @@ impl Store {
         owner: u64,
     ) -> Result<Outcome, StoreError> {
         self.count(Counter::Create);
-        let mut contents = Contents::new(data);
+        let mut contents = Contents::Memory(data);
         self.volume.writable()?;
         if contents.size() > self.settings.whole_max() {
             contents.spill(&self.volume)?;
@@ -158,7 +157,7 @@ impl Store {
                 if state.drafts_size + counted > self.settings.drafts_max() {
                     return Err(StoreError::NoMemory);
                 }
-                let contents = Some(std::mem::replace(contents, Contents::new(Vec::new())));
+                let contents = Some(std::mem::replace(contents, Contents::Memory(Vec::new())));
                 state.drafts_size += counted;
                 state.drafts.insert(file.number(), Draft { contents, counted, edited, compare });
                 state.table.get_mut(file.number()).state = FileState::Draft;
@@ -200,10 +199,7 @@ impl Store {
         })?;
         let spilled = if must_spill { contents.spill(&self.volume) } else { Ok(()) };
         let result = spilled.and_then(|()| contents.apply(&self.volume, edit)).and_then(|()| match commit {
-            Commit::No => {
-                contents.write_early(&self.volume);
-                Ok(None)
-            }
+            Commit::No => Ok(None),
             _ => self.commit(file, &mut contents, commit, compare),
         });
         match result {
@@ -255,11 +251,11 @@ impl Store {
         let after = edit.size_after(size)?;
         if size.max(after) <= self.settings.whole_max() {
             let bytes = self.whole(file)?;
-            let mut contents = Contents::new(bytes.to_vec());
+            let mut contents = Contents::Memory(bytes.to_vec());
             contents.apply(&self.volume, edit)?;
             return Ok(contents);
         }
-        let mut contents = Contents::new(Vec::new());
+        let mut contents = Contents::Memory(Vec::new());
         let changed = contents
             .spill(&self.volume)
             .and_then(|()| {
@@ -303,14 +299,14 @@ impl Store {
             return Err(StoreError::TooLarge);
         }
         match contents {
-            Contents::Memory(data, early) => {
+            Contents::Memory(data) => {
                 if compare.is_some() {
                     let (hash, _) = layout::hash_contents(data);
                     if let Some(equal) = self.find_equal(compare, data.len() as u64, hash, commit)? {
                         return Ok(Some(equal));
                     }
                 }
-                self.commit_memory(file, data, early, commit)?;
+                self.commit_memory(file, data, commit)?;
             }
             Contents::Spilled(spill) => {
                 let sealed = spill.seal(&self.volume)?;
@@ -346,31 +342,17 @@ impl Store {
         Ok(Some(Outcome::Equal(file, rights)))
     }
 
-    fn commit_memory(
-        &self,
-        file: FileId,
-        data: &mut Vec<u8>,
-        early: &mut Early,
-        commit: Commit,
-    ) -> Result<(), StoreError> {
+    fn commit_memory(&self, file: FileId, data: &mut Vec<u8>, commit: Commit) -> Result<(), StoreError> {
         let size = data.len() as u64;
-        let written = early.finish(&self.volume, data);
-        let extent = match written {
-            Some((extent, _)) => extent,
-            None => self.volume.allocate(layout::file_blocks(size))?,
-        };
-        let written = written.map(|(_, hash)| hash);
-        if commit == Commit::Memory && self.keep_dirty(file, extent, data, written) {
+        let extent = self.volume.allocate(layout::file_blocks(size))?;
+        if commit == Commit::Memory && self.keep_dirty(file, extent, data) {
             return Ok(());
         }
-        let hash = match written {
-            Some(hash) => hash,
-            None => self.volume.write_file(extent.first, data).inspect_err(|&error| {
-                if error == StoreError::NoSpace {
-                    self.volume.release(extent);
-                }
-            })?,
-        };
+        let hash = self.volume.write_file(extent.first, data).inspect_err(|&error| {
+            if error == StoreError::NoSpace {
+                self.volume.release(extent);
+            }
+        })?;
         self.record(file, extent, size, hash)?;
         let mut data = std::mem::take(data);
         if data.capacity() > data.len() + data.len() / 8 {
@@ -386,12 +368,12 @@ impl Store {
         Ok(())
     }
 
-    /// Commits in memory, if there is room; takes the data if it did. `written`: the hash of data that is written already.
-    fn keep_dirty(&self, file: FileId, extent: Extent, data: &mut Vec<u8>, written: Option<Hash>) -> bool {
+    /// Commits in memory, if there is room; takes the data if it did.
+    fn keep_dirty(&self, file: FileId, extent: Extent, data: &mut Vec<u8>) -> bool {
         if self.with(|state| state.dirty_size + cost(data) > self.settings.dirty_max()) {
             return false;
         }
-        let hash = written.unwrap_or_else(|| layout::hash_contents(data).0);
+        let (hash, _) = layout::hash_contents(data);
         self.with(|state| {
             let memory = cost(data);
             if state.dirty_size + memory > self.settings.dirty_max() {
@@ -408,8 +390,7 @@ impl Store {
                 ..*entry
             };
             state.dirty_size += memory;
-            let bytes = Arc::new(std::mem::take(data));
-            state.dirty.insert(file.number(), Dirty { bytes, is_written: written.is_some() });
+            state.dirty.insert(file.number(), Arc::new(std::mem::take(data)));
             true
         })
     }

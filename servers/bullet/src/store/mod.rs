@@ -1,8 +1,7 @@
 //! The store: a volume of immutable, whole, contiguous files, and what is in memory of it.
 //!
 //! - `layout` of the image, `space` for its free blocks, `flush` shared by all who commit, joined in `volume`;
-//! - `table`, `cache`, `contents`: what is in memory of files: entries, committed bytes, uncommitted bytes (`early`: and what of
-//!   those is written before the commit);
+//! - `table`, `cache`, `contents`: what is in memory of files: entries, committed bytes, uncommitted bytes;
 //! - `locks`: one for each object in use;
 //! - operations: `create` (create, edit, commit), `read`, `destroy` (also touch and age), `upkeep` (sweep, sync,
 //!   checkpoint, fsck), `ahead` (space made ready), `recover` (format, open; `scan` reads what is there), `report` (status), `usage`,
@@ -20,7 +19,6 @@ mod contents;
 mod counters;
 mod create;
 mod destroy;
-mod early;
 mod error;
 mod flush;
 mod layout;
@@ -177,7 +175,7 @@ struct State {
     table: Table,
     cache: Cache,
     /// Committed bytes that are not durable yet.
-    dirty: BTreeMap<u32, Dirty>,
+    dirty: BTreeMap<u32, Bytes>,
     dirty_size: u64,
     drafts: BTreeMap<u32, Draft>,
     drafts_size: u64,
@@ -194,13 +192,6 @@ struct State {
     damaged: BTreeSet<u32>,
     /// The volume has another identity than the one the server runs with: no files are made.
     adopted: bool,
-}
-
-/// A committed file that is not durable yet.
-struct Dirty {
-    bytes: Bytes,
-    /// Its data was written as it came: its record and a flush are all that is missing.
-    is_written: bool,
 }
 
 /// An uncommitted file.
@@ -338,7 +329,7 @@ impl State {
     /// Forgets what is in memory of a file's committed bytes.
     fn forget(&mut self, number: u32) -> Vec<Cached> {
         let mut forgotten = self.cache.remove_file(number);
-        if let Some(Dirty { bytes, .. }) = self.dirty.remove(&number) {
+        if let Some(bytes) = self.dirty.remove(&number) {
             self.dirty_size -= cache::cost(&bytes);
             forgotten.push(bytes.into());
         }

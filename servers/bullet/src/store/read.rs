@@ -377,8 +377,8 @@ pub(super) fn verify(volume: &super::Volume, entry: &Entry) -> Result<(), StoreE
 impl State {
     fn source(&mut self, file: FileId) -> Result<Source, StoreError> {
         let entry = self.committed(file)?;
-        if let Some(dirty) = self.dirty.get(&file.number()) {
-            return Ok(Source::Memory(dirty.bytes.clone().into()));
+        if let Some(bytes) = self.dirty.get(&file.number()) {
+            return Ok(Source::Memory(bytes.clone().into()));
         }
         Ok(match self.cache.get(Key::whole(file.number())) {
             Some(bytes) => Source::Memory(bytes),

@@ -101,7 +101,7 @@ impl Store {
         self.volume.writable()?;
         self.take_this_number(file)?;
         self.with(|state| state.table.get_mut(file.number()).owner = owner);
-        let mut contents = Contents::new(data);
+        let mut contents = Contents::Memory(data);
         let kept = self.keep_draft(file, &mut contents, None);
         if let Err(error) = kept {
             self.abandon(file, contents, Some(error));

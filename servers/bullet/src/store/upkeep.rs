@@ -3,7 +3,7 @@
 use super::cache::{Key, cost};
 use super::layout::{self, BLOCK_SIZE, Slot, Superblock};
 use super::table::FileState;
-use super::{Counter, Dirty, State, Store, StoreError};
+use super::{Counter, State, Store, StoreError};
 
 /// Inodes that are initialised at once: a megabyte of records.
 pub(super) const TABLE_STEP: u32 = 16384;
@@ -123,17 +123,14 @@ impl Store {
 
     /// Writes data and record of a dirty file; the caller holds its lock.
     fn write_one(&self, number: u32) -> Result<Option<u64>, StoreError> {
-        let Some((entry, unwritten)) = self.with(|state| {
+        let Some((entry, bytes)) = self.with(|state| {
             let entry = *state.table.get(number)?;
-            let dirty = state.dirty.get(&number)?;
-            let unwritten = (!dirty.is_written).then(|| dirty.bytes.clone());
-            (entry.state == FileState::Dirty).then_some((entry, unwritten))
+            let bytes = state.dirty.get(&number)?;
+            (entry.state == FileState::Dirty).then(|| (entry, bytes.clone()))
         }) else {
             return Ok(None);
         };
-        if let Some(bytes) = unwritten {
-            self.volume.write_file(entry.first, &bytes)?;
-        }
+        self.volume.write_file(entry.first, &bytes)?;
         let record = self.with(|state| {
             let sequence = state.next_sequence(entry.size);
             let entry = state.table.get_mut(number);
@@ -311,7 +308,7 @@ impl State {
             return; // destroyed meanwhile
         }
         entry.state = FileState::Stored;
-        if let Some(Dirty { bytes, .. }) = self.dirty.remove(&number) {
+        if let Some(bytes) = self.dirty.remove(&number) {
             self.dirty_size -= cost(&bytes);
             if bytes.len() as u64 <= whole_max {
                 self.cache.insert(Key::whole(number), bytes);

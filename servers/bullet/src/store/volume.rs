@@ -109,32 +109,11 @@ impl Volume {
         Ok(())
     }
 
-    /// Writes chunk `index`, a complete one, of a file that begins at block `first`; its hash, made while the disk is busy.
-    pub(crate) fn write_whole_chunk(
-        &self,
-        first: u64,
-        index: usize,
-        chunk: &[u8],
-    ) -> Result<Hash, StoreError> {
-        assert_eq!(chunk.len() as u64, CHUNK_SIZE, "only the last chunk of a file is shorter");
-        self.write_chunk(first + index as u64 * (CHUNK_SIZE / BLOCK_SIZE), chunk)?;
-        Ok(layout::hash(chunk))
-    }
-
     /// Writes a file's data and what goes behind it, chunk by chunk, each hashed while the disk is busy with it.
     pub(crate) fn write_file(&self, first: u64, data: &[u8]) -> Result<Hash, StoreError> {
-        self.write_rest(first, data, Vec::new())
-    }
-
-    /// As [`Volume::write_file`], of a file whose first chunks, which have these hashes, were written before.
-    pub(crate) fn write_rest(
-        &self,
-        first: u64,
-        data: &[u8],
-        mut hashes: Vec<Hash>,
-    ) -> Result<Hash, StoreError> {
+        let mut hashes = Vec::new();
         let mut end = Vec::new();
-        for (index, chunk) in data.chunks(CHUNK_SIZE as usize).enumerate().skip(hashes.len()) {
+        for (index, chunk) in data.chunks(CHUNK_SIZE as usize).enumerate() {
             let block = first + index as u64 * (CHUNK_SIZE / BLOCK_SIZE);
             // What is small is copied, so that it is one write.
             let whole = if chunk.len() < COPIED_SIZE_MAX { 0 } else { chunk.len() / BLOCK * BLOCK };

@@ -4,7 +4,6 @@ mod compact;
 mod crash;
 mod damage;
 mod disk;
-mod early;
 mod faults;
 mod large;
 mod model;
