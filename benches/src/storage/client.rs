@@ -310,7 +310,7 @@ impl Reader {
         let world = &self.creator.world;
         let file = match &self.held {
             Some(held) => held.open(world, file)?,
-            None => bullet_file::open_once(world, file)?,
+            None => bullet_file::open(world, file)?,
         };
         ensure!(file.size() == self.buffer.len() as u64, "{} bytes are there", file.size());
         if let Some(bytes) = file.bytes() {

@@ -70,7 +70,7 @@ pub fn copy_to<'t>(
     let client = t.into();
     match standard::copy(client, server, file) {
         Err(Error::Refused(Status::STD_NOTNOW)) => {
-            let open = bullet_file::open_once(client, file)?;
+            let open = bullet_file::open(client, file)?;
             write_file(client, server, DURABLE, &mut Reading { client, open, offset: 0 })
         }
         result => Ok(result?),

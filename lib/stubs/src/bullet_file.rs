@@ -56,38 +56,32 @@ pub fn open<'t>(t: impl Into<Client<'t>>, file: &Capability) -> Result<OpenFile,
     Ok(OpenFile { file: *file, contents: fetch(client, file)? })
 }
 
-/// Opens a committed file to read it once and let it go. A file of at most a MiB comes with one transaction, also from a server
-/// of this host: to copy it costs less than to map memory that is lent and to take it away again. Whoever keeps a file open
-/// [`open`]s it, and takes no memory of its own for it.
-///
-/// # Rights
-/// READ on `file`.
-///
-/// # Errors
-/// Those of [`bullet::read`].
-pub fn open_once<'t>(t: impl Into<Client<'t>>, file: &Capability) -> Result<OpenFile, Error> {
-    let client = t.into();
-    let contents = match bullet::read_small(client, file, PIECE_SIZE as u32) {
-        Ok(data) if data.len() <= PIECE_SIZE => Contents::Own(std::sync::Arc::new(data)),
-        Ok(_) => return Err(Error::BadReply),
-        Err(Error::Refused(Status::STD_OVERFLOW)) if is_elsewhere(client, file) => {
-            Contents::Elsewhere { size: bullet::size(client, file)? }
-        }
-        // It is large, or its server does not know the request.
-        Err(Error::Refused(Status::STD_OVERFLOW | Status::STD_COMBAD)) => fetch_here(client, file)?,
-        Err(error) => return Err(error),
-    };
-    Ok(OpenFile { file: *file, contents })
-}
-
 /// Whether the file's server is known to be on another host: then there is no use in asking for its memory.
 fn is_elsewhere(client: Client<'_>, file: &Capability) -> bool {
     client.transactions().passage(file.port) == Some("flow")
 }
 
 fn fetch(client: Client<'_>, file: &Capability) -> Result<Contents, Error> {
-    // From another host nothing can be lent.
-    if is_elsewhere(client, file) { Ok(open_once(client, file)?.contents) } else { fetch_here(client, file) }
+    if is_elsewhere(client, file)
+        && let Some(contents) = fetch_elsewhere(client, file)?
+    {
+        return Ok(contents);
+    }
+    fetch_here(client, file)
+}
+
+/// From another host, where nothing can be lent: a file of at most a piece comes with one transaction. `None`: the server does
+/// not know the request.
+fn fetch_elsewhere(client: Client<'_>, file: &Capability) -> Result<Option<Contents>, Error> {
+    match bullet::read_small(client, file, PIECE_SIZE as u32) {
+        Ok(data) if data.len() <= PIECE_SIZE => Ok(Some(Contents::Own(std::sync::Arc::new(data)))),
+        Ok(_) => Err(Error::BadReply),
+        Err(Error::Refused(Status::STD_OVERFLOW)) => {
+            Ok(Some(Contents::Elsewhere { size: bullet::size(client, file)? }))
+        }
+        Err(Error::Refused(Status::STD_COMBAD)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn fetch_here(client: Client<'_>, file: &Capability) -> Result<Contents, Error> {
@@ -155,19 +149,6 @@ impl OpenFile {
             None => self.read_pieces(t.into(), offset, buffer)?,
         }
         Ok(wanted)
-    }
-
-    /// All of the file's `size` bytes.
-    pub(crate) fn into_bytes(self, client: Client<'_>, size: usize) -> Result<Vec<u8>, Error> {
-        match self.contents {
-            Contents::Own(bytes) => Ok(std::sync::Arc::unwrap_or_clone(bytes)),
-            Contents::Borrowed(memory) => Ok(memory.bytes().to_vec()),
-            Contents::Elsewhere { .. } => {
-                let mut bytes = vec![0; size];
-                self.read_pieces(client, 0, &mut bytes)?;
-                Ok(bytes)
-            }
-        }
     }
 
     /// Fills `buffer`, which does not go past the end, with transactions of a piece each, several under way at a time.

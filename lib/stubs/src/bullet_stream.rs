@@ -103,7 +103,7 @@ pub fn read_file<'t>(
     to: &mut dyn Write,
 ) -> Result<u64, StreamError> {
     let client = t.into();
-    let file = bullet_file::open_once(client, file)?;
+    let file = bullet_file::open(client, file)?;
     file.write_to(client, 0, to)?;
     Ok(file.size())
 }
@@ -159,7 +159,7 @@ struct Reading<'t> {
 impl Reading<'_> {
     /// Reads one copy from where the last one failed to its end.
     fn go_on(&mut self, copy: &Capability, to: &mut dyn Write) -> Result<(), StreamError> {
-        let file = bullet_file::open_once(self.client, copy)?;
+        let file = bullet_file::open(self.client, copy)?;
         let size = file.size();
         // A copy that never gave a byte says nothing about the others.
         if self.offset > 0 && self.size.is_some_and(|known| known != size) {
@@ -198,8 +198,13 @@ pub fn read_whole<'t>(
     size_max: usize,
 ) -> Result<Vec<u8>, Error> {
     let client = t.into();
-    let file = bullet_file::open_once(client, file)?;
+    let file = bullet_file::open(client, file)?;
     let size = usize::try_from(file.size()).ok().filter(|&size| size <= size_max);
     let size = size.ok_or(Error::Refused(Status::STD_OVERFLOW))?;
-    file.into_bytes(client, size)
+    if let Some(bytes) = file.bytes() {
+        return Ok(bytes.to_vec());
+    }
+    let mut bytes = vec![0; size];
+    file.read_at(client, 0, &mut bytes)?;
+    Ok(bytes)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use amoeba_cap::{Capability, CapabilitySet, GetPort, PutPort};
-use amoeba_stubs::bullet::{CMD_READ, CMD_READ_SMALL, CMD_READ_WHOLE, CMD_SIZE, WHOLE_SIZE_MAX};
+use amoeba_stubs::bullet::{CMD_READ, CMD_READ_WHOLE, CMD_SIZE, WHOLE_SIZE_MAX};
 use amoeba_stubs::bullet_stream::{PIECE_SIZE, StreamError, read_set};
 use amoeba_wire::{Header, Status};
 use amoeba_world::{Error, Listener, Message, TransOptions, Transactions};
@@ -65,14 +65,7 @@ impl Transactions for Servers {
         let size = copy.contents.len();
         let data = match request.header.command() {
             CMD_SIZE => (size as u64).to_le_bytes().to_vec(),
-            CMD_READ_WHOLE | CMD_READ_SMALL if copy.classic => return Ok(Message::status(Status::STD_COMBAD)),
-            CMD_READ_SMALL => {
-                let size_max = u32::from_le_bytes(request.data[..4].try_into().unwrap()) as usize;
-                if size > size_max {
-                    return Ok(Message::status(Status::STD_OVERFLOW));
-                }
-                copy.contents.clone()
-            }
+            CMD_READ_WHOLE if copy.classic => return Ok(Message::status(Status::STD_COMBAD)),
             CMD_READ_WHOLE => {
                 let whole = if size <= WHOLE_SIZE_MAX { &copy.contents[..] } else { &[] };
                 [&(size as u64).to_le_bytes()[..], &[0; 8], whole].concat()
@@ -109,7 +102,7 @@ fn contents(size: usize) -> Vec<u8> {
 #[test]
 fn reading_goes_on_where_a_server_died() {
     let file = contents(3 * PIECE_SIZE + 5);
-    for answers in 0..7 {
+    for answers in 0..6 {
         for failure in [LOST, NOBODY, Error::Refused(Status::STD_SYSERR)] {
             let (size, bytes) = read(&[Copy::of(&file).answering(answers, failure), Copy::of(&file)]);
             assert_eq!(size.expect("the second copy is whole"), file.len() as u64);
@@ -121,15 +114,15 @@ fn reading_goes_on_where_a_server_died() {
 #[test]
 fn a_server_that_is_gone_is_searched_for_once() {
     let file = contents(6 * PIECE_SIZE);
-    let (servers, set) = Servers::new(&[Copy::of(&file).answering(3, NOBODY)]);
+    let (servers, set) = Servers::new(&[Copy::of(&file).answering(2, NOBODY)]);
     let mut bytes = Vec::new();
     let result = read_set(&servers, &set, &mut bytes);
     assert!(matches!(result, Err(StreamError::Server(NOBODY))), "{result:?}");
     assert!(bytes == file[..PIECE_SIZE], "what came before is not lost");
     assert_eq!(
         servers.0.lock().unwrap()[&1].1,
-        4,
-        "two requests to open it, one for a piece, and one in vain"
+        3,
+        "one request for the size, one for a piece, and one in vain"
     );
 }
 
@@ -147,7 +140,7 @@ fn a_server_that_gives_no_whole_files_is_read_in_pieces() {
 fn a_copy_of_something_else_does_not_continue_a_file() {
     let file = contents(2 * PIECE_SIZE);
     let other = Copy::of(&file[1..]);
-    let (result, bytes) = read(&[Copy::of(&file).answering(3, LOST), other.clone()]);
+    let (result, bytes) = read(&[Copy::of(&file).answering(2, LOST), other.clone()]);
     assert!(matches!(result, Err(StreamError::Server(LOST))), "{result:?}");
     assert!(bytes == file[..PIECE_SIZE]);
     // Before the first byte nobody knows which is right.

@@ -101,7 +101,7 @@ impl BulletServer {
         let owner = owner_of(call);
         let options = piece_options();
         let client = Client::new(&*self.world.transactions, &options);
-        let open = bullet_file::open_once(client, original).map_err(status_of)?;
+        let open = bullet_file::open(client, original).map_err(status_of)?;
         let mut file = None;
         let fetched = self.fetch_pieces(client, &open, owner, &mut file);
         if let (Err(_), Some(file)) = (&fetched, file) {

@@ -52,26 +52,6 @@ fn a_whole_file_comes_with_the_reply_or_is_lent() {
 }
 
 #[test]
-fn what_is_read_once_takes_no_memory_of_the_server_up_to_a_piece() {
-    let (world, running, server) = system();
-    let lent = || status_line(&running, "of them in memory that can be lent");
-    for size in [0, 1, LARGE, bullet_stream::PIECE_SIZE] {
-        let (file, bytes) = make(&world, &server, size as u64, size);
-        let open = bullet_file::open_once(&world, &file).unwrap();
-        assert!(open.bytes() == Some(&bytes[..]), "{size} bytes");
-        assert!(bullet_stream::read_whole(&world, &file, size).unwrap() == bytes);
-        assert_eq!(lent(), 0, "{size} bytes are copied");
-        let blind = standard::restrict(&world, &file, 1).unwrap();
-        assert_eq!(refused(bullet_file::open_once(&world, &blind)), Status::STD_DENIED);
-    }
-    let (file, bytes) = make(&world, &server, 9, bullet_stream::PIECE_SIZE + 1);
-    let open = bullet_file::open_once(&world, &file).unwrap();
-    assert!(open.bytes() == Some(&bytes[..]));
-    assert!(lent() > bullet_stream::PIECE_SIZE as u64, "what is larger is lent");
-    running.stop().unwrap();
-}
-
-#[test]
 fn a_held_file_is_asked_for_each_time() {
     let (world, running, server) = system();
     let held = Held::default();
