@@ -61,7 +61,8 @@ impl Pair {
     }
 
     fn readable(&self) -> Visible {
-        let files = Visible::to_read(&self.world, &self.store, [1; 32], Owner { user: 7, group: 8, is_alone: false });
+        let files =
+            Visible::to_read(&self.world, &self.store, [1; 32], Owner { user: 7, group: 8, is_alone: false });
         begin(&[&files], self.run);
         files
     }

@@ -1,7 +1,7 @@
 //! `--view graph`: processes see the directory graph, and of their host only what every program needs.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use amoeba_cap::Capability;
@@ -56,11 +56,12 @@ impl GraphOptions {
             Some(root) => (graph.directory(&Place::parse(root)?)?, "/", b"/".to_vec()),
             None => {
                 let home = std::str::from_utf8(graph::HOME).expect("it is a word");
-                (graph.session().root, home, [b"/", &Graph::work_path()?[..]].concat())
+                (graph.session().root, home, Graph::work_path()?)
             }
         };
         // A path that begins with `/` replaces what it is joined to.
-        let directory = Path::new(OsStr::from_bytes(&base)).join(directory.unwrap_or(Path::new("")));
+        let base = PathBuf::from(OsString::from_vec(base));
+        let directory = directory.map_or(base.clone(), |directory| base.join(directory));
         let path = std::env::var_os("PATH").filter(|path| !path.is_empty());
         let path = path.map_or_else(
             || PATH.into(),
