@@ -326,10 +326,11 @@ fn who_listens_no_more_is_left_for_another_and_nothing_is_executed_twice() {
     use_flow(&two, &client, first.port);
     first.listener.close();
     let second = Server::echo(&one, 1);
-    for _ in 0..10 {
-        assert_eq!(ask(&client, second.port, vec![3]), Ok(vec![3]));
-    }
-    assert_eq!(second.executed(), 10);
+    // What was sent to the first one just when it closed may be in doubt; nothing after that.
+    let answers: Vec<_> = (0..10).map(|_| ask(&client, second.port, vec![3])).collect();
+    let doubt = answers.iter().take_while(|answer| matches!(answer, Err(Error::MaybeExecuted(_)))).count();
+    assert!(doubt <= 1 && answers[doubt..].iter().all(|answer| *answer == Ok(vec![3])), "{answers:?}");
+    assert_eq!(second.executed() as usize, 10 - doubt);
     await_that(|| {
         one.count("flows given to servers") > 1 || {
             ask(&client, second.port, vec![3]).unwrap();
