@@ -45,7 +45,7 @@ pub fn share(path: &Path) -> io::Result<File> {
 }
 
 /// The other process that holds the lock; 0 for one that cannot be seen from this PID namespace, and for those that
-/// [share](share) it.
+/// [`share`] it.
 ///
 /// # Errors
 /// The file is there and cannot be read.
