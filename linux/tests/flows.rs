@@ -330,7 +330,7 @@ fn who_listens_no_more_is_left_for_another_and_nothing_is_executed_twice() {
     let answers: Vec<_> = (0..10).map(|_| ask(&client, second.port, vec![3])).collect();
     let doubt = answers.iter().take_while(|answer| matches!(answer, Err(Error::MaybeExecuted(_)))).count();
     assert!(doubt <= 1 && answers[doubt..].iter().all(|answer| *answer == Ok(vec![3])), "{answers:?}");
-    assert_eq!(second.executed() as usize, 10 - doubt);
+    assert_eq!(second.executed(), 10 - doubt);
     await_that(|| {
         one.count("flows given to servers") > 1 || {
             ask(&client, second.port, vec![3]).unwrap();
