@@ -69,7 +69,8 @@ fn write_pieces(
         let next = if piece.len() == PIECE_SIZE { read_piece(from)? } else { Vec::new() };
         let is_last = next.is_empty();
         let size = piece.len() as u64;
-        let piece_flags = if is_last { flags } else { 0 };
+        // That the commit will wait for the disk is said from the beginning, so that the server may begin with it.
+        let piece_flags = if is_last { flags } else { flags & bullet::SAFETY };
         let file = match made {
             None => bullet::create(client, server, piece_flags, piece)?,
             Some(file) => bullet::modify(client, file, piece_flags, offset, piece)?,

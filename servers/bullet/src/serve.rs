@@ -125,7 +125,7 @@ impl BulletServer {
             let mut data = vec![0; (size - offset).min(READ_SIZE_MAX as u64) as usize];
             original.read_at(client, offset, &mut data).map_err(status_of)?;
             let end = offset + data.len() as u64;
-            let commit = if end == size { Commit::Disk } else { Commit::No };
+            let commit = if end == size { Commit::Disk } else { Commit::Later };
             let outcome = match *file {
                 None => self.store.create(data, commit, None, owner),
                 Some(file) => self.store.edit(file, Edit::Modify { offset, data }, commit, owner),
@@ -141,10 +141,11 @@ impl BulletServer {
     }
 }
 
-/// When a request wants its file committed. SAFETY without COMMIT says nothing; other flags are not known.
+/// When a request wants its file committed. SAFETY without COMMIT only says what is to come; other flags are not known.
 fn commit_of(flags: u16) -> Result<Commit, Status> {
     match flags {
         _ if flags & !(bullet::COMMIT | bullet::SAFETY) != 0 => Err(Status::STD_ARGBAD),
+        bullet::SAFETY => Ok(Commit::Later),
         _ if flags & bullet::COMMIT == 0 => Ok(Commit::No),
         _ if flags & bullet::SAFETY == 0 => Ok(Commit::Memory),
         _ => Ok(Commit::Disk),
@@ -269,7 +270,7 @@ impl bullet::Serve for BulletServer {
         files: Vec<Vec<u8>>,
     ) -> Result<Vec<Capability>, Status> {
         let durable = match commit_of(flags)? {
-            Commit::No => return Err(Status::STD_ARGBAD),
+            Commit::No | Commit::Later => return Err(Status::STD_ARGBAD),
             Commit::Memory => false,
             Commit::Disk => true,
         };

@@ -43,7 +43,8 @@ pub fn start(
     let running = bullet::start(world, listener.clone(), server, threads.max(THREADS_MIN))?;
     match Sweeper::start(&world.threads, &store) {
         Ok(sweeper) => {
-            Ok(RunningBullet { ahead: ahead(&world.threads, &store), store, listener, running, sweeper })
+            let helpers = Helpers::start(&world.threads, &store);
+            Ok(RunningBullet { helpers, store, listener, running, sweeper })
         }
         Err(error) => {
             running.stop();
@@ -58,7 +59,7 @@ pub struct RunningBullet {
     listener: Listener,
     running: Running,
     sweeper: Sweeper,
-    ahead: Option<JoinHandle<()>>,
+    helpers: Helpers,
 }
 
 impl RunningBullet {
@@ -90,8 +91,7 @@ impl RunningBullet {
     pub fn join(self) -> Result<(), StoreError> {
         self.running.join();
         self.sweeper.stop();
-        self.store.stop_ahead();
-        self.ahead.map(JoinHandle::join);
+        self.helpers.stop(&self.store);
         self.store.close()
     }
 
@@ -105,10 +105,27 @@ impl RunningBullet {
     }
 }
 
-/// The thread that makes space ready; without it commits only cost more.
-fn ahead(threads: &Threads, store: &Arc<Store>) -> Option<JoinHandle<()>> {
-    let store = store.clone();
-    threads.spawn("ahead", move || store.run_ahead()).ok()
+/// The threads that make space ready and carry chunks to the disk; without them commits only cost more.
+struct Helpers {
+    ahead: Option<JoinHandle<()>>,
+    carrier: Option<JoinHandle<()>>,
+}
+
+impl Helpers {
+    fn start(threads: &Threads, store: &Arc<Store>) -> Helpers {
+        let (ahead, carrier) = (store.clone(), store.clone());
+        Helpers {
+            ahead: threads.spawn("ahead", move || ahead.run_ahead()).ok(),
+            carrier: threads.spawn("carrier", move || carrier.run_carrier()).ok(),
+        }
+    }
+
+    fn stop(self, store: &Store) {
+        store.stop_ahead();
+        store.stop_carrier();
+        self.ahead.map(JoinHandle::join);
+        self.carrier.map(JoinHandle::join);
+    }
 }
 
 /// The thread that comes round to sweep.

@@ -1,8 +1,13 @@
 //! The bytes of an uncommitted file: in memory while it is small, in a reserved extent on disk once it is not.
 //!
 //! On disk, chunks that are complete are written with their hashes kept here; the last, incomplete chunk stays in
-//! memory. No record on disk names such an extent, so a crash forgets it.
+//! memory, and so do a few complete ones that the carrier has not brought to the disk yet. No record on disk names such
+//! an extent, so a crash forgets it.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::carrier::Parcel;
 use super::error::StoreError;
 use super::held;
 use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, FILE_SIZE_MAX, HASH_SIZE, Hash};
@@ -13,6 +18,10 @@ const CHUNK: usize = CHUNK_SIZE as usize;
 const CHUNK_BLOCKS: u64 = CHUNK_SIZE / BLOCK_SIZE;
 /// Memory counted for an uncommitted file besides its bytes.
 const OVERHEAD: u64 = 256;
+/// Chunks of one file that may be on their way to the disk: one that is carried, one that waits.
+pub(super) const PENDING_MAX: usize = 2;
+/// Blocks that a file on disk has from the beginning, where there are as many: so that few have to move while they grow.
+const FIRST_BLOCKS: u64 = 16 * CHUNK_BLOCKS;
 
 /// One change of an uncommitted file. Offsets are at most the file's size.
 #[derive(Clone, Debug)]
@@ -80,8 +89,9 @@ impl Contents {
             + match self {
                 Contents::Memory(data) => data.capacity() as u64,
                 Contents::Spilled(spill) => {
-                    // The last chunk is counted whole: it grows without asking.
-                    (spill.tail.capacity().max(CHUNK) + spill.hashes.capacity() * HASH_SIZE) as u64
+                    // The last chunk and those under way are counted whole: they come without asking.
+                    let chunks = spill.tail.capacity().max(CHUNK) + spill.pending_max * CHUNK;
+                    (chunks + spill.hashes.capacity() * HASH_SIZE) as u64
                 }
             }
     }
@@ -89,16 +99,16 @@ impl Contents {
     /// Frees what it holds on disk.
     pub(crate) fn discard(self, volume: &Volume) {
         if let Contents::Spilled(spill) = self {
-            volume.release(spill.extent);
+            spill.discard(volume);
         }
     }
 
-    /// Moves it to disk.
-    pub(crate) fn spill(&mut self, volume: &Volume) -> Result<(), StoreError> {
+    /// Moves it to disk; from then on so many of its chunks may be under way.
+    pub(crate) fn spill(&mut self, volume: &Volume, pending_max: usize) -> Result<(), StoreError> {
         if let Contents::Memory(data) = self {
-            let mut spill = Spill::default();
+            let mut spill = Spill { pending_max, ..Spill::default() };
             if let Err(error) = spill.append(volume, data) {
-                volume.release(spill.extent);
+                spill.discard(volume);
                 return Err(error);
             }
             *self = Contents::Spilled(spill);
@@ -115,7 +125,7 @@ impl Contents {
                 Ok(())
             }
             Contents::Spilled(spill) => match edit {
-                Edit::Modify { offset, data } => spill.overwrite(volume, offset, &data),
+                Edit::Modify { offset, data } => spill.overwrite(volume, offset, data),
                 Edit::Insert { offset, data } => spill.splice(volume, offset, &data, offset),
                 Edit::Delete { offset, size } => {
                     spill.splice(volume, offset, &[], offset.saturating_add(size))
@@ -152,9 +162,12 @@ fn apply_in_memory(bytes: &mut Vec<u8>, edit: Edit) {
 #[derive(Default)]
 pub(crate) struct Spill {
     extent: Extent,
-    /// Of the complete chunks.
+    /// Of the complete chunks that are there.
     hashes: Vec<Hash>,
-    /// What is behind them: less than a chunk.
+    /// The complete chunks behind them, at most `pending_max`: on their way.
+    pending: VecDeque<Arc<Parcel>>,
+    pending_max: usize,
+    /// What is behind those: less than a chunk.
     tail: Vec<u8>,
 }
 
@@ -167,14 +180,33 @@ pub(crate) struct Sealed {
 
 impl Spill {
     pub(crate) fn size(&self) -> u64 {
-        self.hashes.len() as u64 * CHUNK_SIZE + self.tail.len() as u64
+        self.chunk_count() as u64 * CHUNK_SIZE + self.tail.len() as u64
     }
 
-    /// Adds bytes at the end. When there is no space, nothing is added.
-    pub(crate) fn append(&mut self, volume: &Volume, mut data: &[u8]) -> Result<(), StoreError> {
+    /// Complete chunks.
+    fn chunk_count(&self) -> usize {
+        self.hashes.len() + self.pending.len()
+    }
+
+    /// Frees its place, in which nothing is written any more.
+    fn discard(self, volume: &Volume) {
+        self.pending.iter().for_each(|parcel| drop(parcel.take_back()));
+        volume.release(self.extent);
+    }
+
+    /// Adds bytes at the end. After an error nothing is added, unless the disk failed.
+    pub(crate) fn append(&mut self, volume: &Volume, data: &[u8]) -> Result<(), StoreError> {
         self.reserve(volume, self.size() + data.len() as u64)?;
+        let before = self.size();
+        self.append_reserved(volume, data).or_else(|error| {
+            self.cut(volume, before)?;
+            Err(error)
+        })
+    }
+
+    fn append_reserved(&mut self, volume: &Volume, mut data: &[u8]) -> Result<(), StoreError> {
         while !data.is_empty() {
-            if self.tail.is_empty() && data.len() >= CHUNK {
+            if self.tail.is_empty() && data.len() >= CHUNK && self.pending_max == 0 {
                 let (chunk, rest) = data.split_at(CHUNK);
                 self.write_chunk(volume, self.hashes.len(), chunk)?;
                 data = rest;
@@ -184,16 +216,93 @@ impl Spill {
             self.tail.extend_from_slice(more);
             data = rest;
             if self.tail.len() == CHUNK {
-                let chunk = std::mem::take(&mut self.tail);
-                self.write_chunk(volume, self.hashes.len(), &chunk)?;
+                self.complete(volume)?;
             }
         }
         Ok(())
     }
 
+    /// Brings the full tail on its way.
+    fn complete(&mut self, volume: &Volume) -> Result<(), StoreError> {
+        if self.pending_max > 0 {
+            self.make_room(volume)?;
+            let chunk = std::mem::take(&mut self.tail);
+            self.leave(volume, chunk);
+            return Ok(());
+        }
+        let mut chunk = std::mem::take(&mut self.tail);
+        let written = self.write_chunk(volume, self.hashes.len(), &chunk);
+        if written.is_ok() {
+            chunk.clear();
+        }
+        self.tail = chunk;
+        written
+    }
+
+    /// The same for bytes that need not be copied if they are a chunk.
+    fn append_owned(&mut self, volume: &Volume, data: Vec<u8>) -> Result<(), StoreError> {
+        if data.len() != CHUNK || !self.tail.is_empty() || self.pending_max == 0 {
+            return self.append(volume, &data);
+        }
+        self.reserve(volume, self.size() + CHUNK_SIZE)?;
+        self.make_room(volume)?;
+        self.leave(volume, data);
+        Ok(())
+    }
+
+    /// Sees to it that one more chunk may be under way.
+    fn make_room(&mut self, volume: &Volume) -> Result<(), StoreError> {
+        while self.pending.len() >= self.pending_max {
+            let Some(first) = self.pending.front() else { break };
+            let hash = first.carry(volume)?;
+            self.hashes.push(hash);
+            self.pending.pop_front();
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, volume: &Volume, chunk: Vec<u8>) {
+        let block = self.extent.first + self.chunk_count() as u64 * CHUNK_BLOCKS;
+        self.pending.push_back(volume.carrier.leave(block, chunk));
+    }
+
+    /// Brings everything complete to the disk. After an error nothing is lost.
+    fn settle(&mut self, volume: &Volume) -> Result<(), StoreError> {
+        // The last one first: the carrier may be at the first.
+        self.pending.iter().rev().try_for_each(|parcel| parcel.carry(volume).map(drop))?;
+        while let Some(parcel) = self.pending.pop_front() {
+            self.hashes.push(parcel.carry(volume)?);
+        }
+        Ok(())
+    }
+
+    /// Takes the bytes behind `size` away.
+    fn cut(&mut self, volume: &Volume, size: u64) -> Result<(), StoreError> {
+        let (count, rest) = ((size / CHUNK_SIZE) as usize, (size % CHUNK_SIZE) as usize);
+        while self.chunk_count() > count {
+            let index = self.chunk_count() - 1;
+            let last = match self.pending.pop_back() {
+                Some(parcel) => parcel.take_back(),
+                None => Err(self.hashes.pop().expect("a chunk is under way or written")),
+            };
+            self.tail = match last {
+                _ if index > count || rest == 0 => Vec::new(),
+                Ok(chunk) => chunk,
+                Err(hash) => self.read_chunk(volume, index, hash)?,
+            };
+        }
+        self.tail.truncate(rest);
+        Ok(())
+    }
+
     /// Overwrites from `offset` on, lengthening the file where it must.
-    fn overwrite(&mut self, volume: &Volume, mut offset: u64, mut data: &[u8]) -> Result<(), StoreError> {
+    fn overwrite(&mut self, volume: &Volume, mut offset: u64, data: Vec<u8>) -> Result<(), StoreError> {
+        if offset == self.size() {
+            return self.append_owned(volume, data);
+        }
         self.reserve(volume, self.size().max(offset + data.len() as u64))?;
+        self.settle(volume)?;
+        let mut data = &data[..];
         while !data.is_empty() && offset < self.size() {
             let (index, start) = ((offset / CHUNK_SIZE) as usize, (offset % CHUNK_SIZE) as usize);
             let room = if index < self.hashes.len() { CHUNK } else { self.tail.len() };
@@ -215,7 +324,8 @@ impl Spill {
 
     /// Makes a copy in which the bytes from `offset` to `resume` are replaced by `data`, and takes its place.
     fn splice(&mut self, volume: &Volume, offset: u64, data: &[u8], resume: u64) -> Result<(), StoreError> {
-        let mut copy = Spill::default();
+        self.settle(volume)?;
+        let mut copy = Spill { pending_max: self.pending_max, ..Spill::default() };
         let made = copy
             .append_from(volume, self, 0, offset)
             .and_then(|()| copy.append(volume, data))
@@ -223,10 +333,11 @@ impl Spill {
         if made.is_ok() {
             std::mem::swap(self, &mut copy);
         }
-        volume.release(copy.extent);
+        copy.discard(volume);
         made
     }
 
+    /// Adds part of another one, whose complete chunks are all written.
     fn append_from(
         &mut self,
         volume: &Volume,
@@ -251,6 +362,7 @@ impl Spill {
 
     /// Writes the rest and the table of hashes; what is left is to write the record. May be called again.
     pub(crate) fn seal(&mut self, volume: &Volume) -> Result<Sealed, StoreError> {
+        self.settle(volume)?;
         let size = self.size();
         let mut hashes = self.hashes.clone();
         let mut end = Vec::new();
@@ -271,10 +383,14 @@ impl Spill {
         Ok(Sealed { extent: self.extent, size, hash })
     }
 
-    /// Reads a complete chunk back.
+    /// Reads back a complete chunk that is written.
     fn chunk(&self, volume: &Volume, index: usize) -> Result<Vec<u8>, StoreError> {
+        self.read_chunk(volume, index, self.hashes[index])
+    }
+
+    fn read_chunk(&self, volume: &Volume, index: usize, hash: Hash) -> Result<Vec<u8>, StoreError> {
         let chunk = volume.read_blocks(self.extent.first + index as u64 * CHUNK_BLOCKS, CHUNK)?;
-        if layout::hash(&chunk) == self.hashes[index] { Ok(chunk) } else { Err(StoreError::Damaged) }
+        if layout::hash(&chunk) == hash { Ok(chunk) } else { Err(StoreError::Damaged) }
     }
 
     fn write_chunk(&mut self, volume: &Volume, index: usize, chunk: &[u8]) -> Result<(), StoreError> {
@@ -294,10 +410,11 @@ impl Spill {
             return Err(StoreError::TooLarge);
         }
         let needed = layout::file_blocks(size);
-        let wanted = needed.saturating_mul(2);
+        let wanted = needed.saturating_mul(2).max(FIRST_BLOCKS);
         if held(&volume.space).extend(&mut self.extent, needed, wanted) {
             return Ok(());
         }
+        self.settle(volume)?;
         let mut extent = volume.take(|space| space.allocate_growing(needed, wanted))?;
         for index in 0..self.hashes.len() {
             let moved = self

@@ -6,7 +6,7 @@ use amoeba_cap::{CheckField, ObjectNumber, Rights};
 use amoeba_world::random;
 
 use super::cache::{Key, cost};
-use super::contents::{Contents, Edit};
+use super::contents::{Contents, Edit, PENDING_MAX};
 use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, FILE_SIZE_MAX, Hash, Record};
 use super::space::Extent;
 use super::table::{Entry, FileState, LIFETIME_MAX};
@@ -27,6 +27,9 @@ pub enum Outcome {
 const UNCHECKED_SIZE_MAX: u64 = 16 << 20;
 /// Counted for an uncommitted file that lives on disk: its last chunk.
 const SPILLED_MEMORY: u64 = CHUNK_SIZE + 256;
+/// An uncommitted file whose commit will wait for the disk goes there from this size on. A smaller one is written at its
+/// commit no later, and is in memory then.
+const EARLY_SIZE_MIN: u64 = 2 * CHUNK_SIZE;
 
 impl Store {
     /// A new file that holds `data`; with `compare`, possibly an old one.
@@ -44,7 +47,7 @@ impl Store {
         let mut contents = Contents::Memory(data);
         self.volume.writable()?;
         if contents.size() > self.settings.whole_max() {
-            contents.spill(&self.volume)?;
+            contents.spill(&self.volume, 0)?;
         }
         self.establish(contents, commit, compare, owner)
     }
@@ -132,7 +135,7 @@ impl Store {
             }
         };
         self.with(|state| state.table.get_mut(file.number()).owner = owner);
-        let made = if commit == Commit::No {
+        let made = if !commit.is_now() {
             self.keep_draft(file, &mut contents, compare).map(|()| Outcome::New(file))
         } else {
             self.commit(file, &mut contents, commit, compare).map(|equal| equal.unwrap_or(Outcome::New(file)))
@@ -166,7 +169,7 @@ impl Store {
         };
         match keep(contents) {
             Err(StoreError::NoMemory) if contents.size() > CHUNK_SIZE => {
-                contents.spill(&self.volume)?;
+                contents.spill(&self.volume, 0)?;
                 keep(contents)
             }
             result => result,
@@ -188,22 +191,22 @@ impl Store {
     fn edit_draft(&self, file: FileId, edit: Edit, commit: Commit) -> Result<Outcome, StoreError> {
         let number = file.number();
         let now = self.threads.now();
-        let (mut contents, compare, must_spill) = self.with(|state| {
+        let (mut contents, compare, spill) = self.with(|state| {
             let draft = state.drafts.get_mut(&number).expect("a draft has contents");
             let size = draft.contents.as_ref().expect("its lock is ours").size();
             let after = edit.size_after(size)?;
-            let must_spill = self.plan(state, number, after)?;
+            let spill = self.plan(state, number, after, commit)?;
             let draft = state.drafts.get_mut(&number).expect("a draft has contents");
             draft.edited = now;
-            Ok((draft.contents.take().expect("its lock is ours"), draft.compare, must_spill))
+            Ok((draft.contents.take().expect("its lock is ours"), draft.compare, spill))
         })?;
-        let spilled = if must_spill { contents.spill(&self.volume) } else { Ok(()) };
+        let spilled = spill.map_or(Ok(()), |pending_max| contents.spill(&self.volume, pending_max));
         let result = spilled.and_then(|()| contents.apply(&self.volume, edit)).and_then(|()| match commit {
-            Commit::No => Ok(None),
+            Commit::No | Commit::Later => Ok(None),
             _ => self.commit(file, &mut contents, commit, compare),
         });
         match result {
-            Ok(outcome) if commit != Commit::No => {
+            Ok(outcome) if commit.is_now() => {
                 let mut contents = Some(contents);
                 self.with(|state| state.remove_draft(number));
                 if outcome.is_some() {
@@ -221,28 +224,39 @@ impl Store {
         }
     }
 
-    /// Counts the memory a draft will need at `after` bytes; whether it must go to disk for that.
-    fn plan(&self, state: &mut State, number: u32, after: u64) -> Result<bool, StoreError> {
+    /// Counts the memory a draft will need at `after` bytes. If it must go to disk for that, or should: how many of its
+    /// chunks may be on their way there.
+    fn plan(
+        &self,
+        state: &mut State,
+        number: u32,
+        after: u64,
+        commit: Commit,
+    ) -> Result<Option<usize>, StoreError> {
         let draft = &state.drafts[&number];
+        if matches!(draft.contents, Some(Contents::Spilled(_))) {
+            return Ok(None);
+        }
         let others = state.drafts_size - draft.counted;
-        let spilled = matches!(draft.contents, Some(Contents::Spilled(_)));
         let room = self.settings.drafts_max().saturating_sub(others);
         let in_memory = draft.counted.max(after + 256);
         // What needs no more than it has already is never refused: so whoever has begun a file can commit it.
         let fits = in_memory <= room || in_memory == draft.counted;
-        if !spilled && after <= self.settings.whole_max() && fits {
+        let pending = SPILLED_MEMORY + PENDING_MAX as u64 * CHUNK_SIZE;
+        let early = commit == Commit::Later && after >= EARLY_SIZE_MIN && pending <= room;
+        if after <= self.settings.whole_max() && fits && !early {
             state.recount(number, in_memory);
-            return Ok(false);
+            return Ok(None);
         }
         // A file of less than a chunk takes as much memory on disk as in memory.
-        if !spilled && (after <= CHUNK_SIZE || SPILLED_MEMORY > room) {
+        if after <= CHUNK_SIZE || SPILLED_MEMORY > room {
             return Err(StoreError::NoMemory);
         }
-        if !spilled {
-            let memory = draft.counted.max(SPILLED_MEMORY);
-            state.recount(number, memory);
-        }
-        Ok(!spilled)
+        let (pending_max, memory) =
+            if pending <= room { (PENDING_MAX, pending) } else { (0, SPILLED_MEMORY) };
+        let memory = draft.counted.max(memory);
+        state.recount(number, memory);
+        Ok(Some(pending_max))
     }
 
     /// The contents of a committed file, changed.
@@ -257,7 +271,7 @@ impl Store {
         }
         let mut contents = Contents::Memory(Vec::new());
         let changed = contents
-            .spill(&self.volume)
+            .spill(&self.volume, 0)
             .and_then(|()| {
                 let Contents::Spilled(spill) = &mut contents else { unreachable!("it was spilled just now") };
                 self.each_piece(file, |piece| spill.append(&self.volume, piece))

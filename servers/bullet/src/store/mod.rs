@@ -4,7 +4,7 @@
 //! - `table`, `cache`, `contents`: what is in memory of files: entries, committed bytes, uncommitted bytes;
 //! - `locks`: one for each object in use;
 //! - operations: `create` (create, edit, commit), `read`, `destroy` (also touch and age), `upkeep` (sweep, sync,
-//!   checkpoint, fsck), `ahead` (space made ready), `recover` (format, open; `scan` reads what is there), `report` (status), `usage`,
+//!   checkpoint, fsck), `ahead` (space made ready), `carrier` (chunks on their way to the disk), `recover` (format, open; `scan` reads what is there), `report` (status), `usage`,
 //!   `transfer` (backup and restore), `compact`.
 //!
 //! The recovery story is in `docs/bullet.md`. In short: a record is believed if its commit sequence is at most the
@@ -14,6 +14,7 @@
 
 mod ahead;
 mod cache;
+mod carrier;
 mod compact;
 mod contents;
 mod counters;
@@ -90,6 +91,13 @@ impl Default for Settings {
     }
 }
 
+impl Commit {
+    /// Whether the file is to be visible now.
+    fn is_now(self) -> bool {
+        matches!(self, Commit::Memory | Commit::Disk)
+    }
+}
+
 impl Settings {
     /// The largest file that is cached whole and the largest uncommitted file that is kept in memory.
     fn whole_max(&self) -> u64 {
@@ -144,6 +152,8 @@ pub struct Compare {
 pub enum Commit {
     /// Not yet.
     No,
+    /// Not yet; its commit will wait for the disk, so a large file may be brought there meanwhile.
+    Later,
     /// Now, in memory, with blocks reserved; written by the sweeper.
     Memory,
     /// Now, and on disk before the answer.

@@ -10,6 +10,7 @@ use amoeba_threads::Threads;
 use amoeba_world::{Disk, DiskError};
 
 use super::ahead::Ahead;
+use super::carrier::Carrier;
 use super::error::StoreError;
 use super::flush::Flush;
 use super::held;
@@ -32,6 +33,7 @@ pub(crate) struct Volume {
     pub(crate) reads: AtomicU64,
     pub(crate) writes: AtomicU64,
     pub(super) ahead: Ahead,
+    pub(super) carrier: Carrier,
 }
 
 impl Volume {
@@ -44,6 +46,7 @@ impl Volume {
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             ahead: Ahead::new(threads),
+            carrier: Carrier::new(threads),
         }
     }
 

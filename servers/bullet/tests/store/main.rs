@@ -1,5 +1,6 @@
 //! The store against a plain model, against crashes, and against disks that fail, fill up or lie.
 
+mod carried;
 mod compact;
 mod crash;
 mod damage;
