@@ -32,11 +32,11 @@ mod system;
 mod testing;
 mod tree;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{FromArgMatches, Subcommand};
 
 pub use diagnosis::{Check, Diagnosis, Health, Trace, TraceBatch, TraceOptions};
 pub use failure::{Code, Hint};
@@ -54,16 +54,26 @@ use commands::Command;
 use graph::Graph;
 use out::Out;
 
-/// Amoeba: a few machines, one computer
-#[derive(Parser)]
-#[command(name = "amoeba", version, max_term_width = 100)]
-#[command(after_help = "\
+const AFTER_HELP: &str = "\
 A PATH is a name in the directory graph: from the root of your directories when it begins with `/`, else from /home \
 (or AMOEBA_WORK). It may also be a capability, which is a secret: @FILE, `-` (standard input) and fd:N keep it off the \
-command line; cap:TEXT does not. What looks like one of these but is a name is written with ./ in front.")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
+command line; cap:TEXT does not. What looks like one of these but is a name is written with ./ in front.";
+
+/// The definition of the command line, with all commands.
+pub(crate) fn definition() -> clap::Command {
+    ours(Command::augment_subcommands(clap::Command::new("amoeba")))
+}
+
+/// The same with one command alone, if `word` is one.
+fn definition_of(word: &OsStr) -> Option<clap::Command> {
+    let command = commands::definition(word.to_str()?)?;
+    Some(ours(clap::Command::new("amoeba").subcommand(command)))
+}
+
+fn ours(command: clap::Command) -> clap::Command {
+    let command = command.about("Amoeba: a few machines, one computer").version(env!("CARGO_PKG_VERSION"));
+    let command = command.max_term_width(100).after_help(AFTER_HELP);
+    command.subcommand_required(true).arg_required_else_help(true)
 }
 
 /// What a subcommand works with.
@@ -144,20 +154,39 @@ fn execute(
 }
 
 fn parse(args: Vec<OsString>) -> Result<Command, clap::Error> {
-    match commands::at_once(&args) {
-        Some(command) => Ok(command),
-        None => Cli::try_parse_from(commands::kill::signal_as_option(args)).map(|cli| cli.command),
+    if let Some(command) = commands::at_once(&args) {
+        return Ok(command);
     }
+    // Defining all commands takes longer than what many of them do: where one is named, it is the only one.
+    let mut definition = args.get(1).and_then(|word| definition_of(word)).unwrap_or_else(definition);
+    let matches = definition.try_get_matches_from_mut(commands::kill::signal_as_option(args))?;
+    Command::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn a_command_is_the_same_alone_and_among_all() {
+        for command in definition().get_subcommands() {
+            let mut whole = definition();
+            whole.build();
+            let alone = definition_of(OsStr::new(command.get_name()));
+            let mut alone = alone.expect("all commands are in one table");
+            alone.build();
+            let help = |all: &mut clap::Command| {
+                let command = all.find_subcommand_mut(command.get_name()).expect("it is there");
+                command.render_long_help().to_string()
+            };
+            assert_eq!(help(&mut alone), help(&mut whole), "{}", command.get_name());
+        }
+        assert!(definition_of(OsStr::new("help")).is_none());
     }
 
     #[test]
@@ -178,14 +207,14 @@ mod tests {
 
     #[test]
     fn help_says_what_it_is_and_is_wrapped_by_nobody_else() {
-        let help = Cli::command().term_width(80).render_help().to_string();
+        let help = definition().term_width(80).render_help().to_string();
         assert!(help.starts_with("Amoeba: a few machines, one computer\n"), "{help}");
         let after = &help[help.find("A PATH is").expect("it says what a PATH is")..];
         let lines: Vec<usize> = after.trim_end().lines().map(str::len).collect();
         let (_, full) = lines.split_last().expect("it is a paragraph");
         assert!(full.iter().all(|size| (60..=80).contains(size)), "{after}");
         for width in [80, 100] {
-            for command in Cli::command().get_subcommands() {
+            for command in definition().get_subcommands() {
                 let help = command.clone().term_width(width).render_long_help().to_string();
                 let too_long = help.lines().find(|line| line.chars().count() > width);
                 assert_eq!(too_long, None, "{}", command.get_name());
@@ -196,7 +225,7 @@ mod tests {
     #[test]
     fn every_command_is_in_the_book() {
         let chapter = include_str!("../../../docs/commands.md");
-        for command in Cli::command().get_subcommands() {
+        for command in definition().get_subcommands() {
             let heading = match command.get_subcommands().next() {
                 Some(inner) => format!("`amoeba {} {}", command.get_name(), inner.get_name()),
                 None => format!("**`amoeba {}", command.get_name()),

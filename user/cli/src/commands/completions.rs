@@ -1,9 +1,9 @@
 //! `amoeba completions`: what a shell completes.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use crate::{Cli, Context};
+use crate::{Context, definition};
 
 /// Print completions for a shell
 ///
@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "amoeba", &mut script);
+        clap_complete::generate(self.shell, &mut definition(), "amoeba", &mut script);
         context.out.bytes(&script)
     }
 }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_mangen::Man;
 
-use crate::{Cli, Context};
+use crate::{Context, definition};
 
 /// Write manual pages
 ///
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         // Building fills in what subcommands inherit, their full names among it.
-        let mut command = Cli::command();
+        let mut command = definition();
         command.build();
         let Some(directory) = self.directory else {
             return context.out.bytes(&page(command)?);
@@ -60,7 +60,7 @@ mod tests {
         assert!(read("amoeba.1").contains("few machines, one computer"));
         assert!(read("amoeba-map.1").contains("keep"));
         assert!(read("amoeba-host-ls.1").contains("List the hosts"));
-        for command in Cli::command().get_subcommands() {
+        for command in definition().get_subcommands() {
             assert!(folder.join(format!("amoeba-{}.1", command.get_name())).exists());
         }
         assert!(system.run(&["man"]).text().contains(".TH"));

@@ -57,50 +57,34 @@ use crate::graph::Graph;
 /// The exit code of a command line that cannot be understood.
 const WRONG_COMMAND_LINE: u8 = 2;
 
-/// What a person can ask for.
-#[derive(Subcommand)]
-pub(crate) enum Command {
-    Run(run::Arguments),
-    Map(map::Arguments),
-    Cc(cc::Arguments),
-    Ps(ps::Arguments),
-    Kill(kill::Arguments),
-    Wait(wait::Arguments),
-    Logs(logs::Arguments),
-    Why(why::Arguments),
-    Stun(stun::Arguments),
-    Resume(resume::Arguments),
-    Ls(ls::Arguments),
-    Put(put::Arguments),
-    Get(get::Arguments),
-    Cat(cat::Arguments),
-    Cp(cp::Arguments),
-    Mv(mv::Arguments),
-    Ln(ln::Arguments),
-    Mkdir(mkdir::Arguments),
-    Rm(rm::Arguments),
-    Stat(stat::Arguments),
-    Mount(mount::Arguments),
-    Umount(umount::Arguments),
-    Cap(cap::Arguments),
-    Up(up::Arguments),
-    Down(down::Arguments),
-    Invite(invite::Arguments),
-    Join(join::Arguments),
-    Status(status::Arguments),
-    Df(df::Arguments),
-    Fsck(fsck::Arguments),
-    Compact(compact::Arguments),
-    Backup(backup::Arguments),
-    Restore(restore::Arguments),
-    Host(host::Arguments),
-    Top(top::Arguments),
-    Ping(ping::Arguments),
-    Doctor(doctor::Arguments),
-    Trace(trace::Arguments),
-    Dev(dev::Arguments),
-    Completions(completions::Arguments),
-    Man(man::Arguments),
+/// The commands, in the order of the help, each called as its module.
+macro_rules! commands {
+    ($($command:ident $module:ident,)*) => {
+        /// What a person can ask for.
+        #[derive(Subcommand)]
+        pub(crate) enum Command {
+            $($command($module::Arguments),)*
+        }
+
+        /// The definition of the command that is called `word`.
+        pub(crate) fn definition(word: &str) -> Option<clap::Command> {
+            match word {
+                $(stringify!($module) => {
+                    let command = clap::Command::new(stringify!($module));
+                    Some(<$module::Arguments as clap::Args>::augment_args(command))
+                })*
+                _ => None,
+            }
+        }
+    };
+}
+
+commands! {
+    Run run, Map map, Cc cc, Ps ps, Kill kill, Wait wait, Logs logs, Why why, Stun stun, Resume resume,
+    Ls ls, Put put, Get get, Cat cat, Cp cp, Mv mv, Ln ln, Mkdir mkdir, Rm rm, Stat stat, Mount mount,
+    Umount umount, Cap cap, Up up, Down down, Invite invite, Join join, Status status, Df df, Fsck fsck,
+    Compact compact, Backup backup, Restore restore, Host host, Top top, Ping ping, Doctor doctor,
+    Trace trace, Dev dev, Completions completions, Man man,
 }
 
 /// The process that NUMBER or HOST:NUMBER names.
