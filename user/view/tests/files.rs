@@ -28,6 +28,10 @@ struct Pair {
 
 impl Pair {
     fn new(name: &str) -> Pair {
+        Pair::with_closed(name, "work/closed")
+    }
+
+    fn with_closed(name: &str, closed: &str) -> Pair {
         let place = std::env::temp_dir().join(format!("amoeba-view-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&place);
         for part in ["work/inner", "read", "outside"] {
@@ -42,7 +46,7 @@ impl Pair {
             Shown { path: place.join("read"), writable: false, public: true },
             Shown { path: place.join("missing"), writable: true, public: false },
         ];
-        let server = Server::start(&home, &shown, &[place.join("work/closed")]).unwrap();
+        let server = Server::start(&home, &shown, &[place.join(closed)]).unwrap();
         let store = Arc::new(Store::open(&place.join("store"), 1 << 30).unwrap());
         let run = server.admit().unwrap();
         Pair { place, server, world: away, store, run }
@@ -216,6 +220,66 @@ fn no_change_leads_out_of_what_may_be_written() {
     assert_eq!(pair.change(sequence + 2, set_id).status, 0);
     let mode = fs::metadata(pair.place.join("work/mine")).unwrap().mode() & 0o7777;
     assert_eq!(mode, 0o1755);
+}
+
+#[test]
+fn what_is_hidden_by_its_way_is_not_carried_away_from_there_nor_there() {
+    let pair = Pair::new("way");
+    for secret in ["work/.config/gcloud", "work/.local/state/amoeba", "work/closed/inner", "work/made/gh"] {
+        fs::create_dir_all(pair.place.join(secret)).unwrap();
+        fs::write(pair.place.join(secret).join("key"), "secret").unwrap();
+    }
+    fs::create_dir(pair.place.join("work/.config/other")).unwrap();
+    let mut sequence = 0;
+    let mut rename = |kind: u8, from: &str, to: &str| {
+        sequence += 1;
+        let wanted = ChangeRecord { other: pair.path(to), ..change(kind, pair.path(from)) };
+        Status(pair.change(sequence, wanted).status)
+    };
+    for kind in [view::CHANGE_RENAME, view::CHANGE_RENAME_NEW] {
+        for (from, to) in [
+            ("work/.config", "work/config"),
+            ("work/.local/state", "work/.local/else"),
+            ("work/.local/state", "work/inner/lib"),
+            ("work/made", "work/inner/.config"),
+        ] {
+            assert_eq!(rename(kind, from, to), Status::STD_DENIED, "{from} {to}");
+            assert!(pair.place.join(from).exists() && !pair.place.join(to).exists());
+        }
+    }
+    // What cannot be looked into may hold anything; root looks into everything.
+    if !amoeba_tree::is_root() {
+        fs::set_permissions(pair.place.join("work/.config"), fs::Permissions::from_mode(0o300)).unwrap();
+        assert_eq!(rename(view::CHANGE_RENAME, "work/.config", "work/config"), Status::STD_DENIED);
+        fs::set_permissions(pair.place.join("work/.config"), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    // Above that they stay where they are, and beside it nothing is kept from anybody.
+    for (from, to) in [
+        ("work/.local", "work/local"),
+        ("work/.config/other", "work/other"),
+        ("work/made", "work/inner/made"),
+        ("work/other", "work/inner/.config"),
+        ("work/inner/.config", "work/share"),
+    ] {
+        assert_eq!(rename(view::CHANGE_RENAME, from, to), Status::STD_OK, "{from} {to}");
+    }
+    assert_eq!(pair.at_home("work/local/state/amoeba/key"), "secret");
+}
+
+#[test]
+fn what_is_closed_is_not_carried_away_with_what_leads_to_it() {
+    let pair = Pair::with_closed("above", "work/inner/deep/closed");
+    fs::create_dir_all(pair.place.join("work/inner/deep/closed")).unwrap();
+    fs::create_dir(pair.place.join("work/other")).unwrap();
+    let moved = |sequence, from: &str, to: &str| {
+        let wanted = ChangeRecord { other: pair.path(to), ..change(view::CHANGE_RENAME, pair.path(from)) };
+        Status(pair.change(sequence, wanted).status)
+    };
+    assert_eq!(moved(1, "work/inner", "work/x"), Status::STD_DENIED);
+    assert_eq!(moved(2, "work/inner/deep", "work/x"), Status::STD_DENIED);
+    fs::remove_dir_all(pair.place.join("work/inner/deep")).unwrap();
+    assert_eq!(moved(3, "work/other", "work/inner/deep"), Status::STD_DENIED);
+    assert_eq!(moved(4, "work/other", "work/inner/else"), Status::STD_OK);
 }
 
 #[test]

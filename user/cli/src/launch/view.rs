@@ -142,11 +142,19 @@ impl ViewOptions {
                 return Err(anyhow!("--with /: not the whole host"))
                     .hint("name the directories that are needed");
             }
+            if home::is_never_shown(&path) {
+                return Err(never_shown(&path));
+            }
             add(&path, writable);
         }
         let directory = std::fs::canonicalize(directory)
             .with_context(|| format!("the working directory {}", directory.display()))
             .code(super::CANNOT_EXECUTE)?;
+        if home::is_never_shown(&directory) {
+            return Err(never_shown(&directory))
+                .hint("run the command elsewhere")
+                .code(super::CANNOT_EXECUTE);
+        }
         // Whoever stands in his home, or above it, has not asked for it to be shown.
         let shows_home = !self.home && user_home.is_some_and(|home| home.starts_with(&directory));
         let inside = |tree: &Shown| tree.writable && directory.starts_with(&tree.path);
@@ -327,9 +335,15 @@ impl ChangeShown {
     }
 }
 
-/// Directories of ours, of which nobody sees anything.
+/// Of these nobody sees anything: a state directory that lies elsewhere, and the hashes of this host's passwords.
 fn closed() -> Vec<PathBuf> {
-    std::env::var_os("AMOEBA_STATE").map(PathBuf::from).into_iter().collect()
+    let state = std::env::var_os("AMOEBA_STATE").map(PathBuf::from);
+    let passwords = ["/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-"].map(PathBuf::from);
+    state.into_iter().chain(passwords).collect()
+}
+
+fn never_shown(path: &Path) -> anyhow::Error {
+    anyhow!("{} is never shown to a process: keys and passwords are kept there", path.display())
 }
 
 /// The same user's files on two hosts that share his home are not the same.
@@ -399,6 +413,18 @@ mod tests {
         assert_eq!(paths(&options(None)), (Vec::new(), true));
         let real = std::fs::canonicalize(&home).expect("the home is there");
         assert_eq!(paths(&ViewOptions { home: true, ..options(None) }), (vec![real], false));
+    }
+
+    #[test]
+    fn where_keys_are_kept_is_refused_and_not_left_out_in_silence() {
+        let keys = std::env::temp_dir().join(format!("amoeba-cli-keys-{}/.ssh", std::process::id()));
+        std::fs::create_dir_all(&keys).expect("the temporary folder is ours");
+        let with = ViewOptions { with: vec![keys.clone()], ..options(None) };
+        for refused in [with.shown(Path::new("/usr")), options(None).shown(&keys)] {
+            let error = refused.expect_err("it is refused");
+            assert!(format!("{error:#}").contains("never shown"), "{error:#}");
+        }
+        std::fs::remove_dir_all(keys.parent().expect("it has one")).expect("it is ours");
     }
 
     #[test]

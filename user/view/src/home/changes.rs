@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use amoeba_stubs::view::{
     CHANGE_CONTENTS, CHANGE_CREATE, CHANGE_DIRECTORY, CHANGE_HARD_LINK, CHANGE_LINK, CHANGE_MODE,
@@ -16,7 +16,7 @@ use amoeba_wire::Status;
 use super::hidden::TEMPORARY;
 use super::record::{self, MODE_MASK, status_of};
 use super::report::{Done, Report};
-use super::trees::{Trees, Walk};
+use super::trees::{Trees, Walk, names_way};
 use super::upload::Uploads;
 
 /// Names that are tried for contents that must be kept beside what is there.
@@ -56,6 +56,14 @@ impl Making<'_> {
         change: &ChangeRecord,
         kept: &mut Vec<u8>,
     ) -> Result<(), Status> {
+        let moving = &self.trees.moving;
+        let (_alone, _with_others) = if is_move(change.kind)
+            && [&change.path, &change.other].into_iter().any(|path| names_way(path))
+        {
+            (Some(moving.write().unwrap_or_else(PoisonError::into_inner)), None)
+        } else {
+            (None, Some(moving.read().unwrap_or_else(PoisonError::into_inner)))
+        };
         let place = walk.changeable(&change.path)?;
         let (folder, name) = (&place.0, place.1);
         let failed = |error: io::Error| status_of(&error);
@@ -73,6 +81,9 @@ impl Making<'_> {
             CHANGE_REMOVE_DIRECTORY => folder.remove_folder(name).map_err(failed),
             CHANGE_RENAME | CHANGE_RENAME_NEW | CHANGE_HARD_LINK => {
                 let (to, to_name) = walk.changeable(&change.other)?;
+                if is_move(change.kind) {
+                    walk.movable(&change.path, &change.other)?;
+                }
                 match change.kind {
                     CHANGE_RENAME => folder.rename(name, &to, to_name),
                     CHANGE_RENAME_NEW => folder.rename_new(name, &to, to_name),
@@ -153,6 +164,10 @@ impl Making<'_> {
         };
         self.report.add(&change.path, done);
     }
+}
+
+fn is_move(kind: u8) -> bool {
+    matches!(kind, CHANGE_RENAME | CHANGE_RENAME_NEW)
 }
 
 /// Gives what has the name `temporary` the first free name beside `name`.

@@ -36,9 +36,27 @@ pub(crate) fn is_hidden(path: &[u8]) -> bool {
     })
 }
 
+/// What may not lie in a directory for it to be called `name`, nor while it is called so: there it would not be shown, and
+/// under another name it would.
+pub(crate) fn hidden_below(name: &[u8]) -> impl Iterator<Item = &'static [u8]> {
+    PAIRS.iter().filter(move |(above, _)| *above == name).map(|(_, below)| *below)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_hidden_because_of_where_it_lies_is_told_by_that_name() {
+        let below = |name: &[u8]| hidden_below(name).collect::<Vec<_>>();
+        assert_eq!(below(b".config"), [&b"gcloud"[..], b"gh", b"amoeba"]);
+        assert!(below(b"config").is_empty());
+        for (above, _) in PAIRS {
+            for name in below(above) {
+                assert!(is_hidden(&[above, &b"/"[..], name].concat()));
+            }
+        }
+    }
 
     #[test]
     fn secrets_are_hidden_at_any_depth_and_with_all_they_hold() {

@@ -34,7 +34,7 @@ use changes::Making;
 pub(crate) use record::nothing;
 use report::Report;
 pub use report::{CHANGES_TOLD_MAX, Changed, Done};
-pub use trees::{SYSTEM, Shown, system};
+pub use trees::{SYSTEM, Shown, is_never_shown, system};
 use trees::{Trees, Walk};
 use upload::Uploads;
 

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use amoeba_process::{Tree, is_tree_path};
 use amoeba_stubs::view::{EntryRecord, KIND_DIRECTORY, NodeRecord, OWNER_ROOT};
@@ -38,6 +38,9 @@ pub(crate) struct Trees {
     held: Vec<Held>,
     /// Paths below which nothing is shown.
     closed: Vec<Vec<u8>>,
+    /// Held alone by who moves a directory of whose name it depends what in it is shown, and by everybody else who changes
+    /// something: nothing comes to lie in it meanwhile.
+    pub(crate) moving: RwLock<()>,
 }
 
 struct Held {
@@ -64,7 +67,7 @@ impl Trees {
             let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             Some(path.as_os_str().as_bytes().strip_prefix(b"/")?.to_vec())
         });
-        Trees { held: held.collect(), closed: closed.collect() }
+        Trees { held: held.collect(), closed: closed.collect(), moving: RwLock::default() }
     }
 
     /// As a descriptor names them.
@@ -102,6 +105,10 @@ impl Trees {
     fn is_closed(&self, path: &[u8]) -> bool {
         hidden::is_hidden(path) || self.closed.iter().any(|closed| is_below(path, closed))
     }
+
+    fn leads_to_closed(&self, path: &[u8]) -> bool {
+        self.closed.iter().any(|closed| is_below(closed, path))
+    }
 }
 
 /// Whether `path` is `top` or lies below it.
@@ -112,6 +119,11 @@ fn is_below(path: &[u8], top: &[u8]) -> bool {
 /// Whether a path of a request is well-formed.
 fn is_path(path: &[u8]) -> bool {
     path.is_empty() || path.split(|byte| *byte == b'/').all(amoeba_tree::is_component)
+}
+
+/// Whether something would not be shown because it lies in a directory of this name.
+pub(crate) fn names_way(path: &[u8]) -> bool {
+    hidden::hidden_below(split(path).1).next().is_some()
 }
 
 /// The directory and the name of a path that is not the root's.
@@ -212,6 +224,30 @@ impl<'t> Walk<'t> {
         }
     }
 
+    /// Whether it may be moved from one path to another: a directory may not when something in it is, or would be, not shown
+    /// because of the way that leads to it.
+    pub(crate) fn movable(&mut self, from: &[u8], to: &[u8]) -> Result<(), Status> {
+        if [from, to].into_iter().any(|path| self.trees.leads_to_closed(path)) {
+            return Err(Status::STD_DENIED);
+        }
+        if ![from, to].into_iter().any(names_way) {
+            return Ok(());
+        }
+        let (folder, name) = self.holder(from)?;
+        let moved = match folder.enter(name).map_err(|error| status_of(&error)) {
+            Ok(moved) => moved,
+            // Only directories hold something; of what is not there the attempt to move it tells.
+            Err(amoeba_stubs::view::NOTDIR | Status::STD_NOTFOUND) => return Ok(()),
+            Err(status) => return Err(status),
+        };
+        for inner in [from, to].into_iter().flat_map(|path| hidden::hidden_below(split(path).1)) {
+            if moved.facts(inner).map_err(|error| status_of(&error))?.is_some() {
+                return Err(Status::STD_DENIED);
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets directories that may be others now.
     pub(crate) fn forget(&mut self) {
         self.folders.clear();
@@ -294,6 +330,11 @@ impl<'t> Walk<'t> {
 pub fn system() -> Vec<Shown> {
     let shown = |path: &&str| Shown { path: PathBuf::from(path), writable: false, public: true };
     SYSTEM.iter().map(shown).filter(|tree| std::fs::symlink_metadata(&tree.path).is_ok()).collect()
+}
+
+/// Whether an absolute path leads to or through something that no host ever sees.
+pub fn is_never_shown(path: &Path) -> bool {
+    hidden::is_hidden(path.as_os_str().as_bytes())
 }
 
 /// A path of this host as requests name it.
