@@ -4,6 +4,7 @@
 //! program and gives to its children: the slot is free when the last of them has gone, however they ended. The first slots,
 //! one a processor, stand for processors; those after them count what runs in excess.
 
+use std::cell::OnceCell;
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
@@ -17,12 +18,15 @@ use rustix::io::Errno;
 pub const SLOTS_PER_PROCESSOR: usize = 4;
 /// Processors that are counted.
 pub const PROCESSORS_MAX: usize = 256;
+/// What Linux reports for a load of one.
+const LOAD_UNIT: f64 = 65_536.0;
 
 /// The slots of this host, as files of one directory.
 #[derive(Clone, Debug)]
 pub struct Slots {
     directory: PathBuf,
-    processors: usize,
+    /// Known when it was needed: asking takes longer than taking a slot.
+    processors: OnceCell<usize>,
 }
 
 /// A slot that was taken. Whoever lets go of it gives it back, unless this process has become another program.
@@ -34,13 +38,12 @@ pub struct Slot {
 impl Slots {
     /// Slots in `directory`, which is made, with mode 0700, when one is taken; one for each processor that this process may use.
     pub fn new(directory: &Path) -> Slots {
-        let processors = available_parallelism().map_or(1, usize::from).min(PROCESSORS_MAX);
-        Slots { directory: directory.to_owned(), processors }
+        Slots { directory: directory.to_owned(), processors: OnceCell::new() }
     }
 
     /// The processors.
     pub fn processors(&self) -> usize {
-        self.processors
+        *self.processors.get_or_init(|| available_parallelism().map_or(1, usize::from).min(PROCESSORS_MAX))
     }
 
     /// Takes a processor's slot; `None` when all are taken.
@@ -48,7 +51,10 @@ impl Slots {
     /// # Errors
     /// The directory cannot be made or written to.
     pub fn take_processor(&self) -> io::Result<Option<Slot>> {
-        self.take_one(0, self.processors)
+        match self.take(0)? {
+            Some(slot) => Ok(Some(slot)),
+            None => self.take_one(1, self.processors()),
+        }
     }
 
     /// Takes a slot past those of the processors; `None` when these are taken, too.
@@ -56,7 +62,7 @@ impl Slots {
     /// # Errors
     /// As [`Slots::take_processor`].
     pub fn take_excess(&self) -> io::Result<Option<Slot>> {
-        self.take_one(self.processors, self.processors * SLOTS_PER_PROCESSOR)
+        self.take_one(self.processors(), self.processors() * SLOTS_PER_PROCESSOR)
     }
 
     /// How many jobs run, as far as slots tell, when no processor's slot is free. Looking takes no processor's slot from anybody.
@@ -64,8 +70,8 @@ impl Slots {
     /// # Errors
     /// As [`Slots::take_processor`].
     pub fn taken(&self) -> io::Result<usize> {
-        let mut taken = self.processors;
-        for number in self.processors..self.processors * SLOTS_PER_PROCESSOR {
+        let mut taken = self.processors();
+        for number in self.processors()..self.processors() * SLOTS_PER_PROCESSOR {
             taken += usize::from(self.take(number)?.is_none());
         }
         Ok(taken)
@@ -103,10 +109,9 @@ impl Slots {
     }
 }
 
-/// Runnable processes of this host, averaged over a minute; 0 where Linux does not tell.
+/// Runnable processes of this host, averaged over a minute.
 pub fn load() -> f64 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
+    rustix::system::sysinfo().loads[0] as f64 / LOAD_UNIT
 }
 
 #[cfg(test)]
@@ -117,7 +122,7 @@ mod tests {
 
     fn slots(name: &str) -> Slots {
         let directory = std::env::temp_dir().join(format!("amoeba-slots-{name}-{}", std::process::id()));
-        Slots { directory, processors: 2 }
+        Slots { directory, processors: OnceCell::from(2) }
     }
 
     #[test]

@@ -19,20 +19,28 @@ pub(crate) fn turn() -> Turn {
         return Turn::Here(None);
     }
     let Ok(state) = State::find() else { return Turn::Here(None) };
+    let slots = Slots::new(&state.path(SLOTS));
+    let slot = match slots.take_processor() {
+        Ok(Some(slot)) if !is_crowded(&slots) => return Turn::Here(Some(Box::new(slot))),
+        Ok(slot) => slot,
+        Err(_) => return Turn::Here(None),
+    };
+    // Only who needs another host looks whether there is one: of what is done so often, that would be the larger part.
     if !state.socket().exists() || Config::read(&state).map_or(true, |config| config.is_alone()) {
         return Turn::Here(None);
     }
-    let slots = Slots::new(&state.path(SLOTS));
-    match slots.take_processor() {
-        Ok(Some(slot)) if !is_crowded(&slots) => Turn::Here(Some(Box::new(slot))),
-        Ok(slot) => ask(&slots, slot),
-        Err(_) => Turn::Here(None),
-    }
+    ask(&slots, slot)
 }
 
 /// Whether so much runs here that a processor without a job of ours is not free all the same.
 fn is_crowded(slots: &Slots) -> bool {
-    slots::load() > slots.processors() as f64 * 1.5 + 1.0
+    let load = slots::load();
+    load > load_max(1) && load > load_max(slots.processors())
+}
+
+/// The load from which on so many processors are crowded.
+fn load_max(processors: usize) -> f64 {
+    processors as f64 * 1.5 + 1.0
 }
 
 fn ask(slots: &Slots, slot: Option<slots::Slot>) -> Turn {
