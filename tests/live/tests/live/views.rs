@@ -8,7 +8,7 @@ const MINE: &str = r#"
     mkdir -p $HOME/project $HOME/other
     cd $HOME/project
     mine() { amoeba run --on bolt "$@"; }
-    sent() { awk '$1 == "eth0:" { print $10 }' /proc/net/dev; }
+    sent() { nsenter --net=$AMOEBA_STATE/namespaces/net awk '$1 == "eth0:" { print $10 }' /proc/net/dev; }
 "#;
 
 fn run(text: &str) -> crate::system::Outcome {
@@ -125,7 +125,10 @@ fn a_second_run_ships_nothing_and_large_files_are_read_as_they_come() {
     let text = r#"
         head -c 20000000 /dev/urandom > large
         head -c 3000000 /dev/urandom > middle
+        before=$(sent)
         test "$(mine -- cksum < /dev/null large middle)" = "$(cksum large middle)"
+        after=$(sent)
+        test $((after - before)) -gt 23000000
         mine -- cksum large middle > /dev/null
         before=$(sent)
         mine -- cksum large middle > /dev/null
