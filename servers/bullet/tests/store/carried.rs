@@ -21,7 +21,9 @@ fn with_carrier<T>(store: &Arc<Store>, carrier: bool, work: impl FnOnce() -> T) 
     });
     let result = work();
     store.stop_carrier();
-    thread.map(|thread| thread.join().unwrap());
+    if let Some(thread) = thread {
+        thread.join().unwrap();
+    }
     result
 }
 
