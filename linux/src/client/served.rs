@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use amoeba_channel::{Receiving, Sending, ServerEnd};
 use amoeba_threads::Instant;
-use amoeba_wire::{DATA_SIZE_MAX, Status};
-use amoeba_world::{Caller, Message, PutReply};
+use amoeba_wire::{DATA_SIZE_MAX, Header, Status};
+use amoeba_world::{Caller, Message, PutReply, Shared};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::desk::Desk;
@@ -267,6 +267,17 @@ impl PutReply for Served {
             reply = Message::status(Status::STD_OVERFLOW);
         }
         let first = self.end.reply(reply);
+        self.finish(first);
+    }
+
+    fn putrep_shared(mut self: Box<Self>, header: Header, data: Shared) {
+        if !self.origin.is_here() {
+            return;
+        }
+        if header.status().is_rpc() || data.len() > DATA_SIZE_MAX {
+            return self.putrep(Message { header, data: data.to_vec() }); // which refuses it
+        }
+        let first = self.end.reply_shared(header, data);
         self.finish(first);
     }
 

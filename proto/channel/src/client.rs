@@ -102,7 +102,13 @@ impl<O: Own, P: Peer> ClientEnd<O, P> {
         self.sequence += 1;
         self.reply_size_max = reply_size_max.min(DATA_SIZE_MAX);
         let bound = self.reply_size_max as u64;
-        let outgoing = Outgoing::begin(&mut self.side, self.sequence, Kind::Request, bound, &request);
+        let outgoing = Outgoing::begin(
+            &mut self.side,
+            self.sequence,
+            Kind::Request,
+            bound,
+            (request.header, &request.data),
+        );
         self.state = State::Sent(outgoing);
         self.request = Some(request);
         self.asked = true;

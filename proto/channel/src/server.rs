@@ -8,9 +8,11 @@
 //! ```
 //! Taking a request and sending its reply are calls of their own, so that different threads can make them.
 
+use std::ops::Deref;
+
 use amoeba_cap::PutPort;
-use amoeba_wire::{Command, Status};
-use amoeba_world::Message;
+use amoeba_wire::{Command, Header, Status};
+use amoeba_world::{Message, Shared};
 
 use crate::head::Kind;
 use crate::memory::{Own, Peer, Word};
@@ -64,8 +66,26 @@ enum State {
     Taken {
         reply_size_max: usize,
     },
-    Replying(Outgoing, Message),
+    Replying(Outgoing, Data),
     Over(Broken),
+}
+
+/// The data of a reply that is not all sent.
+enum Data {
+    Own(Vec<u8>),
+    /// Others hold it too.
+    Shared(Shared),
+}
+
+impl Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Data::Own(bytes) => bytes,
+            Data::Shared(bytes) => bytes,
+        }
+    }
 }
 
 /// The server's end of a channel.
@@ -122,14 +142,27 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
     /// # Panics
     /// If no request is taken, or the reply is larger than [`amoeba_wire::DATA_SIZE_MAX`].
     pub fn reply(&mut self, reply: Message) -> Sending {
+        self.answer(reply.header, Data::Own(reply.data))
+    }
+
+    /// As [`ServerEnd::reply`], with data that others hold too: it is copied into the ring and nowhere else.
+    ///
+    /// # Panics
+    /// As [`ServerEnd::reply`].
+    pub fn reply_shared(&mut self, header: Header, data: Shared) -> Sending {
+        self.answer(header, Data::Shared(data))
+    }
+
+    fn answer(&mut self, header: Header, data: Data) -> Sending {
         let reply_size_max = match self.state {
             State::Taken { reply_size_max } => reply_size_max,
             State::Over(why) => return Sending::Over(why),
             _ => panic!("a reply without a request"),
         };
-        let reply =
-            if reply.data.len() > reply_size_max { Message::status(Status::STD_OVERFLOW) } else { reply };
-        self.send(Kind::Reply, reply)
+        if data.len() > reply_size_max {
+            return self.send_status(Kind::Reply, Status::STD_OVERFLOW);
+        }
+        self.send(Kind::Reply, header, data)
     }
 
     /// Tells the client that no reply will come: its request may have been executed.
@@ -138,7 +171,7 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
     /// If no request is taken.
     pub fn fail(&mut self) -> Sending {
         match self.state {
-            State::Taken { .. } => self.send(Kind::Failure, Message::status(Status::RPC_FAILURE)),
+            State::Taken { .. } => self.send_status(Kind::Failure, Status::RPC_FAILURE),
             State::Over(why) => Sending::Over(why),
             _ => panic!("a failure without a request"),
         }
@@ -146,13 +179,13 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
 
     /// Sends more of the reply, up to [`crate::CHUNK_SIZE`] bytes.
     pub fn step(&mut self) -> Sending {
-        let State::Replying(outgoing, reply) = &mut self.state else {
+        let State::Replying(outgoing, data) = &mut self.state else {
             return match self.state {
                 State::Over(why) => Sending::Over(why),
                 _ => Sending::Done,
             };
         };
-        match outgoing.step(&mut self.side, &reply.data) {
+        match outgoing.step(&mut self.side, data) {
             Ok(Moved::All) => {
                 self.state = State::Idle;
                 Sending::Done
@@ -244,7 +277,7 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
         }
         self.sequence += 1;
         if incoming.head().size as usize > self.service.request_size_max {
-            self.send(Kind::Reply, Message::status(Status::STD_OVERFLOW));
+            self.send_status(Kind::Reply, Status::STD_OVERFLOW);
             return Ok(Receiving::Progress);
         }
         self.state = State::Receiving(incoming);
@@ -273,20 +306,24 @@ impl<O: Own, P: Peer> ServerEnd<O, P> {
         self.side.own.fence();
         if self.side.peer.load(Word::Withdrawn) >= self.sequence {
             // The client may have seen that it was taken, and wait for what becomes of it.
-            self.send(Kind::Withdrawn, Message::status(Status::RPC_NOTFOUND));
+            self.send_status(Kind::Withdrawn, Status::RPC_NOTFOUND);
             return Receiving::Progress;
         }
         self.state = State::Taken { reply_size_max };
         Receiving::Request(request)
     }
 
-    fn send(&mut self, kind: Kind, reply: Message) -> Sending {
-        let outgoing = Outgoing::begin(&mut self.side, self.sequence, kind, 0, &reply);
+    fn send_status(&mut self, kind: Kind, status: Status) -> Sending {
+        self.send(kind, Header::reply(status), Data::Own(Vec::new()))
+    }
+
+    fn send(&mut self, kind: Kind, header: Header, data: Data) -> Sending {
+        let outgoing = Outgoing::begin(&mut self.side, self.sequence, kind, 0, (header, &data));
         if outgoing.is_done() {
             self.state = State::Idle;
             return Sending::Done;
         }
-        self.state = State::Replying(outgoing, reply);
+        self.state = State::Replying(outgoing, data);
         Sending::Progress
     }
 }

@@ -1,6 +1,7 @@
 //! The way of one message through a ring. Every message begins at the start of the ring: one at a time is in it, and the
 //! lines that small messages use stay warm on both sides.
 
+use amoeba_wire::Header;
 use amoeba_world::Message;
 
 use crate::head::{HEAD_SIZE, Head, Kind};
@@ -50,14 +51,14 @@ impl Outgoing {
         sequence: u64,
         kind: Kind,
         reply_size_max: u64,
-        message: &Message,
+        (header, data): (Header, &[u8]),
     ) -> Outgoing {
-        let size = message.data.len();
+        let size = data.len();
         assert!(size <= DATA_SIZE_MAX, "a message of {size} bytes");
-        let head = Head { kind, size: size as u32, reply_size_max, header: message.header };
+        let head = Head { kind, size: size as u32, reply_size_max, header };
         side.own.write(HEAD_OFFSET, &head.to_bytes());
         let mut outgoing = Outgoing { sequence, size, produced: 0, consumed: 0 };
-        outgoing.put(side, &message.data, side.own.ring_size());
+        outgoing.put(side, data, side.own.ring_size());
         outgoing
     }
 

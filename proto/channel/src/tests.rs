@@ -5,7 +5,7 @@ mod weak;
 
 use amoeba_cap::PutPort;
 use amoeba_wire::{Header, Status};
-use amoeba_world::Message;
+use amoeba_world::{Message, Shared};
 use proptest::prelude::*;
 
 use crate::memory::Plain;
@@ -77,6 +77,27 @@ fn what_is_too_large_is_answered_in_its_stead() {
     client.begin(message(5, 100), 10).expect("so does a reply that is too large");
     let (_, end) = finish(&mut client, &mut server, &message(6, 10));
     assert_eq!(end, Step::Reply(message(6, 10)));
+}
+
+#[test]
+fn a_reply_that_others_hold_too_comes_through_as_its_own_would() {
+    let (mut client, mut server) = pair(64, 4096, 100);
+    let whole = message(2, 100_000).data;
+    for (range, bound) in [(0..0, 0), (7..100, 93), (3..100_000, 1 << 20), (0..11, 10)] {
+        client.begin(message(1, 5), bound).expect("idle");
+        assert!(matches!(server.receive(), Receiving::Request(_)));
+        let held = std::sync::Arc::new(whole.clone());
+        let shared = Shared::new(held.clone(), range.clone());
+        server.reply_shared(Header::reply(Status::STD_OK), shared);
+        let (_, end) = finish(&mut client, &mut server, &message(9, 0));
+        let expected = match range.len() <= bound as usize {
+            true => Message { data: whole[range].to_vec(), ..Message::status(Status::STD_OK) },
+            false => Message::status(Status::STD_OVERFLOW),
+        };
+        assert_eq!(end, Step::Reply(expected));
+        server.receive();
+        assert_eq!(std::sync::Arc::strong_count(&held), 1, "what was sent is not kept");
+    }
 }
 
 #[test]
