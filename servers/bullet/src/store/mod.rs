@@ -28,6 +28,7 @@ mod read;
 mod recover;
 mod report;
 mod scan;
+mod sent;
 mod space;
 mod table;
 mod transfer;
@@ -177,8 +178,8 @@ pub struct Store {
     secret: ServerSecret,
     counters: Counters,
     compaction: Compaction,
-    /// Bytes, by whole files and chunks, that replies under way keep.
-    sent_size: Arc<sync::atomic::AtomicU64>,
+    /// What replies under way keep.
+    replies: Arc<sent::Replies>,
 }
 
 struct State {

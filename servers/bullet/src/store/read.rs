@@ -4,7 +4,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use amoeba_server::Bulk;
 use amoeba_threads::MutexGuard;
@@ -12,6 +11,7 @@ use amoeba_world::{Memory, Shared};
 
 use super::cache::{Cached, Key};
 use super::layout::{self, BLOCK_SIZE, CHUNK_SIZE, HASH_SIZE};
+use super::sent::Sent;
 use super::table::{Entry, FileState};
 use super::{Counter, FileId, State, Store, StoreError, held};
 
@@ -29,34 +29,6 @@ enum Part {
     Own(Vec<u8>),
     /// This range of what is in memory.
     Of(Cached, Range<usize>),
-}
-
-/// Bytes in memory that a reply is sent from. What the cache drops meanwhile stays until then, so it is counted.
-struct Sent {
-    bytes: Cached,
-    counted: Arc<AtomicU64>,
-}
-
-impl Sent {
-    /// `None` when with it more than `max` bytes would be counted.
-    fn new(bytes: &Cached, counted: &Arc<AtomicU64>, max: u64) -> Option<Sent> {
-        let size = bytes.len() as u64;
-        let fits = |counted: u64| counted.checked_add(size).filter(|&sum| sum <= max);
-        counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        Some(Sent { bytes: bytes.clone(), counted: counted.clone() })
-    }
-}
-
-impl Drop for Sent {
-    fn drop(&mut self) {
-        self.counted.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
-    }
-}
-
-impl AsRef<[u8]> for Sent {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 /// Room for a file that is being brought into memory.
@@ -107,12 +79,13 @@ impl Store {
             Part::Own(bytes) => return Ok(bytes.into()),
             Part::Of(bytes, range) => (bytes, range),
         };
-        if range.len() >= SHARED_SIZE_MIN
-            && let Some(sent) = Sent::new(&bytes, &self.sent_size, self.settings.sent_max())
-        {
-            return Ok(Bulk::Shared(Shared::new(Arc::new(sent), range)));
+        if range.len() < SHARED_SIZE_MIN {
+            return Ok(bytes[range].to_vec().into());
         }
-        Ok(bytes[range].to_vec().into())
+        Ok(match Sent::new(bytes, &self.replies, self.settings.sent_max()) {
+            Ok(sent) => Bulk::Shared(Shared::new(Arc::new(sent), range)),
+            Err(bytes) => bytes[range].to_vec().into(),
+        })
     }
 
     fn part(&self, file: FileId, offset: u64, size: usize) -> Result<Part, StoreError> {
@@ -261,7 +234,9 @@ impl Store {
         let entry = self.with(|state| state.committed(file))?;
         let (first, end) = (offset / CHUNK_SIZE, offset + size);
         if end <= (first + 1) * CHUNK_SIZE {
-            let chunk = self.chunk(file.number(), &entry, first, true)?;
+            // Who wants all of it at once reads on, and as a rule does not come back: what others have in the cache stays.
+            let keep = size < CHUNK_SIZE.min(entry.size - first * CHUNK_SIZE);
+            let chunk = self.chunk(file.number(), &entry, first, keep)?;
             let start = (offset % CHUNK_SIZE) as usize;
             return Ok(Part::Of(chunk, start..start + size as usize));
         }
@@ -270,7 +245,8 @@ impl Store {
         while offset < end {
             let index = offset / CHUNK_SIZE;
             let stop = ((index + 1) * CHUNK_SIZE).min(end);
-            let chunk = self.chunk(file.number(), &entry, index, true)?;
+            let keep = stop - offset < CHUNK_SIZE.min(entry.size - index * CHUNK_SIZE);
+            let chunk = self.chunk(file.number(), &entry, index, keep)?;
             bytes.extend_from_slice(slice(&chunk, offset - index * CHUNK_SIZE, stop - offset));
             offset = stop;
         }
@@ -316,7 +292,8 @@ impl Store {
         self.count(Counter::CacheMisses);
         let start = index * CHUNK_SIZE;
         let size = (entry.size - start).min(CHUNK_SIZE) as usize;
-        let bytes = self.volume.read_blocks(entry.first + start / BLOCK_SIZE, size)?;
+        let mut bytes = self.replies.room(size);
+        self.volume.read_into(entry.first + start / BLOCK_SIZE, &mut bytes)?;
         if layout::hash(&bytes) != expected {
             return Err(self.note_damage(number));
         }

@@ -177,7 +177,7 @@ impl Store {
             superblock: Mutex::new(threads, superblock),
             counters: Default::default(),
             compaction: Default::default(),
-            sent_size: Arc::default(),
+            replies: Arc::default(),
         })
     }
 }

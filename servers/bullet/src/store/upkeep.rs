@@ -41,6 +41,7 @@ impl Store {
     pub fn sweep(&self) -> Result<(), StoreError> {
         self.expire();
         drop(self.with(|state| state.cache.reap())); // freed without the lock
+        self.replies.clear();
         if self.with(|state| state.dirty.is_empty() && !state.is_behind()) {
             return Ok(());
         }

@@ -168,10 +168,15 @@ impl Volume {
 
     /// Reads `size` bytes from a block on. A failure here is only this read's: it says nothing about writes.
     pub(crate) fn read_blocks(&self, block: u64, size: usize) -> Result<Vec<u8>, StoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
         let mut bytes = vec![0; size];
-        self.disk.read(block * BLOCK_SIZE, &mut bytes).map_err(|_| StoreError::DiskFailed)?;
+        self.read_into(block, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// As [`Volume::read_blocks`], over what is in `bytes`.
+    pub(crate) fn read_into(&self, block: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.disk.read(block * BLOCK_SIZE, bytes).map_err(|_| StoreError::DiskFailed)
     }
 
     fn broken(&self) -> StoreError {
