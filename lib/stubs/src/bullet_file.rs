@@ -151,6 +151,34 @@ impl OpenFile {
         Ok(wanted)
     }
 
+    /// Gives `give` up to `size` bytes from `offset` on where they are: in memory, or in the reply that brought them. Fewer only at
+    /// the end of the file; of a file that is not in memory here at most [`PIECE_SIZE`].
+    ///
+    /// # Errors
+    /// As [`OpenFile::read_at`].
+    pub fn read_where_it_is<'t>(
+        &self,
+        t: impl Into<Client<'t>>,
+        offset: u64,
+        size: usize,
+        give: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let left = self.size().checked_sub(offset).ok_or(Error::NotSent(Status::STD_ARGBAD))?;
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(size);
+        if let Some(bytes) = self.bytes() {
+            let start = offset as usize; // at most the size of something in memory
+            give(&bytes[start..start + wanted]);
+            return Ok(());
+        }
+        let wanted = wanted.min(PIECE_SIZE);
+        let piece = bullet::read(t, &self.file, offset, wanted as u32)?;
+        if piece.len() != wanted {
+            return Err(Error::BadReply);
+        }
+        give(&piece);
+        Ok(())
+    }
+
     /// Fills `buffer`, which does not go past the end, with transactions of a piece each, several under way at a time.
     fn read_pieces(&self, client: Client<'_>, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let mut at = offset;

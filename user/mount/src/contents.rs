@@ -114,21 +114,15 @@ impl Shared {
             give(&[]);
             return Ok(());
         }
-        match opened.bytes() {
-            Some(bytes) => {
-                let start = offset as usize; // below the size of something in memory
-                give(&bytes[start..bytes.len().min(start.saturating_add(size))]);
-            }
-            None => {
-                let left = (opened.size() - offset).min(size as u64) as usize;
-                self.buffers.with(left, |bytes| {
-                    let read = opened.read_at(self.client(), offset, bytes).map_err(error_of)?;
-                    give(&bytes[..read]);
-                    Ok(())
-                })?;
-            }
+        if opened.bytes().is_some() || size <= PIECE_SIZE {
+            return opened.read_where_it_is(self.client(), offset, size, give).map_err(error_of);
         }
-        Ok(())
+        let left = (opened.size() - offset).min(size as u64) as usize;
+        self.buffers.with(left, |bytes| {
+            let read = opened.read_at(self.client(), offset, bytes).map_err(error_of)?;
+            give(&bytes[..read]);
+            Ok(())
+        })
     }
 
     /// Opens a committed file at its server, to read up to `end`. It is kept while somebody has the node open, as far as that is
@@ -173,10 +167,12 @@ impl Shared {
         let result = how(&scratch)?;
         let now = self.now();
         let mut tree = self.tree.lock();
-        tree.file_mut(node)?.changed = true;
         let member = tree.member_mut(node)?;
         (member.attributes.modified, member.attributes.changed) = (Some(now), Some(now));
         take_privileges(&mut member.attributes);
+        if let Content::File(file) = &mut member.content {
+            file.changed = true;
+        }
         Ok(result)
     }
 
@@ -207,7 +203,10 @@ impl Shared {
             let tree = self.tree.lock();
             let member = tree.member(node)?;
             let Content::File(file) = &member.content else { return Err(Error::Invalid) };
-            (file.scratch.clone(), member.version.clone(), member.set.clone())
+            match (&file.scratch, &member.version) {
+                (Some(scratch), None) => return Ok(Arc::clone(scratch)),
+                (scratch, version) => (scratch.clone(), version.clone(), member.set.clone()),
+            }
         };
         let scratch = match (scratch, version) {
             (Some(scratch), Some(version)) if Arc::ptr_eq(&scratch, &version.scratch) => {

@@ -270,3 +270,37 @@ fn replies_are_sent_out_of_the_cache_and_keep_a_bounded_part_of_it() {
     drop(under_way);
     running.stop().unwrap();
 }
+
+#[test]
+fn a_large_file_is_read_on_past_the_cache_and_a_part_of_it_is_kept() {
+    let (world, running, server) = system();
+    let (file, bytes) = make(&world, &server, 7, 6 * PIECE_SIZE + 7);
+    let open = bullet_file::open(&world, &file).unwrap();
+    assert!(open.bytes().is_none(), "it is larger than a quarter of the memory");
+    let mut read = Vec::new();
+    let mut read_on = |offset: usize, size: usize| {
+        open.read_where_it_is(&world, offset as u64, size, &mut |some| read = some.to_vec()).unwrap();
+        std::mem::take(&mut read)
+    };
+    read_on(0, 1); // its hashes, and a part
+    let cached = || bullet::usage(&world, &server).unwrap().cached;
+    let before = cached();
+    for round in 0..2 {
+        for at in (0..bytes.len()).step_by(PIECE_SIZE) {
+            let wanted = if round == 0 { PIECE_SIZE } else { usize::MAX };
+            let end = bytes.len().min(at + PIECE_SIZE);
+            assert!(read_on(at, wanted) == bytes[at..end], "a piece at a time");
+        }
+    }
+    assert_eq!(cached(), before);
+    assert!(read_on(3 * PIECE_SIZE + 5, 1000) == bytes[3 * PIECE_SIZE + 5..][..1000]);
+    assert!(cached() >= before + PIECE_SIZE as u64);
+    let mut whole = vec![0; bytes.len()];
+    assert_eq!(open.read_at(&world, 0, &mut whole), Ok(bytes.len()));
+    assert!(whole == bytes);
+    let end = bytes.len() as u64;
+    assert_eq!(open.read_where_it_is(&world, end, 1, &mut |some| assert!(some.is_empty())), Ok(()));
+    let behind = open.read_where_it_is(&world, end + 1, 1, &mut |_| panic!("there is nothing"));
+    assert_eq!(behind, Err(Error::NotSent(Status::STD_ARGBAD)));
+    running.stop().unwrap();
+}
