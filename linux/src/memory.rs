@@ -7,7 +7,8 @@ const HEAP_BLOCK_MAX: i32 = 4 << 20;
 #[cfg(target_env = "gnu")]
 const KEPT_MAX: i32 = 16 << 20;
 
-/// Heaps: each keeps what it once had in large pieces, and by default there are eight for a processor.
+/// Heaps: each keeps what it once had, in pieces that the next request does not fit, and by default there are eight for a
+/// processor: a server with a cache of 256 MiB grew past it by a quarter.
 #[cfg(target_env = "gnu")]
 const HEAPS_MAX: i32 = 2;
 

@@ -205,6 +205,7 @@ impl Processes for Running {
 /// `amoeba bullet`: the file server.
 pub(crate) fn bullet(state: &State) -> Result<()> {
     end_with_supervisor()?;
+    amoeba_linux::memory::keep_for_messages();
     let config = Config::read(state)?;
     let disk = FileDisk::open(&state.path("bullet.img")).context("cannot open the file server's image")?;
     let settings = amoeba_bullet::Settings { cache_size: config.bullet.cache, ..Default::default() };
@@ -218,6 +219,7 @@ pub(crate) fn bullet(state: &State) -> Result<()> {
 /// `amoeba directory`: the directory server.
 pub(crate) fn directory(state: &State) -> Result<()> {
     end_with_supervisor()?;
+    amoeba_linux::memory::keep_for_messages();
     let config = Config::read(state)?;
     let open =
         |name: &str| FileDisk::open(&state.path(name)).context("cannot open the directory server's files");
@@ -236,6 +238,7 @@ pub(crate) fn directory(state: &State) -> Result<()> {
 /// `amoeba pool`: the run server.
 pub(crate) fn pool(state: &State) -> Result<()> {
     end_with_supervisor()?;
+    amoeba_linux::memory::keep_for_messages();
     let world = connect(&state.socket());
     let names = Names::new(&world, state.capability("root.cap")?);
     let (keys, options) = (setup::run_server_keys(state)?, amoeba_pool::Options::default());
