@@ -15,6 +15,7 @@ mod look;
 mod posted;
 mod served;
 mod session;
+pub(crate) mod ways;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::IDLE_MAX;
 use super::channel::Channels;
+use super::ways::{Inwards, Outwards};
 use crate::socket::{Cookie, Lost, Stream, ToKernel, ToProcess, VERSION, connect};
 
 /// Why there is no connection.
@@ -39,6 +40,8 @@ pub(super) struct Session {
     idle: Mutex<Vec<Arc<Stream>>>,
     over: AtomicBool,
     pub(super) channels: Channels,
+    pub(super) outwards: Outwards,
+    pub(super) inwards: Inwards,
 }
 
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -56,6 +59,8 @@ impl Session {
                 idle: Mutex::new(Vec::new()),
                 over: AtomicBool::new(false),
                 channels: Channels::default(),
+                outwards: Outwards::default(),
+                inwards: Inwards::default(),
             }),
             answer => Err(refusal(answer)),
         }
