@@ -113,6 +113,9 @@ pub trait Notifier: Send + Sync {
     fn name_changed(&self, directory: Node, name: &[u8]);
     /// Contents and attributes of the node are not what they were. What is not known is ignored.
     fn node_changed(&self, node: Node);
+    /// An operation is about to wait for something that may take long, as for a server: told from within it, so that others are
+    /// served meanwhile. Elsewhere it says nothing.
+    fn waits(&self) {}
 }
 
 /// A file system: numbered nodes and what can be done to them. The operations are those of FUSE, under its names.
@@ -138,6 +141,12 @@ pub trait FileSystem: Send + Sync {
     /// Called once, before any operation, with what to tell the mount by.
     fn mounted(&self, notifier: Arc<dyn Notifier>) {
         drop(notifier);
+    }
+
+    /// Whether every operation that waits for long, as for a server, says so before ([`Notifier::waits`]): then as few threads
+    /// serve as are enough. What is not said costs others a millisecond or two.
+    fn says_when_it_waits(&self) -> bool {
+        false
     }
 
     /// Called at most once, before any open and create: the mount is to do without opens, and `writers` says who may write. From

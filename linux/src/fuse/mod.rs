@@ -4,12 +4,13 @@
 //! `fusermount3`, which Linux distributions install set-user-id, and in a user namespace of one's own as root again.
 //!
 //! - [`place`]: mount and unmount, and what lies at a path.
-//! - `serve`: the requests of the kernel as operations of a file system; `convert`: their values.
+//! - `serve`: the requests of the kernel as operations of a file system; `convert`: their values; `crew`: which threads do them.
 //! - `writers`: who has files open, where opens are no messages; `probe`: whether they need be.
 //!
 //! What each feature costs and gains is measured in `docs/mount.md`.
 
 mod convert;
+mod crew;
 pub mod place;
 mod probe;
 mod serve;

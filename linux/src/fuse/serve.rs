@@ -22,6 +22,7 @@ use fuser::{
 
 use super::MountOptions;
 use super::convert::{self, caller, errno};
+use super::crew::{Crew, Turn};
 use super::probe::{self, Probe};
 
 /// The most that is read or written in one request.
@@ -41,25 +42,37 @@ pub(super) fn session(
     let mut config = Config::default();
     config.n_threads = Some(options.threads.max(1));
     config.clone_fd = true;
+    let crew = if files.says_when_it_waits() {
+        Some(Arc::new(Crew::new(device.try_clone()?, options.threads.max(1))))
+    } else {
+        None
+    };
     let (files_of, options) = (Arc::clone(&files), options.clone());
-    let server = Server { files: files_of, options, backings: Mutex::default(), probe };
+    let server = Server { files: files_of, options, backings: Mutex::default(), probe, crew: crew.clone() };
     // The kernel itself keeps strangers out, by what it was mounted with.
     let session = fuser::Session::from_fd(server, device, SessionACL::All, config)?;
-    files.mounted(Arc::new(Told(session.notifier())));
+    files.mounted(Arc::new(Told { kernel: session.notifier(), crew }));
     session.spawn()
 }
 
 /// How the kernel is told.
-struct Told(fuser::Notifier);
+struct Told {
+    kernel: fuser::Notifier,
+    crew: Option<Arc<Crew>>,
+}
 
 impl Notifier for Told {
     fn name_changed(&self, directory: Node, name: &[u8]) {
         // A kernel that cannot be told has unmounted us, or knows nothing of it.
-        drop(self.0.inval_entry(INodeNo(directory.0), OsStr::from_bytes(name)));
+        drop(self.kernel.inval_entry(INodeNo(directory.0), OsStr::from_bytes(name)));
     }
 
     fn node_changed(&self, node: Node) {
-        drop(self.0.inval_inode(INodeNo(node.0), 0, 0));
+        drop(self.kernel.inval_inode(INodeNo(node.0), 0, 0));
+    }
+
+    fn waits(&self) {
+        self.crew.as_ref().inspect(|crew| crew.waits());
     }
 }
 
@@ -70,6 +83,8 @@ struct Server {
     /// there are open files.
     backings: Mutex<BTreeMap<Node, Backing>>,
     probe: Arc<Probe>,
+    /// Who waits for requests, where the file system says when its operations wait.
+    crew: Option<Arc<Crew>>,
 }
 
 struct Backing {
@@ -78,6 +93,11 @@ struct Backing {
 }
 
 impl Server {
+    /// To be held until a request is answered.
+    fn turn(&self) -> Option<Turn<'_>> {
+        self.crew.as_deref().map(Crew::begin)
+    }
+
     fn backings(&self) -> MutexGuard<'_, BTreeMap<Node, Backing>> {
         self.backings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,6 +204,7 @@ impl Filesystem for Server {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.turn();
         if self.probe.is(node(parent), name.as_bytes()) {
             return answer_entry(Ok(Probe::entry()), reply);
         }
@@ -202,6 +223,7 @@ impl Filesystem for Server {
     }
 
     fn forget(&self, _: &Request, of: INodeNo, count: u64) {
+        // No turn: it comes with others in one request, is not answered, and waits for nothing.
         if node(of) == probe::NODE {
             return;
         }
@@ -209,6 +231,7 @@ impl Filesystem for Server {
     }
 
     fn getattr(&self, _: &Request, of: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let _turn = self.turn();
         if node(of) == probe::NODE {
             return reply.attr(&Duration::ZERO, &convert::attributes(&Probe::entry().attributes));
         }
@@ -233,6 +256,7 @@ impl Filesystem for Server {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _turn = self.turn();
         let change = Change {
             permissions: mode.map(convert::permissions),
             user,
@@ -245,6 +269,7 @@ impl Filesystem for Server {
     }
 
     fn readlink(&self, _: &Request, of: INodeNo, reply: ReplyData) {
+        let _turn = self.turn();
         match self.files.readlink(node(of)) {
             Ok(text) => reply.data(&text),
             Err(error) => reply.error(errno(error)),
@@ -261,24 +286,29 @@ impl Filesystem for Server {
         device: u32,
         reply: ReplyEntry,
     ) {
+        let _turn = self.turn();
         let made = self.files.mknod(&caller(request), node(parent), name.as_bytes(), mode, device);
         answer_entry(made, reply);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
+        let _turn = self.turn();
         let permissions = convert::permissions(mode);
         answer_entry(self.files.mkdir(&caller(request), node(parent), name.as_bytes(), permissions), reply);
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
         answer(self.files.unlink(node(parent), name.as_bytes()), reply);
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
         answer(self.files.rmdir(node(parent), name.as_bytes()), reply);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, text: &Path, reply: ReplyEntry) {
+        let _turn = self.turn();
         let text = text.as_os_str().as_bytes();
         answer_entry(self.files.symlink(&caller(request), node(parent), name.as_bytes(), text), reply);
     }
@@ -293,16 +323,19 @@ impl Filesystem for Server {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         let Some(how) = convert::rename(flags) else { return reply.error(Errno::EINVAL) };
         let (from, to) = (node(parent), node(new_parent));
         answer(self.files.rename(from, name.as_bytes(), to, new_name.as_bytes(), how), reply);
     }
 
     fn link(&self, _: &Request, of: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.turn();
         answer_entry(self.files.link(node(of), node(parent), name.as_bytes()), reply);
     }
 
     fn open(&self, request: &Request, of: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.turn();
         if node(of) == probe::NODE {
             return match self.probe.answer() {
                 Ok(()) => reply.opened(FileHandle(0), FopenFlags::empty()),
@@ -332,6 +365,7 @@ impl Filesystem for Server {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _turn = self.turn();
         self.probe.wait();
         let (permissions, mode) = (convert::permissions(mode), convert::open_mode(flags));
         match self.files.create(&caller(request), node(parent), name.as_bytes(), permissions, mode) {
@@ -370,6 +404,7 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _turn = self.turn();
         let mut reply = Some(reply);
         let mut give = |bytes: &[u8]| {
             let reply = reply.take().expect("a file system gives bytes once");
@@ -395,6 +430,7 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _turn = self.turn();
         match self.files.write(node(of), handle(open), offset, data) {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(errno(error)),
@@ -402,6 +438,7 @@ impl Filesystem for Server {
     }
 
     fn flush(&self, _: &Request, of: INodeNo, open: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        let _turn = self.turn();
         if node(of) == probe::NODE {
             return answer(self.probe.answer(), reply);
         }
@@ -418,6 +455,7 @@ impl Filesystem for Server {
         _: bool,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         if node(of) == probe::NODE {
             return reply.ok();
         }
@@ -427,10 +465,12 @@ impl Filesystem for Server {
     }
 
     fn fsync(&self, _: &Request, of: INodeNo, open: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let _turn = self.turn();
         answer(self.files.fsync(node(of), handle(open), data_only), reply);
     }
 
     fn opendir(&self, _: &Request, of: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.turn();
         match self.files.opendir(node(of)) {
             Ok(opened) => reply.opened(FileHandle(opened.handle.0), convert::open_flags(opened.cached)),
             Err(error) => reply.error(errno(error)),
@@ -438,6 +478,7 @@ impl Filesystem for Server {
     }
 
     fn readdir(&self, _: &Request, of: INodeNo, open: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let _turn = self.turn();
         let listed = self.files.readdir(node(of), handle(open), offset, false, &mut |line| {
             let (number, kind) = (INodeNo(line.node.0), convert::file_type(line.kind));
             !reply.add(number, line.next, kind, OsStr::from_bytes(line.name))
@@ -456,6 +497,7 @@ impl Filesystem for Server {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let _turn = self.turn();
         let listed = self.files.readdir(node(of), handle(open), offset, true, &mut |line| {
             // `.` and `..` are no lookups: the kernel takes number 0 for "not told".
             let (number, lifetime, attributes, generation) = match line.entry {
@@ -476,15 +518,18 @@ impl Filesystem for Server {
     }
 
     fn releasedir(&self, _: &Request, of: INodeNo, open: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        let _turn = self.turn();
         self.files.releasedir(node(of), handle(open));
         reply.ok();
     }
 
     fn fsyncdir(&self, _: &Request, of: INodeNo, open: FileHandle, _: bool, reply: ReplyEmpty) {
+        let _turn = self.turn();
         answer(self.files.fsyncdir(node(of), handle(open)), reply);
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let _turn = self.turn();
         match self.files.statfs() {
             Ok(space) => {
                 let (free, block, name_max) = (space.blocks_free, space.block_size, NAME_SIZE_MAX as u32);
@@ -504,17 +549,20 @@ impl Filesystem for Server {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         let how = convert::set_attribute(flags);
         let set = |name| self.files.setxattr(node(of), name, value, how);
         answer(convert::attribute_name(name).and_then(set), reply);
     }
 
     fn getxattr(&self, _: &Request, of: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _turn = self.turn();
         let value = convert::attribute_name(name).and_then(|name| self.files.getxattr(node(of), name));
         Server::answer_bytes(value, size, reply);
     }
 
     fn listxattr(&self, _: &Request, of: INodeNo, size: u32, reply: ReplyXattr) {
+        let _turn = self.turn();
         let names = self.files.listxattr(node(of));
         let list =
             |names: Vec<Vec<u8>>| names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect();
@@ -522,6 +570,7 @@ impl Filesystem for Server {
     }
 
     fn removexattr(&self, _: &Request, of: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
         answer(self.files.removexattr(node(of), name.as_bytes()), reply);
     }
 
@@ -535,11 +584,13 @@ impl Filesystem for Server {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         let how = convert::allocation(mode).ok_or(Error::NotSupported);
         answer(how.and_then(|how| self.files.fallocate(node(of), handle(open), offset, size, how)), reply);
     }
 
     fn lseek(&self, _: &Request, of: INodeNo, open: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let _turn = self.turn();
         let Some(what) = convert::seek(whence) else { return reply.error(Errno::EINVAL) };
         let from = u64::try_from(offset).map_err(|_| Error::NothingThere);
         match from.and_then(|from| self.files.lseek(node(of), handle(open), from, what)) {
