@@ -2,9 +2,9 @@
 //!
 //! A batch is a number of updates from the head of the queue, so that at every moment the servers have what the mount
 //! had at some earlier one: nothing is seen before what was done earlier. Of several changes of a row in a batch only the
-//! last is made. How its files are made is said in [`files`](crate::files).
+//! last is made. How its files are made is said in [`files`](crate::files), and how a batch is gathered in [`batches`](crate::batches).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use std::time::Duration;
 use amoeba_cap::{Capability, CapabilitySet};
 use amoeba_name::Attributes;
 use amoeba_stubs::directory::{self, INSTALL_MAX, InstallRow};
-use amoeba_threads::MutexGuard;
 use amoeba_volume::{Error, Node};
 use amoeba_wire::Status;
 use amoeba_world::Error as Refusal;
@@ -26,8 +25,6 @@ use crate::{Shared, text};
 /// How long the committer waits for a server that does not answer, at first and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// How long the first update of a batch waits for others.
-const GATHER_TIME: Duration = Duration::from_millis(5);
 /// How often rows that others change at the same time are tried.
 const CLASHES_MAX: usize = 50;
 
@@ -55,62 +52,14 @@ impl From<Refusal> for Stopped {
     }
 }
 
-/// Brings what is queued to the servers until the mount ends.
+/// Installs batches until the mount ends.
 pub(crate) fn run(shared: &Arc<Shared>) {
-    loop {
-        let mut tree = shared.tree.lock();
-        while tree.queue.is_empty() {
-            if shared.stopping.load(Ordering::Relaxed) {
-                return;
-            }
-            tree = shared.work.wait(tree);
-        }
-        let batch = take_batch(&mut shared.gathered(tree));
+    while let Some(batch) = shared.next_batch() {
         shared.bring(batch);
     }
 }
 
-/// As many updates as one install takes, all for directories of one service.
-fn take_batch(tree: &mut Tree) -> Vec<Update> {
-    let mut batch = Vec::new();
-    let mut rows = BTreeSet::new();
-    let mut port = None;
-    while let Some(update) = tree.queue.front() {
-        let service = update.changes.first().and_then(|change| {
-            tree.member(change.directory).ok()?.set.first().map(|directory| directory.port)
-        });
-        let other = port.is_some() && service != port;
-        let keys = update.changes.iter().map(|change| (change.directory, change.name.clone()));
-        let new: Vec<_> = keys.filter(|key| !rows.contains(key)).collect();
-        if !batch.is_empty() && (other || rows.len() + new.len() > INSTALL_MAX) {
-            break;
-        }
-        rows.extend(new);
-        port = service;
-        batch.extend(tree.queue.pop_front());
-    }
-    for (directory, _) in &rows {
-        if let Ok(folder) = tree.folder_mut(*directory) {
-            folder.in_flight = true;
-        }
-    }
-    batch
-}
-
 impl Shared {
-    /// Waits a moment for company, unless there is enough or somebody waits: whatever is in a batch costs it two flushes.
-    fn gathered<'t>(&self, mut tree: MutexGuard<'t, Tree>) -> MutexGuard<'t, Tree> {
-        let deadline = self.world.threads.now() + GATHER_TIME;
-        while tree.queue.len() < INSTALL_MAX
-            && tree.awaited <= tree.done
-            && !self.stopping.load(Ordering::Relaxed)
-            && self.world.threads.now() < deadline
-        {
-            tree = self.hurry.wait_until(tree, Some(deadline)).0;
-        }
-        tree
-    }
-
     /// Brings a batch to the servers, or gives up what they refuse.
     fn bring(&self, batch: Vec<Update>) {
         let mut pause = PAUSE_FIRST;
@@ -154,12 +103,8 @@ impl Shared {
     fn try_bring(&self, rows: &Rows, batch: &[Update]) -> Result<(), Stopped> {
         self.make_files(rows)?;
         self.note_coming(rows);
-        let mut install = {
-            let mut tree = self.tree.lock();
-            let mut install = self.installation(&mut tree, rows);
-            self.add_times(&tree, rows, &mut install);
-            install
-        };
+        let mut install = self.installation(rows);
+        self.add_times(&self.tree.lock(), rows, &mut install);
         let Some(service) = install.first().map(|(service, _)| *service) else {
             self.discard(batch);
             return Ok(());
@@ -208,14 +153,20 @@ impl Shared {
     }
 
     /// The rows to install, those left out that are as they are to be.
-    fn installation(&self, tree: &mut Tree, rows: &Rows) -> Vec<(Capability, InstallRow)> {
-        let mut install = Vec::new();
-        for ((directory, name), target) in rows {
-            let Some(service) = tree.member(*directory).ok().and_then(|member| member.set.first().copied())
-            else {
-                continue;
+    fn installation(&self, rows: &Rows) -> Vec<(Capability, InstallRow)> {
+        let known: Vec<(Option<Capability>, Option<Row>)> = {
+            let tree = self.tree.lock();
+            let known = |(directory, name): &(Node, Vec<u8>)| {
+                let Ok(member) = tree.member(*directory) else { return (None, None) };
+                let slot = tree.folder(*directory).ok().and_then(|folder| folder.entries.get(name));
+                (member.set.first().copied(), slot.and_then(|slot| slot.server.clone()))
             };
-            let server = tree.slot(*directory, name).ok().and_then(|slot| slot.server.clone());
+            rows.keys().map(known).collect()
+        };
+        let mut install = Vec::new();
+        // Without the lock, which programs wait for.
+        for (((_, name), target), (service, server)) in rows.iter().zip(known) {
+            let Some(service) = service else { continue };
             let target = target.as_ref().map(|target| (target, row_of(target)));
             let same = match (&server, &target) {
                 (None, None) => true,
@@ -317,10 +268,11 @@ impl Shared {
     /// A batch is at the servers.
     fn finish(&self, batch: &[Update], rows: &Rows) {
         let last = batch.last().map_or(0, |update| update.number);
+        let fresh: Vec<Option<Row>> = rows.values().map(|target| target.as_ref().map(row_of)).collect();
         let mut tree = self.tree.lock();
-        for ((directory, name), target) in rows {
+        for (((directory, name), _), fresh) in rows.iter().zip(fresh) {
             if let Ok(slot) = tree.slot(*directory, name) {
-                slot.server = target.as_ref().map(row_of);
+                slot.server = fresh;
                 if slot.pending <= last {
                     slot.pending = 0;
                 }
@@ -330,7 +282,6 @@ impl Shared {
             }
             if let Ok(folder) = tree.folder_mut(*directory) {
                 folder.commits += 1;
-                folder.in_flight = false;
             }
         }
         for target in rows.values().flatten() {
@@ -390,7 +341,7 @@ impl Shared {
 
     fn revert(&self, tree: &mut Tree, number: u64, change: &Change, error: Error) -> Option<(Node, Vec<u8>)> {
         if let Ok(folder) = tree.folder_mut(change.directory) {
-            (folder.in_flight, folder.commits) = (false, folder.commits + 1);
+            folder.commits += 1;
         }
         if let Some(target) = &change.to {
             if let Object::Version(version) = &target.object {

@@ -50,14 +50,17 @@ pub(crate) fn entry_of(attributes: Attributes) -> Entry {
     Entry { attributes, generation: 0, name_lifetime: LIFETIME, attributes_lifetime: LIFETIME }
 }
 
+fn lifetime(content: &Content) -> Duration {
+    match content {
+        Content::Object(_) => OBJECT_LIFETIME,
+        _ => LIFETIME,
+    }
+}
+
 fn told(tree: &Tree, node: Node) -> Result<Entry, Error> {
+    let lifetime = lifetime(&tree.member(node)?.content);
     let entry = entry_of(tree.attributes(node)?);
-    Ok(match tree.member(node)?.content {
-        Content::Object(_) => {
-            Entry { name_lifetime: OBJECT_LIFETIME, attributes_lifetime: OBJECT_LIFETIME, ..entry }
-        }
-        _ => entry,
-    })
+    Ok(Entry { name_lifetime: lifetime, attributes_lifetime: lifetime, ..entry })
 }
 
 impl Shared {
@@ -107,18 +110,18 @@ impl Shared {
         if matches!(member.content, Content::Object(_)) {
             return Err(Error::AccessDenied);
         }
-        for (directory, _) in member.names.clone() {
-            tree.writable(directory)?;
+        for (directory, _) in &member.names {
+            tree.writable(*directory)?;
         }
-        let before = member.attributes.clone();
+        let before = Some(&member.attributes).filter(|now| may_grow(now)).cloned();
         how(&mut tree)?;
-        if !fits(&tree.member(node)?.attributes) {
-            tree.member_mut(node)?.attributes = before;
+        let now = &tree.member(node)?.attributes;
+        if may_grow(now) && !fits(now) {
+            tree.member_mut(node)?.attributes = before.unwrap_or_default();
             return Err(Error::NoSpace);
         }
         tree.publish(node);
-        drop(tree);
-        self.work.notify_all();
+        self.say_there_is_work(&tree);
         Ok(())
     }
 
@@ -158,6 +161,11 @@ impl Shared {
     }
 }
 
+/// Whether attributes have parts of any size: without, a row has room for them.
+fn may_grow(attributes: &RowAttributes) -> bool {
+    !attributes.extended.is_empty() || attributes.link.is_some()
+}
+
 /// Whether a row has room for attributes, contents said too.
 fn fits(attributes: &RowAttributes) -> bool {
     let content = FileContent {
@@ -173,6 +181,10 @@ impl FileSystem for GraphFileSystem {
     fn mounted(&self, notifier: Arc<dyn Notifier>) {
         // A second mount of the same would hear nothing; there is none.
         drop(self.shared.notifier.set(notifier));
+    }
+
+    fn says_when_it_waits(&self) -> bool {
+        true
     }
 
     fn without_opens(&self, writers: Arc<dyn Writers>) {
@@ -197,7 +209,7 @@ impl FileSystem for GraphFileSystem {
     }
 
     fn attributes_lifetime(&self, node: Node) -> Duration {
-        told(&self.shared.tree.lock(), node).map_or(Duration::ZERO, |entry| entry.attributes_lifetime)
+        self.shared.tree.lock().member(node).map_or(Duration::ZERO, |member| lifetime(&member.content))
     }
 
     fn getattr(&self, node: Node) -> Result<Attributes, Error> {
@@ -273,10 +285,10 @@ impl FileSystem for GraphFileSystem {
         mode: OpenMode,
     ) -> Result<(Entry, Opened), Error> {
         let shared = &self.shared;
-        if shared.check_free(directory, name).map_or_else(|error| error == Error::Exists, |_| false) {
-            return self.open_there(caller, directory, name, mode);
-        }
-        shared.check_free(directory, name)?;
+        match shared.check_free(directory, name) {
+            Err(Error::Exists) => return self.open_there(caller, directory, name, mode),
+            free => free?,
+        };
         let content = Content::File(shared.tree.lock().new_file(0, Some(shared.scratches.make())));
         let new = New {
             kind: Kind::File,

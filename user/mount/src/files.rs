@@ -33,16 +33,29 @@ impl Shared {
                 wanted.push((target.node, version));
             }
         }
-        let is_small =
-            |(_, version): &Wanted<'_>| !version.is_made() && version.scratch.size() <= MANY_SIZE_MAX as u64;
-        let (small, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_small);
-        self.make_one_by_one(&others)?;
+        self.make_small(wanted.iter().map(|(_, version)| (false, *version)))?;
+        wanted.retain(|(_, version)| !version.is_safe());
+        self.make_one_by_one(&wanted)
+    }
+
+    /// Makes of these versions the small ones that are no files yet; of which it is said, may be there several times.
+    pub(crate) fn make_small<'v>(
+        &self,
+        versions: impl Iterator<Item = (bool, &'v Arc<Version>)>,
+    ) -> Result<(), Stopped> {
+        let mut small: Vec<&Arc<Version>> = Vec::new();
+        for (may_be_known, version) in versions {
+            let is_known = may_be_known && small.iter().any(|known| Arc::ptr_eq(known, version));
+            if !is_known && !version.is_made() && version.scratch.size() <= MANY_SIZE_MAX as u64 {
+                small.push(version);
+            }
+        }
         small.chunks(MANY_MAX).try_for_each(|some| self.make_together(some))
     }
 
-    fn make_together(&self, wanted: &[Wanted<'_>]) -> Result<(), Stopped> {
+    fn make_together(&self, wanted: &[&Arc<Version>]) -> Result<(), Stopped> {
         let mut all = Vec::with_capacity(wanted.len());
-        for (_, version) in wanted {
+        for version in wanted {
             all.push(version.scratch.whole().map_err(|_| again(Refusal::BadReply))?);
         }
         let flags = bullet::COMMIT | bullet::SAFETY;
@@ -50,10 +63,10 @@ impl Shared {
         if files.len() != wanted.len() {
             return Err(Stopped::Never(Refusal::BadReply));
         }
-        for (((_, version), file), data) in wanted.iter().zip(files).zip(&all) {
+        for ((version, file), data) in wanted.iter().zip(files).zip(&all) {
             let (size, hash) = (data.len() as u64, *blake3::hash(data).as_bytes());
             let content = FileContent { port: file.port, object: file.object(), size, hash };
-            version.was_made(Made { file, content });
+            version.was_made(Made { file, content, is_safe: true });
         }
         Ok(())
     }

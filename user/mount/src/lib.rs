@@ -7,7 +7,7 @@
 //! - [`find`]: rows of directories become nodes; [`classes`]: what they stand for. [`names`]: names are made, moved and taken away.
 //! - [`spares`]: directories that are made ahead.
 //! - [`contents`]: files are read and written, in a [`scratch`] while somebody has them open for writing.
-//! - [`queue`]: what is to be done at the servers; [`commit`]: doing it, in batches, of which [`files`] are made first.
+//! - [`queue`]: what is to be done at the servers; [`batches`]: what of it is done together; [`commit`]: doing it; [`files`] are made first.
 //! - [`closed`]: files are closed, where opens are no operations; [`reading`]: and read.
 //! - [`journal`]: what was [`synced`] survives a kill. [`watch`]: what others change is seen here.
 //! - [`settle`]: everything done so far is at the servers, and the mount goes on.
@@ -16,6 +16,7 @@
 //! `docs/mount.md` says what programs may rely on.
 #![forbid(unsafe_code)]
 
+mod batches;
 mod classes;
 mod closed;
 mod commit;
@@ -116,6 +117,8 @@ pub(crate) struct Shared {
     work: Condition,
     /// Notified when somebody waits for what is queued.
     hurry: Condition,
+    /// Notified when a batch was handed over, or taken.
+    handed: Condition,
     /// Notified when something was brought to the servers.
     progress: Condition,
     scratches: Scratches,
@@ -163,6 +166,7 @@ impl GraphFileSystem {
             tree: Mutex::new(&world.threads, tree),
             work: Condition::new(&world.threads),
             hurry: Condition::new(&world.threads),
+            handed: Condition::new(&world.threads),
             progress: Condition::new(&world.threads),
             scratches: Scratches::new(&options.folder, first),
             spares: Spares::new(&world.threads),
@@ -183,7 +187,8 @@ impl GraphFileSystem {
         });
         let mut threads = Vec::new();
         let makers = [("spares", spares::run as fn(&Arc<Shared>)); spares::MAKERS];
-        let others = [("commit", commit::run as fn(&Arc<Shared>)), ("watch", watch::run)];
+        let gather = ("gather", batches::run as fn(&Arc<Shared>));
+        let others = [gather, ("commit", commit::run), ("watch", watch::run)];
         for (name, body) in others.into_iter().chain(makers) {
             let shared = Arc::clone(&shared);
             let thread = world.threads.spawn(name, move || body(&shared));
@@ -253,6 +258,7 @@ impl Shared {
         drop(tree);
         self.work.notify_all();
         self.hurry.notify_all();
+        self.handed.notify_all();
         self.progress.notify_all();
         self.spares.stop();
     }
@@ -264,7 +270,20 @@ impl Shared {
     }
 
     fn client(&self) -> Client<'_> {
+        self.say_it_waits();
         Client::new(&*self.world.transactions, &self.trans_options)
+    }
+
+    /// Wakes whoever gathers what is queued, if something is.
+    fn say_there_is_work(&self, tree: &Tree) {
+        if !tree.queue.is_empty() {
+            self.work.notify_all();
+        }
+    }
+
+    /// What is done next may take long: an operation of a program lets others be served meanwhile.
+    fn say_it_waits(&self) {
+        self.notifier.get().inspect(|notifier| notifier.waits());
     }
 
     fn file_server(&self) -> Capability {
@@ -315,6 +334,7 @@ impl Shared {
         let mut done = tree.done;
         let mut deadline = self.world.threads.now() + STALL_MAX;
         while what(&tree) {
+            self.say_it_waits();
             tree = self.progress.wait_until(tree, Some(deadline)).0;
             if tree.done != done {
                 (done, deadline) = (tree.done, self.world.threads.now() + STALL_MAX);

@@ -54,8 +54,7 @@ impl Shared {
         tree.touch(directory, now);
         tree.remember(node);
         after(&mut tree, node);
-        drop(tree);
-        self.work.notify_all();
+        self.say_there_is_work(&tree);
         Ok(node)
     }
 

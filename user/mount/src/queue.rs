@@ -75,6 +75,8 @@ pub(crate) struct Version {
 pub(crate) struct Made {
     pub(crate) file: Capability,
     pub(crate) content: Content,
+    /// It is known to be on its server's disk.
+    pub(crate) is_safe: bool,
 }
 
 impl Version {
@@ -108,9 +110,14 @@ impl Version {
         Ok(new)
     }
 
-    /// This is the file: it was made together with others.
+    /// Whether the file was made and is on its server's disk.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.made.lock().as_ref().is_some_and(|made| made.is_safe)
+    }
+
+    /// This is the file: it was made together with others. What somebody else has made meanwhile stays.
     pub(crate) fn was_made(&self, file: Made) {
-        *self.made.lock() = Some(file);
+        self.made.lock().get_or_insert(file);
     }
 
     /// Its server has lost the file before it was on the disk, and the scratch was not written since.
@@ -152,7 +159,7 @@ pub(crate) fn send(client: Client<'_>, server: &Capability, scratch: &Scratch) -
         if offset == size {
             let content =
                 Content { port: made.port, object: made.object(), size, hash: *hasher.finalize().as_bytes() };
-            return Ok(Made { file: made, content });
+            return Ok(Made { file: made, content, is_safe: false });
         }
         file = Some(made);
     }

@@ -22,7 +22,7 @@ pub(crate) const SIZE_MAX: u64 = i64::MAX as u64;
 /// Where scratches lie. A folder that nobody else writes to.
 #[derive(Debug)]
 pub(crate) struct Scratches {
-    folder: PathBuf,
+    folder: Arc<Path>,
     next: AtomicU64,
     in_memory: Arc<AtomicU64>,
 }
@@ -30,18 +30,18 @@ pub(crate) struct Scratches {
 impl Scratches {
     /// Scratches in `folder`, numbered from `first` on.
     pub(crate) fn new(folder: &Path, first: u64) -> Scratches {
-        Scratches { folder: folder.to_owned(), next: AtomicU64::new(first), in_memory: Arc::default() }
+        Scratches { folder: folder.into(), next: AtomicU64::new(first), in_memory: Arc::default() }
     }
 
     /// An empty one. Nothing is on the disk until it grows.
     pub(crate) fn make(&self) -> Arc<Scratch> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let body = Body::Memory(Vec::new());
-        let path = self.folder.join(format!("{number}.data"));
+        let place = Place::Numbered(Arc::clone(&self.folder));
         let in_memory = Arc::clone(&self.in_memory);
         Arc::new(Scratch {
             number,
-            path,
+            place,
             body: RwLock::new(body),
             size: AtomicU64::new(0),
             changes: AtomicU64::new(0),
@@ -55,7 +55,7 @@ impl Scratches {
 #[derive(Debug)]
 pub(crate) struct Scratch {
     number: u64,
-    path: PathBuf,
+    place: Place,
     body: RwLock<Body>,
     size: AtomicU64,
     /// How often it was changed.
@@ -64,6 +64,14 @@ pub(crate) struct Scratch {
     in_memory: Arc<AtomicU64>,
     /// What the journal says of it.
     note: Mutex<Option<Note>>,
+}
+
+/// Where its file lies, if it has one.
+#[derive(Debug)]
+enum Place {
+    /// In this folder, under its number.
+    Numbered(Arc<Path>),
+    Here(PathBuf),
 }
 
 #[derive(Debug)]
@@ -93,7 +101,7 @@ impl Scratch {
         let body = RwLock::new(Body::OnDisk { file, keep: true });
         Ok(Scratch {
             number,
-            path: path.to_owned(),
+            place: Place::Here(path.to_owned()),
             body,
             size,
             changes: AtomicU64::new(0),
@@ -106,8 +114,8 @@ impl Scratch {
     pub(crate) fn of(number: u64, path: &Path, data: Vec<u8>) -> Scratch {
         let size = AtomicU64::new(data.len() as u64);
         let in_memory = Arc::new(AtomicU64::new(data.len() as u64));
-        let (body, path) = (RwLock::new(Body::Memory(data)), path.to_owned());
-        Scratch { number, path, body, size, changes: AtomicU64::new(0), in_memory, note: Mutex::default() }
+        let (body, place) = (RwLock::new(Body::Memory(data)), Place::Here(path.to_owned()));
+        Scratch { number, place, body, size, changes: AtomicU64::new(0), in_memory, note: Mutex::default() }
     }
 
     /// Its number among those of its folder.
@@ -222,7 +230,7 @@ impl Scratch {
         let open = || -> io::Result<File> {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(true).mode(0o600);
-            let file = options.open(&self.path)?;
+            let file = options.open(self.path())?;
             file.write_all_at(bytes, 0)?;
             Ok(file)
         };
@@ -325,18 +333,26 @@ impl Scratch {
     }
 
     /// Its file, which is there once it was synced.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    pub(crate) fn path(&self) -> PathBuf {
+        match &self.place {
+            Place::Numbered(folder) => folder.join(format!("{}.data", self.number)),
+            Place::Here(path) => path.clone(),
+        }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        match self.body.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            Body::Memory(bytes) => drop(self.in_memory.fetch_sub(bytes.len() as u64, Ordering::Relaxed)),
-            Body::OnDisk { keep: true, .. } => {}
+        let is_left = match self.body.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            Body::Memory(bytes) => {
+                self.in_memory.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
+                false
+            }
+            Body::OnDisk { keep, .. } => !*keep,
+        };
+        if is_left {
             // Where it cannot be removed, the next mount of this folder does it.
-            Body::OnDisk { keep: false, .. } => drop(std::fs::remove_file(&self.path)),
+            drop(std::fs::remove_file(self.path()));
         }
     }
 }

@@ -19,6 +19,7 @@ impl Shared {
         let record = record_of(&self.tree.lock(), node)?;
         // What has no name is found by nobody.
         if let Some(record) = record {
+            self.say_it_waits();
             self.journal.sync(scratch, record)?;
         }
         // It may have been committed, or have lost its name, while this was noted.

@@ -15,6 +15,7 @@ use amoeba_volume as volume;
 use amoeba_volume::{Error, Kind, Node};
 
 use crate::Accounts;
+use crate::batches::Batches;
 use crate::queue::{Change, Object, Target, Update, Version};
 use crate::rows::{Row, mode_of_kind};
 use crate::scratch::Scratch;
@@ -42,7 +43,7 @@ pub(crate) fn identity(capability: &Capability) -> Identity {
 pub(crate) struct Tree {
     threads: Threads,
     accounts: Arc<dyn Accounts>,
-    members: BTreeMap<Node, Member>,
+    members: BTreeMap<Node, Box<Member>>,
     /// Those that are directories.
     folders: BTreeSet<Node>,
     next_node: u64,
@@ -59,6 +60,8 @@ pub(crate) struct Tree {
     /// Names of which the kernel is still to be told.
     pub(crate) untold: Vec<(Node, Vec<u8>)>,
     pub(crate) queue: VecDeque<Update>,
+    /// What was taken from the queue, and is on its way.
+    pub(crate) batches: Batches,
     /// Bytes of scratches that wait.
     pub(crate) queue_bytes: u64,
     /// The number of the last update that was queued.
@@ -117,8 +120,8 @@ pub(crate) struct Folder {
     pub(crate) columns: Option<Columns>,
     /// How often something in it was brought to its server.
     pub(crate) commits: u64,
-    /// Whether a batch with rows of it is under way.
-    pub(crate) in_flight: bool,
+    /// The last update of the last batch that was gathered with rows of it: it is under way until that is done.
+    pub(crate) in_flight: u64,
 }
 
 /// A name in a directory.
@@ -187,6 +190,7 @@ impl Tree {
             writing: BTreeSet::new(),
             untold: Vec::new(),
             queue: VecDeque::new(),
+            batches: Batches::default(),
             queue_bytes: 0,
             queued: 0,
             done: 0,
@@ -200,11 +204,11 @@ impl Tree {
     }
 
     pub(crate) fn member(&self, node: Node) -> Result<&Member, Error> {
-        self.members.get(&node).ok_or(Error::NotFound)
+        self.members.get(&node).map(|member| &**member).ok_or(Error::NotFound)
     }
 
     pub(crate) fn member_mut(&mut self, node: Node) -> Result<&mut Member, Error> {
-        self.members.get_mut(&node).ok_or(Error::NotFound)
+        self.members.get_mut(&node).map(|member| &mut **member).ok_or(Error::NotFound)
     }
 
     pub(crate) fn folder(&self, node: Node) -> Result<&Folder, Error> {
@@ -324,7 +328,7 @@ impl Tree {
         if member.kind == Kind::Directory {
             self.folders.insert(node);
         }
-        self.members.insert(node, member);
+        self.members.insert(node, Box::new(member));
         node
     }
 
@@ -612,7 +616,7 @@ impl Tree {
             }
             // To look through a whole directory takes time: only at the end of its use.
             let used = match &member.content {
-                Content::Directory(folder) => folder.in_flight || !folder.is_idle(),
+                Content::Directory(folder) => folder.in_flight > self.done || !folder.is_idle(),
                 Content::File(file) => file.openers > 0 || (file.changed && !member.names.is_empty()),
                 _ => false,
             };

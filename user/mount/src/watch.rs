@@ -105,7 +105,7 @@ impl Shared {
             let tree = self.tree.lock();
             match tree.folder(node) {
                 Ok(folder) if folder.sequence == sequence => return true,
-                Ok(folder) if folder.in_flight => return false,
+                Ok(folder) if folder.in_flight > tree.done => return false,
                 Ok(folder) => (folder.commits, folder.complete),
                 Err(_) => return true,
             }
@@ -113,8 +113,9 @@ impl Shared {
         let fresh = if complete { self.all_rows(capability) } else { self.known_rows(node, capability) };
         let Ok((fresh, before)) = fresh else { return false };
         let mut tree = self.tree.lock();
+        let done = tree.done;
         let Ok(folder) = tree.folder_mut(node) else { return true };
-        if folder.in_flight || folder.commits != commits {
+        if folder.in_flight > done || folder.commits != commits {
             return false; // what was read may be from before our own change
         }
         folder.sequence = before;
