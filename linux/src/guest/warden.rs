@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -225,7 +225,6 @@ impl Warden {
             }
             None => None,
         };
-        let executable = self.prepare(&descriptor, root.as_ref())?;
         self.confinement.expect(&descriptor.limits, descriptor.network).map_err(|error| {
             Refusal::new(NOLIMIT, program::CODE_OUR_FAULT, format!("its limits: {error}"))
         })?;
@@ -237,8 +236,7 @@ impl Warden {
         };
         let streams =
             Streams::open(&descriptor, &ways).map_err(|error| Refusal::ours("standard streams", error))?;
-        let guest = self.spawn(&descriptor, &executable, &streams, root.as_ref())?;
-        drop(executable);
+        let guest = self.spawn(&descriptor, &streams, root.as_ref())?;
         let Streams { guests, ours: mut ends } = streams;
         drop(guests);
         let served = ends.served.take();
@@ -266,33 +264,15 @@ impl Warden {
             exit.results = scratch.take(&self.world);
         }
         if let Some(root) = root {
-            self.ahead = root.finish(&mut exit);
+            self.ahead = root.finish(&mut exit, &socket, &self.confinement);
         }
         Ok(exit)
     }
 
-    /// Enters the working directory and finds the program, where the guest's files are.
-    fn prepare(&self, descriptor: &ProcessDescriptor, root: Option<&Root>) -> Result<Executable, Refusal> {
-        let work = || {
-            if descriptor.scratch.is_none() {
-                enter_working_directory(descriptor)?;
-            }
-            match &descriptor.program {
-                Program::HostPath(path) => program::find(path, descriptor.variable(b"PATH")).map(Some),
-                _ => Ok(None),
-            }
-        };
-        let found = match root {
-            Some(root) => root.within(work).map_err(|error| Refusal::ours("its file tree", error))?,
-            None => work(),
-        };
-        found?.map_or_else(|| fetch_program(descriptor, &self.world), Ok)
-    }
-
+    /// Finds the guest's program, where the guest's files are, and starts it.
     fn spawn(
         &self,
         descriptor: &ProcessDescriptor,
-        executable: &Executable,
         streams: &Streams,
         root: Option<&Root>,
     ) -> Result<Pid, Refusal> {
@@ -312,36 +292,44 @@ impl Warden {
         environment.insert(b"AMOEBA_CAPS_FD", capabilities.as_bytes());
         let socket = root.map_or(&self.socket[..], |root| root.socket(&self.socket));
         environment.insert(b"AMOEBA_SOCKET", socket);
-        let deliver = |path: &Path, arguments: &[Vec<u8>]| {
-            let image = Image::new(path, arguments, &environment).map_err(|error| {
-                Unborn::refused(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string())
-            })?;
-            let terminal = descriptor.terminal.is_some();
-            let birth = Birth {
-                image: &image,
-                streams: streams.of_guest(),
-                terminal,
-                confinement: Some(&self.confinement),
-            };
-            // What the kernel says is looked into where the guest's files are.
-            let born = || birth.deliver().map_err(|error| Unborn::of(path, &error));
-            let born = match root {
-                Some(root) => root.within(born),
-                None => self.confinement.start(descriptor.network, born),
-            };
-            born.unwrap_or_else(|error| Err(Unborn::of(path, &error)))
+        let start = Launch {
+            descriptor,
+            environment: &environment,
+            streams: streams.of_guest(),
+            confinement: &self.confinement,
         };
-        let path = &executable.path;
-        match deliver(path, &descriptor.arguments) {
-            // The C library does so with whatever the kernel does not know.
-            Err(Unborn { is_for_shell: true, .. }) => {
-                let script = [SHELL.as_bytes(), path.as_os_str().as_bytes()].map(<[u8]>::to_vec);
-                let rest = descriptor.arguments.iter().skip(1).cloned();
-                deliver(Path::new(SHELL), &script.into_iter().chain(rest).collect::<Vec<_>>())
-            }
-            delivered => delivered,
+        let fetch = || self.fetch_program(descriptor);
+        let Some(root) = root else {
+            let executable = find_program(descriptor)?.map_or_else(fetch, Ok)?;
+            let started = self.confinement.start(descriptor.network, || start.program(&executable));
+            return started.unwrap_or_else(|error| Err(program::exec_refused(&executable.path, &error)));
+        };
+        let died = |error| Refusal::ours("its file tree", error);
+        // One order to the thread that is there, as a rule: waking it costs more than what it does.
+        let find_and_start = || match find_program(descriptor)? {
+            Some(executable) => start.program(&executable).map(Some),
+            None => Ok(None),
+        };
+        if let Some(guest) = root.within(find_and_start).map_err(died)?? {
+            return Ok(guest);
         }
-        .map_err(|unborn| unborn.refusal)
+        let executable = fetch()?;
+        root.within(|| start.program(&executable)).map_err(died)?
+    }
+
+    /// The program of a descriptor that names no path.
+    fn fetch_program(&self, descriptor: &ProcessDescriptor) -> Result<Executable, Refusal> {
+        match &descriptor.program {
+            Program::File(file) => {
+                let name = descriptor.arguments.first().map_or(&b"program"[..], Vec::as_slice);
+                program::from_bytes(name, |memory| fetch(&self.world, file, memory))
+            }
+            _ => Err(Refusal::new(
+                Status::STD_ARGBAD,
+                program::CODE_OUR_FAULT,
+                "the descriptor names no program",
+            )),
+        }
     }
 
     /// The guest runs.
@@ -377,6 +365,17 @@ fn reaped_times() -> Option<(Duration, Duration)> {
     Some((time(usage.user_time()), time(usage.system_time())))
 }
 
+/// Enters the working directory and finds the program, where the calling thread is; `None` if it names no path.
+fn find_program(descriptor: &ProcessDescriptor) -> Result<Option<Executable>, Refusal> {
+    if descriptor.scratch.is_none() {
+        enter_working_directory(descriptor)?;
+    }
+    match &descriptor.program {
+        Program::HostPath(path) => program::find(path, descriptor.variable(b"PATH")).map(Some),
+        _ => Ok(None),
+    }
+}
+
 fn enter_working_directory(descriptor: &ProcessDescriptor) -> Result<(), Refusal> {
     if descriptor.working_directory.is_empty() {
         return Ok(());
@@ -388,16 +387,41 @@ fn enter_working_directory(descriptor: &ProcessDescriptor) -> Result<(), Refusal
     })
 }
 
-/// The program of a descriptor that names no path.
-fn fetch_program(descriptor: &ProcessDescriptor, world: &World) -> Result<Executable, Refusal> {
-    match &descriptor.program {
-        Program::File(file) => {
-            let name = descriptor.arguments.first().map_or(&b"program"[..], Vec::as_slice);
-            program::from_bytes(name, |memory| fetch(world, file, memory))
+/// A guest that lacks nothing but its program.
+struct Launch<'a> {
+    descriptor: &'a ProcessDescriptor,
+    environment: &'a BTreeMap<&'a [u8], &'a [u8]>,
+    streams: [BorrowedFd<'a>; 3],
+    confinement: &'a Confinement,
+}
+
+impl Launch<'_> {
+    /// Starts it, on a thread that is confined as guests are.
+    fn program(&self, executable: &Executable) -> Result<Pid, Refusal> {
+        let path = &executable.path;
+        match self.deliver(path, &self.descriptor.arguments) {
+            // The C library does so with whatever the kernel does not know.
+            Err(Unborn { is_for_shell: true, .. }) => {
+                let script = [SHELL.as_bytes(), path.as_os_str().as_bytes()].map(<[u8]>::to_vec);
+                let rest = self.descriptor.arguments.iter().skip(1).cloned();
+                self.deliver(Path::new(SHELL), &script.into_iter().chain(rest).collect::<Vec<_>>())
+            }
+            delivered => delivered,
         }
-        _ => {
-            Err(Refusal::new(Status::STD_ARGBAD, program::CODE_OUR_FAULT, "the descriptor names no program"))
-        }
+        .map_err(|unborn| unborn.refusal)
+    }
+
+    fn deliver(&self, path: &Path, arguments: &[Vec<u8>]) -> Result<Pid, Unborn> {
+        let image = Image::new(path, arguments, self.environment).map_err(|error| {
+            Unborn::refused(Status::STD_ARGBAD, program::CODE_OUR_FAULT, error.to_string())
+        })?;
+        let birth = Birth {
+            image: &image,
+            streams: self.streams,
+            terminal: self.descriptor.terminal.is_some(),
+            confinement: Some(self.confinement),
+        };
+        birth.deliver().map_err(|error| Unborn::of(path, &error))
     }
 }
 

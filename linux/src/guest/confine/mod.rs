@@ -22,7 +22,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use amoeba_process::{Exit, Limits, PROCESSES_DEFAULT};
 use nix::libc;
@@ -155,34 +155,39 @@ impl Confinement {
     ///
     /// # Errors
     /// What `furnish` says; there is no room for a thread or a name space; guests cannot be confined here.
-    pub(super) fn enclose(
+    pub(super) fn enclose<T: Send>(
         &self,
         network: bool,
-        furnish: impl FnOnce() -> io::Result<()> + Send,
-    ) -> io::Result<Nest> {
+        furnish: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<(Nest, T)> {
         let confine = self.confining(network);
         let nest = Nest::make(own_mounts)?;
-        let confined = nest.run(move || furnish().and_then(|()| confine()));
-        confined.unwrap_or_else(|| Err(unconfined()))?;
-        Ok(nest)
+        let confined = nest.run(move || furnish().and_then(|made| confine().map(|()| made)));
+        let made = confined.unwrap_or_else(|| Err(unconfined()))?;
+        Ok((nest, made))
     }
 
-    /// The same, for a guest that comes later: nobody waits until the thread is ready, but what it is given does. If it could
-    /// not be made ready, it has ended.
+    /// The same, for a guest that comes later: what was furnished comes when the thread is ready. If it could not be made
+    /// ready, it has ended, and nothing comes.
     ///
     /// # Errors
     /// There is no room for a thread.
-    pub(super) fn enclose_ahead(
+    pub(super) fn enclose_ahead<T: Send + 'static>(
         &self,
         network: bool,
-        furnish: impl FnOnce() -> io::Result<()> + Send + 'static,
-    ) -> io::Result<Nest> {
+        furnish: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<(Nest, mpsc::Receiver<T>)> {
         let confine = self.confining(network);
-        Nest::make(move || {
+        let (tell, told) = mpsc::sync_channel(1);
+        let nest = Nest::make(move || {
             own_mounts()?;
-            furnish()?;
-            confine()
-        })
+            let made = furnish()?;
+            confine()?;
+            // Whoever wanted it may have gone.
+            drop(tell.send(made));
+            Ok(())
+        })?;
+        Ok((nest, told))
     }
 
     /// What confines a thread, and whatever it starts, as guests are.

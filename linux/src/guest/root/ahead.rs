@@ -1,20 +1,27 @@
-//! What is made ready for the next guest while one runs: the same file tree once more, in case the next wants the same.
+//! What a file tree leaves to the next guest that wants the same: itself, if the last guest left nothing in it; else another one,
+//! which is made of the same mounts.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use amoeba_process::{ProcessDescriptor, Tree, View};
 
-use super::desk::{Granted, Trees};
+use super::desk::Trees;
+use super::layer::Layer;
 use crate::guest::confine::{Confinement, Nest};
 
-/// A file tree that no guest has had yet.
+/// A file tree that waits for a guest.
 pub(in crate::guest) struct Ahead {
-    like: Like,
-    trees: Trees,
-    nest: Nest,
+    pub(super) like: Like,
+    pub(super) trees: Trees,
+    pub(super) place: Place,
+    /// What another one can be made of; empty if that has been done.
+    pub(super) more: Vec<OwnedFd>,
+    /// Whether the last guest left something in its tree, so that one is expected to.
+    pub(super) leaves: bool,
 }
 
 /// What a file tree of a caller's files depends on.
@@ -24,6 +31,14 @@ pub(super) struct Like {
     trees: Vec<Tree>,
     network: bool,
     work: Vec<u8>,
+}
+
+/// A thread that has a file tree as its root, in which guests are started.
+pub(super) enum Place {
+    /// With what guests write privately there.
+    Ready(Nest, Layer),
+    /// It is being made.
+    Begun(Nest, mpsc::Receiver<Layer>),
 }
 
 impl Like {
@@ -45,27 +60,32 @@ impl Like {
         mounts: Vec<OwnedFd>,
         socket: &Path,
         confinement: &Confinement,
-    ) -> Option<Nest> {
+    ) -> Option<Place> {
+        if mounts.is_empty() {
+            return None;
+        }
         let (like, socket) = (self.clone(), socket.to_owned());
         let work = PathBuf::from(OsStr::from_bytes(&like.work));
         let furnish = move || super::build(&like.trees, mounts, &socket, &work);
-        confinement.enclose_ahead(self.network, furnish).ok()
+        let (nest, told) = confinement.enclose_ahead(self.network, furnish).ok()?;
+        Some(Place::Begun(nest, told))
+    }
+}
+
+impl Place {
+    /// When it is ready; `None` if it could not be made so.
+    pub(super) fn ready(self) -> Option<(Nest, Layer)> {
+        match self {
+            Place::Ready(nest, layer) => Some((nest, layer)),
+            Place::Begun(nest, told) => told.recv().ok().map(|layer| (nest, layer)),
+        }
     }
 }
 
 impl Ahead {
-    pub(super) fn new(like: Like, trees: Trees, nest: Nest) -> Ahead {
-        Ahead { like, trees, nest }
-    }
-
-    /// Asks for the trees of a descriptor, which `bytes` are, and for it gives those that were made ready, if that is what it
-    /// wants and the viewer says that they are right. What is given with mounts in `Granted` was not.
-    pub(super) fn take(self, like: &Like, bytes: &[u8]) -> Option<(Granted, Nest)> {
-        // Where something went wrong the thread has ended.
-        if self.like != *like || self.nest.run(|| ()).is_none() {
-            return None;
-        }
-        let granted = self.trees.ask_again(bytes).ok()?;
-        Some((granted, self.nest))
+    /// Whether it is what is wanted; then its trees are asked for again, for a descriptor, which `bytes` are.
+    pub(super) fn ask(mut self, like: &Like, bytes: &[u8]) -> Option<Ahead> {
+        let sets = if self.more.is_empty() { 1 } else { 2 };
+        (self.like == *like && self.trees.ask(sets, bytes).is_ok()).then_some(self)
     }
 }

@@ -1,16 +1,17 @@
 //! What a warden and the viewer of its host say to each other, over a Unix socket among the logs.
 //!
 //! ```text
-//! warden → viewer   u32 size, process descriptor
+//! warden → viewer   u8 sets, u32 size, process descriptor    sets of mounts, and trees made of one, that it has of what came before
 //! viewer → warden   u8 0, u32 0                    with one descriptor for the root's mount, and one for each writable tree
 //!                or u8 1, u32 size, text           why there is no such file tree
-//!                or u8 2, u32 0                    as 0, and with as many again, for the next guest that wants the same
-//!                or u8 3, u32 0                    what came for this guest is right for it; with as many for the next
+//!                or u8 2, u32 0                    as 0, and with as many again, for another tree for guests that want the same
+//!                or u8 3, u32 0                    what came before is right; with as many, if the warden has but one set
 //! warden → viewer   u8                             the guest has ended
 //! viewer → warden   u64                            changes that did not become the caller's
 //! ```
 //!
 //! Numbers are little-endian. After an answer of 2 or 3 the warden may bring its next guest over the same socket, if that wants the same.
+//! A set that came is a tree for one guest after the other, as long as none of them leaves anything in it.
 //! Whoever closes the socket ends the guest's part in the trees.
 
 use std::fs;
@@ -40,6 +41,8 @@ const GRANTED: u8 = 0;
 const REFUSED: u8 = 1;
 const GRANTED_TWICE: u8 = 2;
 const GRANTED_BEFORE: u8 = 3;
+/// Sets of mounts that a warden has at most: one for a tree, one for another if a guest leaves something in that.
+const SETS_MAX: u8 = 2;
 /// The most bytes of a reason.
 const REASON_SIZE_MAX: usize = 1024;
 /// How long a warden may take to say what it wants.
@@ -56,7 +59,11 @@ pub struct Desk {
 
 /// One guest, while it has its file tree.
 #[derive(Debug)]
-pub struct Visit(UnixStream);
+pub struct Visit {
+    socket: UnixStream,
+    /// What its warden has of what came for guests before.
+    sets: u8,
+}
 
 impl Desk {
     /// Opens the desk of the host whose logs are in `logs`. Call it while the process has one thread: from then on what it
@@ -85,7 +92,7 @@ impl Desk {
     /// The system's.
     pub fn accept(&self) -> io::Result<Visit> {
         let (socket, _) = self.listener.accept()?;
-        Ok(Visit(socket))
+        Ok(Visit { socket, sets: 0 })
     }
 
     /// An empty directory to mount on, with this name.
@@ -113,16 +120,18 @@ impl Visit {
     /// # Errors
     /// Nobody has come within `patience`, or will.
     pub fn next_wanted(&mut self, patience: Duration) -> io::Result<View> {
-        self.0.set_read_timeout(Some(patience))?;
-        let mut size = [0; 4];
-        self.0.read_exact(&mut size)?;
+        self.socket.set_read_timeout(Some(patience))?;
+        let mut head = [0; 5];
+        self.socket.read_exact(&mut head)?;
+        let [sets, size @ ..] = head;
+        self.sets = sets;
         let size = u32::from_le_bytes(size) as usize;
         if size > DESCRIPTOR_SIZE_MAX {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut bytes = vec![0; size];
-        self.0.read_exact(&mut bytes)?;
-        self.0.set_read_timeout(None)?;
+        self.socket.read_exact(&mut bytes)?;
+        self.socket.set_read_timeout(None)?;
         let descriptor = ProcessDescriptor::parse(&bytes).map_err(|_| io::ErrorKind::InvalidData)?;
         Ok(descriptor.view)
     }
@@ -143,12 +152,13 @@ impl Visit {
         self.answer(GRANTED_TWICE, directories.iter().chain(directories))
     }
 
-    /// Gives the guest what was granted ahead for it, and the same to the next.
+    /// Gives the guest what came before, and once more the same if its warden has no other.
     ///
     /// # Errors
     /// The system's.
     pub fn grant_next(&self, directories: &[PathBuf]) -> io::Result<()> {
-        self.answer(GRANTED_BEFORE, directories.iter())
+        let missing = if self.sets < SETS_MAX { directories } else { &[] };
+        self.answer(GRANTED_BEFORE, missing.iter())
     }
 
     fn answer<'a>(&self, how: u8, directories: impl Iterator<Item = &'a PathBuf>) -> io::Result<()> {
@@ -159,11 +169,11 @@ impl Visit {
         let trees: Vec<BorrowedFd<'_>> = trees.iter().map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); ANCILLARY_SIZE];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(&trees)) {
+        if !trees.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&trees)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let head = [how, 0, 0, 0, 0];
-        sendmsg(&self.0, &[IoSlice::new(&head)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.socket, &[IoSlice::new(&head)], &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
@@ -174,12 +184,12 @@ impl Visit {
     pub fn refuse(&mut self, reason: &str) -> io::Result<()> {
         let reason = &reason.as_bytes()[..reason.len().min(REASON_SIZE_MAX)];
         let size = u32::try_from(reason.len()).expect("a reason is short").to_le_bytes();
-        self.0.write_all(&[&[REFUSED], &size[..], reason].concat())
+        self.socket.write_all(&[&[REFUSED], &size[..], reason].concat())
     }
 
     /// Waits for the end of the guest: whether somebody waits for what became of its changes.
     pub fn wait(&mut self) -> bool {
-        self.0.read_exact(&mut [0]).is_ok()
+        self.socket.read_exact(&mut [0]).is_ok()
     }
 
     /// Says how many changes of the guest did not become the caller's.
@@ -187,7 +197,7 @@ impl Visit {
     /// # Errors
     /// Nobody hears it.
     pub fn tell(&mut self, lost: u64) -> io::Result<()> {
-        self.0.write_all(&lost.to_le_bytes())
+        self.socket.write_all(&lost.to_le_bytes())
     }
 }
 
@@ -198,38 +208,45 @@ pub(super) struct Trees {
 
 /// What the viewer has given.
 pub(super) struct Granted {
-    pub(super) trees: Trees,
-    /// Mounts of the root and of each tree that may be written; none where those that were granted ahead are right.
+    /// Mounts of the root and of each tree that may be written; none where those that came before are right.
     pub(super) mounts: Vec<OwnedFd>,
-    /// The same for the next guest that wants the same, if it may come.
-    pub(super) ahead: Vec<OwnedFd>,
+    /// The same for another tree, if one may be made.
+    pub(super) more: Vec<OwnedFd>,
 }
 
 impl Trees {
-    /// Asks the viewer at `socket` for the trees of a descriptor.
+    /// Goes to the viewer at `socket`.
     ///
     /// # Errors
-    /// There is no viewer, or it says no.
-    pub(super) fn ask(socket: &Path, descriptor: &[u8]) -> io::Result<Granted> {
-        Trees { socket: UnixStream::connect(socket)? }.ask_again(descriptor)
+    /// There is none.
+    pub(super) fn of(socket: &Path) -> io::Result<Trees> {
+        Ok(Trees { socket: UnixStream::connect(socket)? })
     }
 
-    /// Asks for those of one more descriptor, which wants the same as the last.
+    /// Asks for the trees of a descriptor: if it is not the first, one that wants the same as the last. Of what came then there are
+    /// so many `sets`.
     ///
     /// # Errors
-    /// The viewer does not know any more what that was; or it says no.
-    pub(super) fn ask_again(mut self, descriptor: &[u8]) -> io::Result<Granted> {
+    /// The viewer has gone.
+    pub(super) fn ask(&mut self, sets: u8, descriptor: &[u8]) -> io::Result<()> {
         let size = u32::try_from(descriptor.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        self.socket.write_all(&[&size.to_le_bytes(), descriptor].concat())?;
+        self.socket.write_all(&[&[sets], &size.to_le_bytes()[..], descriptor].concat())
+    }
+
+    /// What the viewer answers.
+    ///
+    /// # Errors
+    /// It does not know any more what came before; or it says no.
+    pub(super) fn answer(&mut self) -> io::Result<Granted> {
         let mut head = [0; 5];
         let mut mounts = receive(&self.socket, &mut head)?;
-        let ahead = match head[0] {
+        let more = match head[0] {
             GRANTED => Vec::new(),
             GRANTED_TWICE => mounts.split_off(mounts.len() / 2),
             GRANTED_BEFORE => std::mem::take(&mut mounts),
             _ => return Err(self.reason(head)),
         };
-        Ok(Granted { trees: self, mounts, ahead })
+        Ok(Granted { mounts, more })
     }
 
     fn reason(&mut self, head: [u8; 5]) -> io::Error {
@@ -241,15 +258,16 @@ impl Trees {
         }
     }
 
-    /// The guest has ended: waits until its changes are the caller's, and says how many did not become so.
+    /// The guest has ended: does something, `meanwhile`, until its changes are the caller's, and gives how many did not become so.
     ///
     /// # Errors
     /// Nobody knows.
-    pub(super) fn finish(&mut self) -> io::Result<u64> {
-        self.socket.write_all(&[1])?;
+    pub(super) fn finish<T>(&mut self, meanwhile: impl FnOnce() -> T) -> (T, io::Result<u64>) {
+        let told = self.socket.write_all(&[1]);
+        let done = meanwhile();
         let mut lost = [0; 8];
-        self.socket.read_exact(&mut lost)?;
-        Ok(u64::from_le_bytes(lost))
+        let read = told.and_then(|()| self.socket.read_exact(&mut lost));
+        (done, read.map(|()| u64::from_le_bytes(lost)))
     }
 }
 

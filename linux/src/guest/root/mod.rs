@@ -1,16 +1,17 @@
 //! A file tree of its own for a guest: its caller's instead of its host's. `docs/views.md` has the picture.
 //!
 //! The warden asks the host's viewer for mounts of the caller's files ([`desk`]). A thread of the warden with mounts of its own
-//! puts them together with what is the host's, makes that its root, and starts the guest there; when the guest has ended,
-//! so does the thread, and with the two everything that was mounted. The warden itself stays where it is, and as it
-//! was. While a guest runs, [`ahead`] makes the same ready for the next. [`keeper`] starts the viewer; [`apart`]: its mounts
-//! are its own. [`graph`]: the directory graph in the caller's stead.
+//! puts them together with what is the host's, makes that its root, and starts the guest there. The warden itself stays where
+//! it is, and as it was. A guest that has ended leaves its tree to the next that wants the same ([`ahead`]), if it has
+//! written nothing privately ([`layer`]); otherwise the thread ends, and with it everything that was mounted. [`keeper`]
+//! starts the viewer; [`apart`]: its mounts are its own. [`graph`]: the directory graph in the caller's stead.
 
 mod ahead;
 mod apart;
 mod desk;
 mod graph;
 pub(super) mod keeper;
+mod layer;
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, DirBuilder, File};
@@ -28,11 +29,12 @@ use rustix::mount::{
 };
 
 use super::confine::{Confinement, Nest};
-use super::program::{CODE_NOT_EXECUTABLE, Refusal};
+use super::program::{CODE_NOT_EXECUTABLE, CODE_OUR_FAULT, Refusal};
 pub(super) use ahead::Ahead;
-use ahead::Like;
+use ahead::{Like, Place};
 pub use desk::{Desk, Visit};
 use desk::{Granted, Trees};
+use layer::Layer;
 
 /// Directories of the host's in every tree: what the warden has there is fit for guests.
 const HOSTS: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -50,10 +52,19 @@ pub(in crate::guest) struct Root {
     nest: Nest,
     /// Where in it the kernel's socket is, unless that is where it is elsewhere.
     socket: Option<&'static [u8]>,
-    /// The next guest's, if that wants the same: what it is made of, and what lives in it.
-    like: Option<Like>,
+    /// What is left to the next guest that wants the same.
+    legacy: Option<Legacy>,
+}
+
+/// What of a guest's file tree may be the next guest's.
+struct Legacy {
+    like: Like,
+    layer: Layer,
+    /// Mounts for another tree, in case that the guest leaves something in this one.
     more: Vec<OwnedFd>,
-    next: Option<Nest>,
+    /// Whether that is expected, and the other one, which is begun then.
+    leaves: bool,
+    other: Option<Place>,
 }
 
 /// Makes the file tree that a descriptor asks for, or takes the one that was made ready for it; `None` where that is the
@@ -82,29 +93,47 @@ pub(super) fn make(
     }
     let failed = |error: io::Error| refused(&error.to_string());
     let like = Like::of(descriptor);
-    let taken = like.as_ref().and_then(|like| ahead.take()?.take(like, bytes));
-    let (granted, ready) = match taken {
-        Some((granted, nest)) => (granted, Some(nest)),
-        None => {
-            let viewer = confinement.way_to(desk::SOCKET.as_bytes());
-            (Trees::ask(Path::new(OsStr::from_bytes(&viewer)), bytes).map_err(failed)?, None)
-        }
-    };
-    let Granted { trees, mounts, ahead: more } = granted;
+    let waiting = like.as_ref().and_then(|like| ahead.take()?.ask(like, bytes));
+    if let Some(waiting) = waiting
+        && let Some(root) = take(waiting, socket, confinement)
+    {
+        return Ok(Some(root));
+    }
+    let viewer = confinement.way_to(desk::SOCKET.as_bytes());
+    let mut trees = Trees::of(Path::new(OsStr::from_bytes(&viewer))).map_err(failed)?;
+    trees.ask(0, bytes).map_err(failed)?;
+    let Granted { mounts, more } = trees.answer().map_err(failed)?;
     let work = Path::new(OsStr::from_bytes(&descriptor.working_directory));
-    let nest = match ready.filter(|_| mounts.is_empty()) {
-        Some(nest) => nest,
-        None => {
-            let furnish = || match &descriptor.view {
-                View::Mine(mine) => build(&mine.trees, mounts, socket, work),
-                _ => graph::build(mounts, socket),
-            };
-            confinement.enclose(descriptor.network, furnish).map_err(failed)?
+    let network = descriptor.network;
+    let (nest, layer) = match &descriptor.view {
+        View::Mine(mine) => {
+            let build = || build(&mine.trees, mounts, socket, work);
+            confinement.enclose(network, build).map(|(nest, layer)| (nest, Some(layer)))
         }
+        _ => {
+            let build = || graph::build(mounts, socket);
+            confinement.enclose(network, build).map(|(nest, ())| (nest, None))
+        }
+    }
+    .map_err(failed)?;
+    let legacy =
+        like.zip(layer).map(|(like, layer)| Legacy { like, layer, more, leaves: false, other: None });
+    Ok(Some(Root { trees, nest, socket: Some(graph::SOCKET.as_bytes()), legacy }))
+}
+
+/// The file tree that waits, once the viewer, which has been asked, says that it is right; or another of its kind, of the mounts
+/// that come now. `None` if the viewer says no, or has gone: that may be because it does not know its warden any more.
+fn take(waiting: Ahead, socket: &Path, confinement: &Confinement) -> Option<Root> {
+    let Ahead { like, mut trees, place, more, leaves } = waiting;
+    let granted = trees.answer().ok()?;
+    let (place, more) = match granted.mounts.is_empty() {
+        true if more.is_empty() => (place, granted.more),
+        true => (place, more),
+        false => (like.begin(granted.mounts, socket, confinement)?, granted.more),
     };
-    // A caller's tree may have the directory of the kernel's own place, and hide it.
-    let socket = Some(graph::SOCKET.as_bytes());
-    Ok(Some(Root { trees, nest, socket, like, more, next: None }))
+    let (nest, layer) = place.ready()?;
+    let legacy = Legacy { like, layer, more, leaves, other: None };
+    Some(Root { trees, nest, socket: Some(graph::SOCKET.as_bytes()), legacy: Some(legacy) })
 }
 
 fn refused(why: &str) -> Refusal {
@@ -125,33 +154,68 @@ impl Root {
         self.socket.unwrap_or(elsewhere)
     }
 
-    /// The guest runs: begins to make ready what the next finds, if that wants the same.
+    /// The guest runs: if something is expected to be left in its tree, another one is begun.
     pub(super) fn look_ahead(&mut self, socket: &Path, confinement: &Confinement) {
-        let more = std::mem::take(&mut self.more);
-        let like = self.like.as_ref().filter(|_| !more.is_empty());
-        self.next = like.and_then(|like| like.begin(more, socket, confinement));
+        if let Some(legacy) = self.legacy.as_mut().filter(|legacy| legacy.leaves) {
+            legacy.begin_other(socket, confinement);
+        }
     }
 
     /// The guest has ended: waits until what it has written is the caller's, and says in its exit if something is not. Gives
-    /// what was made ready for the next.
-    pub(super) fn finish(mut self, exit: &mut Exit) -> Option<Ahead> {
-        let lost = match self.trees.finish() {
-            Ok(0) => {
-                let (like, next) = (self.like?, self.next?);
-                return Some(Ahead::new(like, self.trees, next));
-            }
+    /// what waits for the next.
+    pub(super) fn finish(
+        mut self,
+        exit: &mut Exit,
+        socket: &Path,
+        confinement: &Confinement,
+    ) -> Option<Ahead> {
+        let legacy = self.legacy;
+        let is_untouched = || legacy.as_ref().is_some_and(|legacy| legacy.layer.is_untouched());
+        let (is_untouched, lost) = self.trees.finish(is_untouched);
+        let lost = match lost {
+            Ok(0) => return legacy?.leave(self.trees, self.nest, is_untouched, socket, confinement),
             Ok(lost) => format!("{lost} changes of its files did not become its caller's"),
             Err(_) => "nobody knows whether what it has written is its caller's".into(),
         };
         if exit.reason.is_empty() {
             exit.reason = lost;
         }
+        // Whoever started it, a build for one, must not take it for done.
+        if exit.code == 0 {
+            exit.code = CODE_OUR_FAULT;
+        }
         None
     }
 }
 
-/// Puts the tree together and makes it the root of this thread, whose mounts are its own.
-fn build(trees: &[Tree], mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io::Result<()> {
+impl Legacy {
+    fn begin_other(&mut self, socket: &Path, confinement: &Confinement) {
+        if self.other.is_none() {
+            self.other = self.like.begin(std::mem::take(&mut self.more), socket, confinement);
+        }
+    }
+
+    /// What waits for the next guest: the last one's tree, or another.
+    fn leave(
+        mut self,
+        trees: Trees,
+        nest: Nest,
+        is_untouched: bool,
+        socket: &Path,
+        confinement: &Confinement,
+    ) -> Option<Ahead> {
+        let place = if is_untouched {
+            Place::Ready(nest, self.layer)
+        } else {
+            self.begin_other(socket, confinement);
+            self.other?
+        };
+        Some(Ahead { like: self.like, trees, place, more: self.more, leaves: !is_untouched })
+    }
+}
+
+/// Puts the tree together and makes it the root of this thread, whose mounts are its own. Gives what takes private writing.
+fn build(trees: &[Tree], mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io::Result<Layer> {
     let mut mounts = mounts.into_iter();
     let lower = mounts.next().ok_or(io::ErrorKind::InvalidData)?;
     // Taken before the old tree is covered.
@@ -186,7 +250,9 @@ fn build(trees: &[Tree], mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io
     place(&root, Path::new(graph::SOCKET), &socket_tree, false)?;
     // A working directory that is not shown is an empty one; one that is none is refused when it is entered.
     let _ = DirBuilder::new().recursive(true).mode(0o755).create(below(&root, work));
-    become_root(&root)
+    let layer = Layer::at(&workshop.join("above"))?;
+    become_root(&root)?;
+    Ok(layer)
 }
 
 fn layers(workshop: &Path) -> CString {
