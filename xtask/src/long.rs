@@ -117,7 +117,7 @@ fn live(time: Duration) -> Result<String> {
     while Instant::now() < deadline {
         let mut command = shell::cargo(&["test", "--locked", "--package", "amoeba-tests-live"]);
         command.args(["--package", "amoeba-tests-proof", "--package", "amoeba-tests-programs"]);
-        command.env("AMOEBA_PROGRAM_FILES", programs::FILES_LONG);
+        programs::long_ones(&mut command);
         command.env("AMOEBA_BIN", suite::binary_path()).env("AMOEBA_SEED", (rounds + 1).to_string());
         command.env("AMOEBA_ROUNDS", KILLS);
         // A round cut short would leave its daemons behind, so the last one may end late.

@@ -9,6 +9,7 @@ mod r#gen;
 mod long;
 mod programs;
 mod shell;
+mod sqlite;
 mod suite;
 mod tidy;
 

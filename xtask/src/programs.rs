@@ -1,6 +1,6 @@
 //! `cargo xtask programs [--long]`: installs the programs that `tests/programs` runs on our mounts, and runs it.
 //!
-//! Debian's packages, where there is apt and we are root; two test programs of other people are built from their published
+//! Debian's packages, where there is apt and we are root; test programs of other people are built from their published
 //! sources into `target/programs`. What cannot be had is said loudly, and its scenarios are skipped.
 
 use std::path::Path;
@@ -8,11 +8,13 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{shell, suite};
+use crate::{shell, sqlite, suite};
 
-/// A program and the package of Debian that it is in.
+/// A program, or a file, and the package of Debian that it is in.
 const PACKAGES: &[(&str, &str)] = &[
+    ("/usr/include/tcl8.6/tcl.h", "tcl8.6-dev"),
     ("ar", "binutils"),
+    ("dpkg-source", "dpkg-dev"),
     ("fio", "fio"),
     ("gcc", "gcc"),
     ("git", "git"),
@@ -28,7 +30,7 @@ const PACKAGES: &[(&str, &str)] = &[
 const BUILT: &[(&str, &str)] = &[("pjdfstest", "0.2.2"), ("fsx", "0.3.2")];
 
 /// Files of a tree when there is time.
-pub(crate) const FILES_LONG: &str = "20000";
+const FILES_LONG: &str = "20000";
 
 /// Installs and runs.
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
@@ -42,9 +44,14 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let mut command = shell::cargo(&["test", "--locked", "--package", "amoeba-tests-programs"]);
     command.env("AMOEBA_BIN", suite::binary_path());
     if long {
-        command.env("AMOEBA_PROGRAM_FILES", FILES_LONG);
+        long_ones(&mut command);
     }
     shell::run(&mut command)
+}
+
+/// Has the tests do what takes long.
+pub(crate) fn long_ones(command: &mut Command) {
+    command.env("AMOEBA_PROGRAM_FILES", FILES_LONG).env("AMOEBA_SQLITE_ALL", "1");
 }
 
 /// Gets what is missing. Nothing here is an error: a host without network can still run all other tests.
@@ -62,6 +69,9 @@ pub(crate) fn prepare() {
         if let Err(error) = build(program, version) {
             println!("MISSING: {program} {version}: its scenarios of tests/programs are skipped: {error:#}");
         }
+    }
+    if let Err(error) = sqlite::prepare() {
+        println!("MISSING: SQLite's own tests: they are skipped by tests/programs: {error:#}");
     }
 }
 

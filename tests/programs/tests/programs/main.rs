@@ -8,7 +8,7 @@
 //! - [`shell`]: scripts as people write them, ended when they hang; [`tree`]: what two trees have different.
 //! - [`git`], [`make`], [`sqlite`], [`archives`], [`python`], [`vim`], [`data`]: the programs.
 //! - [`bad_days`]: the mount and the servers are killed while programs write.
-//! - [`posix`]: the POSIX suite, and the list of what fails.
+//! - [`posix`]: the POSIX suite, and [`sqlite_suite`]: SQLite's own; and the lists of what fails.
 #![forbid(unsafe_code)]
 
 mod archives;
@@ -21,6 +21,7 @@ mod posix;
 mod python;
 mod shell;
 mod sqlite;
+mod sqlite_suite;
 mod system;
 mod tree;
 mod vim;
@@ -30,7 +31,7 @@ macro_rules! scenarios {
     ($kind:ident) => {
         mod $kind {
             use crate::place::Place;
-            use crate::{archives, data, git, make, posix, python, sqlite, vim};
+            use crate::{archives, data, git, make, posix, python, sqlite, sqlite_suite, vim};
 
             scenarios! { $kind:
                 git_keeps_its_history => git::keeps_its_history,
@@ -41,6 +42,7 @@ macro_rules! scenarios {
                 sqlite_survives_its_writer => sqlite::survives_its_writer,
                 tar_brings_a_tree_there_and_back => archives::tar,
                 rsync_brings_a_tree_there_and_back => archives::rsync,
+                sqlite_passes_its_own_tests => sqlite_suite::own_tests,
                 python_runs_in_an_environment => python::runs_in_an_environment,
                 vim_edits => vim::edits,
                 vim_recovers => vim::recovers,

@@ -116,7 +116,11 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let unmounted = match self.served.take().expect("it is served until here") {
-            Served::Memory(mount) => mount.unmount(LONG).unwrap_or(false),
+            Served::Memory(mount) => {
+                let is_copied = is_copied(&self.mounted());
+                let wait = if is_copied { Duration::ZERO } else { LONG };
+                mount.unmount(wait).is_ok_and(|has_ended| has_ended || is_copied)
+            }
             Served::Graph(system, _) => {
                 let line = system.line(&format!("umount {}", self.mounted().display()));
                 Script::start(&self.local(), &line).finish().success()
@@ -127,6 +131,18 @@ impl Drop for Place {
             fs::remove_dir_all(&self.folder).expect("nothing is mounted there");
         }
     }
+}
+
+/// Whether processes with mount name spaces of their own, such as those of a system that was started meanwhile, have a copy of this
+/// mount: it ends with the last of them.
+fn is_copied(mounted: &Path) -> bool {
+    let mark = format!(" {} ", mounted.display());
+    let own = fs::read_link("/proc/self/ns/mnt").expect("every process is in one");
+    fs::read_dir("/proc").into_iter().flatten().flatten().any(|process| {
+        let is_elsewhere = fs::read_link(process.path().join("ns/mnt")).is_ok_and(|theirs| theirs != own);
+        is_elsewhere
+            && fs::read_to_string(process.path().join("mountinfo")).is_ok_and(|mounts| mounts.contains(&mark))
+    })
 }
 
 /// Short, so that the path of a socket below it fits its 108 bytes; open, so that other users pass through on their way.

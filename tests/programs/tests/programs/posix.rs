@@ -91,13 +91,13 @@ fn failures<'a>(outcomes: &BTreeMap<&'a str, &str>) -> BTreeSet<&'a str> {
     outcomes.iter().filter(|(_, outcome)| **outcome == "FAILED").map(|(name, _)| *name).collect()
 }
 
-/// The cases of the table under the heading that names this kind of mount.
-fn listed(kind: &str) -> BTreeSet<&'static str> {
+/// The cases of the table under the heading that names this kind of mount, or this suite.
+pub(crate) fn listed(kind: &str) -> BTreeSet<&'static str> {
     let heading = format!("(`{kind}`)");
     let section = CONFORMANCE
         .split("\n## ")
         .find(|section| section.lines().next().is_some_and(|line| line.ends_with(&heading)));
-    let rows = section.expect("each kind of mount has its heading").lines();
+    let rows = section.expect("each of them has its heading").lines();
     // A row names its cases in its first column, each as code.
     let columns = rows.filter_map(|row| row.strip_prefix("| `")?.split('|').next());
     columns

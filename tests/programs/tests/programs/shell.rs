@@ -51,12 +51,17 @@ impl Script {
 
     /// Waits for its end.
     pub(crate) fn finish(&mut self) -> ExitStatus {
+        self.finish_within(HANG)
+    }
+
+    /// Waits for its end; whoever takes longer hangs.
+    pub(crate) fn finish_within(&mut self, hang: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.ended() {
                 return status;
             }
-            assert!(start.elapsed() < HANG, "hangs:\n{}\n{}", self.text, self.said());
+            assert!(start.elapsed() < hang, "hangs:\n{}\n{}", self.text, self.said());
             std::thread::sleep(Duration::from_millis(2));
         }
     }
