@@ -3,10 +3,15 @@
 //! The image is sparse: what was never written costs the host's file system a commit of its own at the first flush,
 //! which doubles the price of a small durable file. So a thread keeps the start of the largest hole, which is where
 //! new files go, written with zeros. It takes the blocks as a file would, and gives them back.
+//!
+//! To a large file the commit of the host's file system means nothing, and zeros that are written where it will lie mean
+//! that everything is written twice. So the thread rests while large files are written.
 
+use std::sync;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use amoeba_threads::{Mutex, MutexGuard, Semaphore, Threads};
+use amoeba_threads::{Instant, Mutex, MutexGuard, Semaphore, Threads};
 
 use super::layout::BLOCK_SIZE;
 use super::space::{Extent, Space};
@@ -16,6 +21,8 @@ use super::{Store, held};
 const READY_BLOCKS: u64 = 65536;
 /// Blocks made ready at once: 8 MiB.
 const STEP_BLOCKS: u64 = 2048;
+/// How long no chunk of a large file must have been written.
+const REST: Duration = Duration::from_millis(50);
 
 /// How far space is ready.
 pub(super) struct Ahead {
@@ -28,6 +35,9 @@ pub(super) struct Ahead {
     asked: AtomicBool,
     /// Held while blocks are taken to be made ready.
     taking: Mutex<()>,
+    threads: Threads,
+    /// When a chunk of a large file was written last.
+    chunk_written: sync::Mutex<Option<Instant>>,
 }
 
 impl Ahead {
@@ -39,6 +49,8 @@ impl Ahead {
             wanted: Semaphore::new(threads, 0),
             asked: AtomicBool::new(false),
             taking: Mutex::new(threads, ()),
+            threads: threads.clone(),
+            chunk_written: Default::default(),
         }
     }
 
@@ -66,6 +78,23 @@ impl Ahead {
         }
     }
 
+    /// A chunk of a large file is written now.
+    pub(super) fn note_chunk(&self) {
+        *held(&self.chunk_written) = Some(self.threads.now());
+    }
+
+    /// Sleeps while large files are written.
+    fn rest(&self) {
+        while !self.over.load(Ordering::Acquire) {
+            let written = *held(&self.chunk_written);
+            let passed = written.map_or(REST, |written| self.threads.now().since(written));
+            if passed >= REST {
+                return;
+            }
+            self.threads.sleep(REST - passed);
+        }
+    }
+
     /// Keeps blocks from being taken to be made ready.
     pub(super) fn pause(&self) -> MutexGuard<'_, ()> {
         self.taking.lock()
@@ -77,6 +106,7 @@ impl Store {
     pub fn run_ahead(&self) {
         let ahead = &self.volume.ahead;
         while !ahead.over.load(Ordering::Acquire) {
+            ahead.rest();
             if !self.step_ahead() {
                 ahead.asked.store(false, Ordering::Relaxed);
                 ahead.wanted.down();

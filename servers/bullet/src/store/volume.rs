@@ -102,6 +102,9 @@ impl Volume {
     /// Writes much data at a block, and has the disk begin with it at once: the processor is needed for its hash
     /// meanwhile, and the flush that follows finds less to do.
     pub(crate) fn write_chunk(&self, block: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        if bytes.len() as u64 == CHUNK_SIZE {
+            self.ahead.note_chunk();
+        }
         for (index, piece) in (0..).zip(bytes.chunks(BEGIN_SIZE)) {
             let block = block + index * (BEGIN_SIZE as u64 / BLOCK_SIZE);
             self.write_blocks(block, piece)?;
