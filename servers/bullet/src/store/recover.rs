@@ -11,10 +11,9 @@ use super::cache::Cache;
 use super::error::VolumeError;
 use super::layout::{self, BLOCK_SIZE, FILE_SIZE_MAX, INODE_COUNT_MAX, RECORD_SIZE, Superblock};
 use super::locks::Locks;
-use super::scan::{map_space, prove, read_table};
+use super::scan::{Scanned, map_space, prove, read_table};
 use super::space::Space;
-use super::table::{Entry, FileState, Table};
-use super::upkeep::TABLE_STEP;
+use super::table::{Entry, FileState, TABLE_STEP, Table};
 use super::volume::Volume;
 use super::{CACHE_SIZE_MIN, Settings, State, Store};
 
@@ -135,21 +134,19 @@ impl Store {
         let superblock = read_superblock(&*disk)?;
         let truncated = disk.size() / BLOCK_SIZE < superblock.block_count;
         let mut superblock = superblock;
-        let mut entries = read_table(&disk, threads, &superblock)?;
+        let mut scanned = read_table(&disk, threads, &superblock)?;
         let volume = Volume::new(threads, disk, superblock.record_key(), Space::new());
         if truncated {
             volume.flush.set_broken();
         }
-        finish_moves(&volume, &mut superblock, &mut entries);
-        let forgotten = prove(&volume, &superblock, &mut entries);
-        *super::held(&volume.space) = map_space(&superblock, &mut entries);
-        let last = entries.iter().map(|entry| entry.sequence).max().unwrap_or(0).max(superblock.checkpoint);
+        finish_moves(&volume, &mut superblock, &mut scanned);
+        let forgotten = prove(&volume, &mut scanned);
+        *super::held(&volume.space) = map_space(&superblock, &mut scanned);
         clear(&volume, &forgotten);
-        let bad = |entry: &Entry| matches!(entry.state, FileState::Lost | FileState::Damaged);
-        let damaged = (1..entries.len()).filter(|&number| bad(&entries[number])).map(|number| number as u32);
+        let last = scanned.survey.sequence_max.max(superblock.checkpoint);
         let state = State {
-            damaged: damaged.collect(),
-            table: Table::new(entries),
+            damaged: scanned.survey.bad.into_iter().collect(),
+            table: Table::new(scanned.entries, scanned.survey.free.into()),
             cache: Cache::default(),
             dirty: Default::default(),
             dirty_size: 0,
@@ -193,14 +190,14 @@ pub(super) fn lies_inside(blocks: Range<u64>, entry: &Entry) -> bool {
 
 /// Finishes a compaction's moves that a crash interrupted. Their data was flushed at the new place before they were
 /// written down, and the old place was not free yet, so a file is whole at either; only its record may be torn.
-fn finish_moves(volume: &Volume, superblock: &mut Superblock, entries: &mut [Entry]) {
+fn finish_moves(volume: &Volume, superblock: &mut Superblock, scanned: &mut Scanned) {
     if superblock.moves.is_empty() {
         return;
     }
     let blocks = superblock.data_start..superblock.block_count.min(volume.disk_size() / BLOCK_SIZE);
     let moves = std::mem::take(&mut superblock.moves);
     let rewritten = moves.iter().try_for_each(|(number, record)| {
-        let entry = &mut entries[*number as usize];
+        let entry = &mut scanned.entries[*number];
         let moved = Entry::from_record(record);
         let same = (entry.random, entry.sequence) == (moved.random, moved.sequence);
         let is_its_file = match entry.state {
@@ -222,6 +219,7 @@ fn finish_moves(volume: &Volume, superblock: &mut Superblock, entries: &mut [Ent
         .and_then(|()| volume.flush())
         .and_then(|()| volume.write_table(block, &superblock.to_block()))
         .and_then(|()| volume.flush());
+    scanned.look_again(superblock.checkpoint);
 }
 
 /// Clears records that must never be believed again. If the disk fails, the volume is write protected.

@@ -1,6 +1,7 @@
 //! The inode table in memory: one small entry a file, indexed by object number.
 
 use std::collections::VecDeque;
+use std::ops::{Index, IndexMut};
 
 use amoeba_cap::{CheckField, Rights};
 
@@ -101,25 +102,80 @@ impl Entry {
     }
 }
 
+/// Entries that lie in one piece of memory: a megabyte, as their records do on disk.
+pub(crate) const TABLE_STEP: u32 = 16384;
+
+/// Entries by number, a step after the other: several threads make them at a start, and none is moved when more are added.
+pub(crate) struct Entries {
+    /// All but the last are full.
+    steps: Vec<Vec<Entry>>,
+}
+
+impl Entries {
+    /// Those of these steps, of which all but the last are full.
+    pub(crate) fn of(steps: Vec<Vec<Entry>>) -> Entries {
+        let full = steps.split_last().is_none_or(|(_, full)| full.iter().all(|step| step.len() == STEP));
+        assert!(full, "only the last step is not full");
+        Entries { steps }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.steps.last().map_or(0, |last| ((self.steps.len() - 1) * STEP + last.len()) as u32)
+    }
+
+    fn get(&self, number: u32) -> Option<&Entry> {
+        self.steps.get(number as usize / STEP)?.get(number as usize % STEP)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.steps.iter().flatten()
+    }
+
+    /// Adds free entries up to `limit`.
+    fn grow(&mut self, limit: u32) {
+        while self.len() < limit {
+            if self.steps.last().is_none_or(|last| last.len() == STEP) {
+                self.steps.push(Vec::with_capacity(STEP));
+            }
+            let start = (self.steps.len() - 1) * STEP;
+            let last = self.steps.last_mut().expect("there is one with room");
+            last.resize(STEP.min(limit as usize - start), Entry::FREE);
+        }
+    }
+}
+
+const STEP: usize = TABLE_STEP as usize;
+
+impl Index<u32> for Entries {
+    type Output = Entry;
+
+    fn index(&self, number: u32) -> &Entry {
+        &self.steps[number as usize / STEP][number as usize % STEP]
+    }
+}
+
+impl IndexMut<u32> for Entries {
+    fn index_mut(&mut self, number: u32) -> &mut Entry {
+        &mut self.steps[number as usize / STEP][number as usize % STEP]
+    }
+}
+
 /// The table. Number 0 is the server itself and never free.
 pub(crate) struct Table {
-    entries: Vec<Entry>,
+    entries: Entries,
     /// First in, first out: a number rests as long as possible before it means another file.
     free: VecDeque<u32>,
 }
 
 impl Table {
-    /// A table of these entries.
-    pub(crate) fn new(entries: Vec<Entry>) -> Table {
-        let free = (1..entries.len() as u32)
-            .filter(|&number| entries[number as usize].state == FileState::Free)
-            .collect();
+    /// A table of these entries, of which these are free.
+    pub(crate) fn new(entries: Entries, free: VecDeque<u32>) -> Table {
         Table { entries, free }
     }
 
     /// Entries, number 0 included.
     pub(crate) fn len(&self) -> u32 {
-        self.entries.len() as u32
+        self.entries.len()
     }
 
     pub(crate) fn free_count(&self) -> usize {
@@ -127,12 +183,12 @@ impl Table {
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&Entry> {
-        if number == 0 { None } else { self.entries.get(number as usize) }
+        if number == 0 { None } else { self.entries.get(number) }
     }
 
     pub(crate) fn get_mut(&mut self, number: u32) -> &mut Entry {
         assert_ne!(number, 0, "number 0 is no file");
-        &mut self.entries[number as usize]
+        &mut self.entries[number]
     }
 
     /// Takes a free number for a file with this random.
@@ -166,6 +222,27 @@ impl Table {
     /// Adds free numbers up to `limit`.
     pub(crate) fn grow(&mut self, limit: u32) {
         self.free.extend(self.len()..limit);
-        self.entries.resize(limit as usize, Entry::FREE);
+        self.entries.grow(limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_grows_from_anywhere_and_every_number_is_one_entry() {
+        let mut entries = Entries::of(Vec::new());
+        for limit in [100, 101, TABLE_STEP, TABLE_STEP + 1, 3 * TABLE_STEP + 7] {
+            entries.grow(limit);
+            assert_eq!(entries.len(), limit);
+            entries[limit - 1].size = u64::from(limit);
+        }
+        entries.grow(5);
+        assert_eq!(entries.len(), 3 * TABLE_STEP + 7, "it never shrinks");
+        let sizes: Vec<u64> = entries.iter().map(|entry| entry.size).filter(|&size| size > 0).collect();
+        let step = u64::from(TABLE_STEP);
+        assert_eq!(sizes, [100, 101, step, step + 1, 3 * step + 7]);
+        assert!(entries.get(entries.len()).is_none());
     }
 }

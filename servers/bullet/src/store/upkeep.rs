@@ -2,11 +2,9 @@
 
 use super::cache::{Key, cost};
 use super::layout::{self, BLOCK_SIZE, Slot, Superblock};
-use super::table::FileState;
+use super::table::{FileState, TABLE_STEP};
 use super::{Counter, State, Store, StoreError};
 
-/// Inodes that are initialised at once: a megabyte of records.
-pub(super) const TABLE_STEP: u32 = 16384;
 /// Problems that a check describes; more are only counted.
 const PROBLEMS_MAX: usize = 1000;
 
