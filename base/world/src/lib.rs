@@ -6,6 +6,7 @@
 
 mod datagram;
 mod disk;
+mod kept;
 mod memory;
 mod transaction;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use amoeba_threads::{Instant, Threads};
 pub use datagram::{DATAGRAM_SIZE_MAX, Datagram, Datagrams, Destination, Endpoint};
 pub use disk::{Disk, DiskError};
+pub use kept::{KEPT_FILES_MAX, KEPT_SIZE_MAX, Kept};
 pub use memory::{Memory, MemoryFile, SharedFile};
 pub use transaction::{
     Caller, Error, Incoming, LOCATE_TIMEOUT_DEFAULT, Listen, ListenError, Listener, Message, Posted,

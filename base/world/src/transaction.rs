@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
-use amoeba_cap::{GetPort, PutPort};
+use amoeba_cap::{Capability, GetPort, PutPort};
 use amoeba_wire::packet::Address;
 use amoeba_wire::{Header, Malformed, Status};
 
@@ -253,6 +253,23 @@ pub trait Transactions: Send + Sync {
     fn borrow_memory(&self, ticket: u64) -> Result<Memory, Error> {
         let _ = ticket;
         Err(Error::NotSent(Status::STD_COMBAD))
+    }
+
+    /// Memory that was borrowed with this capability lately and is kept for the next time, in a world that keeps any
+    /// ([`crate::Kept`]). Whoever takes it asks the server all the same whether he may still have it.
+    fn kept_memory(&self, file: &Capability) -> Option<Memory> {
+        let _ = file;
+        None
+    }
+
+    /// Keeps memory that was borrowed, for the next time, where the world keeps any.
+    fn keep_memory(&self, file: &Capability, memory: &Memory) {
+        let _ = (file, memory);
+    }
+
+    /// Keeps no longer what was borrowed with this capability.
+    fn forget_memory(&self, file: &Capability) {
+        let _ = file;
     }
 
     /// By what transactions of this process with a port pass the kernel by, if they do: `channel`, `flow`. For people.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use amoeba_cap::{Capability, CapabilitySet};
 use amoeba_stubs::{bullet, bullet_file, bullet_stream, directory, standard};
-use amoeba_world::World;
+use amoeba_world::{KEPT_FILES_MAX, KEPT_SIZE_MAX, World};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::bytes::{Random, touch};
@@ -38,7 +38,7 @@ pub(crate) enum Work {
     Create(usize),
     /// Reads a whole file of this size that is in the cache, and looks at each byte.
     Read(usize),
-    /// The same of few files, which it keeps ([`bullet_file::Held`]): it asks the server all the same.
+    /// The same of so few files that all of them are kept ([`amoeba_world::Kept`]): it asks the server all the same.
     Reread(usize),
     /// Looks up a path of four names, the last one of many ([`tree`]).
     Lookup,
@@ -211,10 +211,9 @@ fn job(work: Work, world: World, state: &Path, number: u64) -> Result<Box<dyn Jo
             made: Vec::new(),
             world,
         }),
-        Work::Read(size) => Box::new(Reader::new(world, capability("bullet.cap")?, size, number, None)?),
-        Work::Reread(size) => {
-            let held = Some(bullet_file::Held::default());
-            Box::new(Reader::new(world, capability("bullet.cap")?, size, number, held)?)
+        Work::Read(size) | Work::Reread(size) => {
+            let is_few = work == Work::Reread(size);
+            Box::new(Reader::new(world, capability("bullet.cap")?, size, number, is_few)?)
         }
         Work::Lookup => Box::new(Walker {
             root: capability("root.cap")?,
@@ -272,30 +271,23 @@ struct Reader {
     creator: Creator,
     sum: u64,
     random: Random,
-    held: Option<bullet_file::Held>,
     /// Where a file goes that is not in memory of this host.
     buffer: Vec<u8>,
 }
 
 impl Reader {
-    fn new(
-        world: World,
-        server: Capability,
-        size: usize,
-        number: u64,
-        held: Option<bullet_file::Held>,
-    ) -> Result<Reader> {
+    fn new(world: World, server: Capability, size: usize, number: u64, is_few: bool) -> Result<Reader> {
         let data = Random::new(number + 1).bytes(size);
         let mut creator = Creator { world, server, data, made: Vec::new() };
-        let bytes = if held.is_some() { bullet_file::HELD_SIZE_MAX as usize } else { READ_BYTES_MAX };
-        let most = if held.is_some() { bullet_file::HELD_FILES_MAX } else { READ_FILES_MAX };
+        let bytes = if is_few { KEPT_SIZE_MAX as usize } else { READ_BYTES_MAX };
+        let most = if is_few { KEPT_FILES_MAX } else { READ_FILES_MAX };
         for _ in 0..(bytes / size.max(1)).clamp(1, most) {
             creator.create(bullet::COMMIT)?;
         }
         bullet::sync(&creator.world, &server)?; // nothing is left to be written while somebody measures
         // The files differ in their first eight bytes only.
         let sum = touch(&creator.data[8..]);
-        Ok(Reader { creator, sum, random: Random::new(number + 1), held, buffer: vec![0; size] })
+        Ok(Reader { creator, sum, random: Random::new(number + 1), buffer: vec![0; size] })
     }
 
     /// The sum of a file's bytes but the first eight, read as small ones are.
@@ -308,10 +300,7 @@ impl Reader {
 
     fn read_large(&mut self, file: &Capability) -> Result<u64> {
         let world = &self.creator.world;
-        let file = match &self.held {
-            Some(held) => held.open(world, file)?,
-            None => bullet_file::open(world, file)?,
-        };
+        let file = bullet_file::open(world, file)?;
         ensure!(file.size() == self.buffer.len() as u64, "{} bytes are there", file.size());
         if let Some(bytes) = file.bytes() {
             return Ok(touch(&bytes[8..]));

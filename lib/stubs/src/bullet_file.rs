@@ -1,13 +1,11 @@
 //! Committed files to read from: what is small comes with one reply; what is large is, on the server's own host, the
 //! memory in which the server has it, and elsewhere is read in pieces.
 //!
-//! A [`Held`] keeps large files for the next time. Whoever opens one again asks the server all the same, with the
-//! cheapest request there is, so that rights, STD_DESTROY and STD_RESTRICT mean what they mean without it; that the
+//! A process keeps such memory for some seconds ([`amoeba_world::Kept`]). Whoever opens a file again asks the server all the same,
+//! with the cheapest request there is, so that rights, STD_DESTROY and STD_RESTRICT mean what they mean without it; that the
 //! bytes are still the right ones need not be asked, since a capability names the same bytes for good.
 
-use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
 
 use amoeba_cap::Capability;
 use amoeba_wire::{Header, Status, Writer};
@@ -22,10 +20,6 @@ const PIECES_POSTED_MAX: usize = 64;
 /// Pieces that are read before any of them is written to where a file goes: more than are under way at once, so that the way is
 /// seldom empty.
 const PIECES_AHEAD: usize = 8;
-/// Files that a [`Held`] keeps at most; past it the one that was unused for longest goes.
-pub const HELD_FILES_MAX: usize = 16;
-/// Bytes that a [`Held`] keeps at most: they are memory of the files' servers.
-pub const HELD_SIZE_MAX: u64 = 32 << 20;
 
 /// A committed file, open to read. It keeps what it has, whatever becomes of the file meanwhile.
 #[derive(Clone)]
@@ -53,7 +47,22 @@ enum Contents {
 /// Those of [`bullet::read`].
 pub fn open<'t>(t: impl Into<Client<'t>>, file: &Capability) -> Result<OpenFile, Error> {
     let client = t.into();
-    Ok(OpenFile { file: *file, contents: fetch(client, file)? })
+    if let Some(memory) = client.transactions().kept_memory(file) {
+        return again(client, file, memory).inspect_err(|_| client.transactions().forget_memory(file));
+    }
+    let contents = fetch(client, file)?;
+    if let Contents::Borrowed(memory) = &contents {
+        client.transactions().keep_memory(file, memory);
+    }
+    Ok(OpenFile { file: *file, contents })
+}
+
+/// Opens a file whose memory is here.
+fn again(client: Client<'_>, file: &Capability, memory: Memory) -> Result<OpenFile, Error> {
+    match bullet::size(client, file)? == memory.bytes().len() as u64 {
+        true => Ok(OpenFile { file: *file, contents: Contents::Borrowed(memory) }),
+        false => Err(Error::BadReply),
+    }
 }
 
 /// Whether the file's server is known to be on another host: then there is no use in asking for its memory.
@@ -270,73 +279,5 @@ impl std::fmt::Debug for OpenFile {
             Contents::Elsewhere { .. } => "elsewhere",
         };
         write!(f, "OpenFile({:?}, {} bytes, {how})", self.file, self.size())
-    }
-}
-
-/// Large files of servers of this host that are kept for the next time they are opened: at most [`HELD_FILES_MAX`] of at most
-/// [`HELD_SIZE_MAX`] bytes together.
-#[derive(Default)]
-pub struct Held {
-    /// The least recently used first.
-    files: Mutex<VecDeque<OpenFile>>,
-}
-
-impl Held {
-    /// Opens a committed file, as it is held or anew.
-    ///
-    /// # Rights
-    /// READ on `file`, each time.
-    ///
-    /// # Errors
-    /// Those of [`bullet::read`].
-    pub fn open<'t>(&self, t: impl Into<Client<'t>>, file: &Capability) -> Result<OpenFile, Error> {
-        let client = t.into();
-        let Some(held) = self.take(file) else {
-            let opened = open(client, file)?;
-            self.keep(&opened);
-            return Ok(opened);
-        };
-        match bullet::size(client, file) {
-            Ok(size) if size == held.size() => {
-                self.keep(&held);
-                Ok(held)
-            }
-            Ok(_) => Err(Error::BadReply),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Gives everything back to its servers.
-    pub fn clear(&self) {
-        self.files().clear();
-    }
-
-    fn files(&self) -> std::sync::MutexGuard<'_, VecDeque<OpenFile>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, file: &Capability) -> Option<OpenFile> {
-        let mut files = self.files();
-        let index = files.iter().rposition(|held| held.file == *file)?;
-        files.remove(index)
-    }
-
-    fn keep(&self, file: &OpenFile) {
-        if !matches!(file.contents, Contents::Borrowed(_)) || file.size() > HELD_SIZE_MAX {
-            return;
-        }
-        let mut files = self.files();
-        files.retain(|held| held.file != file.file); // another thread may have opened it too
-        let mut size: u64 = files.iter().map(OpenFile::size).sum();
-        let mut gone = Vec::new();
-        while size + file.size() > HELD_SIZE_MAX || files.len() >= HELD_FILES_MAX {
-            let oldest =
-                files.pop_front().expect("one that fits alone makes room at the latest as the only one");
-            size -= oldest.size();
-            gone.push(oldest);
-        }
-        files.push_back(file.clone());
-        drop(files);
-        drop(gone); // to unmap megabytes takes time
     }
 }

@@ -9,6 +9,7 @@ mod admin;
 mod channel;
 mod desk;
 mod endpoint;
+mod keeper;
 mod lend;
 mod listener;
 mod look;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use amoeba_cap::{GetPort, PutPort};
+use amoeba_cap::{Capability, GetPort, PutPort};
 use amoeba_threads::Instant;
 use amoeba_wire::{DATA_SIZE_MAX, Status};
 use amoeba_world::{
@@ -33,6 +34,7 @@ use crate::socket::{Lost, ToKernel, ToProcess};
 use crate::threads::now;
 use channel::Outcome;
 pub use channel::{CHANNELS_MAX, PORTS_MAX};
+use keeper::Keeper;
 pub use listener::CHANNELS_PER_LISTENER_MAX;
 pub use look::{Passed, Trace};
 pub use posted::UNDER_WAY_MAX;
@@ -61,12 +63,18 @@ struct Inner {
 struct Attached {
     origin: Origin,
     session: Mutex<Option<Arc<Session>>>,
+    keeper: Keeper,
     in_child: OnceLock<Box<Attached>>,
 }
 
 impl Attached {
     fn new() -> Attached {
-        Attached { origin: Origin::here(), session: Mutex::new(None), in_child: OnceLock::new() }
+        Attached {
+            origin: Origin::here(),
+            session: Mutex::new(None),
+            keeper: Keeper::default(),
+            in_child: OnceLock::new(),
+        }
     }
 
     /// That of this process.
@@ -231,6 +239,18 @@ impl Transactions for Client {
 
     fn borrow_memory(&self, ticket: u64) -> Result<Memory, Error> {
         self.borrow(ticket)
+    }
+
+    fn kept_memory(&self, file: &Capability) -> Option<Memory> {
+        self.0.attached.here().keeper.find(file)
+    }
+
+    fn keep_memory(&self, file: &Capability, memory: &Memory) {
+        self.0.attached.here().keeper.keep(file, memory);
+    }
+
+    fn forget_memory(&self, file: &Capability) {
+        self.0.attached.here().keeper.forget(file);
     }
 
     fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error> {

@@ -11,9 +11,8 @@ use amoeba_cap::{Capability, SystemSecret};
 use amoeba_linux::FileDisk;
 use amoeba_linux::kernel::{Config, Daemon};
 use amoeba_stubs::bullet::{self, COMMIT, SAFETY};
-use amoeba_stubs::bullet_file::Held;
 use amoeba_stubs::bullet_stream::StreamError;
-use amoeba_stubs::{bullet_stream, standard};
+use amoeba_stubs::{bullet_file, bullet_stream, standard};
 use amoeba_wire::Status;
 use amoeba_world::{Error, World};
 
@@ -94,7 +93,6 @@ fn bytes_of(client: u64, number: u64, size: u64) -> Vec<u8> {
 
 /// Makes files of many sizes, durable and not, reads them again and keeps some; leaves some uncommitted.
 fn load(world: &World, server: &Capability, client: u64, refused: &AtomicU64) {
-    let held = Held::default();
     let mut files: Vec<(Capability, u64, u64)> = Vec::new();
     let mut drafts: Vec<(Capability, u64, u64)> = Vec::new();
     let (mut made, mut number) = (0, 0u64);
@@ -127,7 +125,7 @@ fn load(world: &World, server: &Capability, client: u64, refused: &AtomicU64) {
         }
         for step in [1, 3, 7] {
             let (file, number, size) = files[(number as usize * step) % files.len()];
-            let open = held.open(world, &file).unwrap();
+            let open = bullet_file::open(world, &file).unwrap();
             let mut bytes = vec![0; size as usize];
             assert_eq!(open.read_at(world, 0, &mut bytes).unwrap() as u64, size);
             assert!(bytes == bytes_of(client, number, size), "file {number} of {size} bytes");

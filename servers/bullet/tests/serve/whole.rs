@@ -1,12 +1,12 @@
 //! Whole files to readers of the same host, and files that two servers keep.
 
 use amoeba_stubs::bullet_copies;
-use amoeba_stubs::bullet_file::{self, HELD_FILES_MAX, Held};
+use amoeba_stubs::bullet_file;
 use amoeba_stubs::standard;
 
 use amoeba_cap::{GetPort, PutPort};
 use amoeba_server::Bulk;
-use amoeba_world::{Listener, Message, Posted, TransOptions, Transactions};
+use amoeba_world::{KEPT_FILES_MAX, Kept, Listener, Memory, Message, Posted, TransOptions, Transactions};
 
 use super::*;
 
@@ -51,23 +51,71 @@ fn a_whole_file_comes_with_the_reply_or_is_lent() {
     running.stop().unwrap();
 }
 
+/// A process that keeps what it was lent.
+struct Keeping {
+    transactions: Arc<dyn Transactions>,
+    kept: Kept,
+}
+
+impl Keeping {
+    fn of(world: &World) -> Keeping {
+        Keeping { transactions: world.transactions.clone(), kept: Kept::default() }
+    }
+}
+
+impl Transactions for Keeping {
+    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, Error> {
+        self.transactions.trans(request, options)
+    }
+
+    fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, Error> {
+        self.transactions.listen(port, request_size_max)
+    }
+
+    fn put_port(&self, port: &GetPort) -> Result<PutPort, Error> {
+        self.transactions.put_port(port)
+    }
+
+    fn borrow_memory(&self, ticket: u64) -> Result<Memory, Error> {
+        self.transactions.borrow_memory(ticket)
+    }
+
+    fn kept_memory(&self, file: &Capability) -> Option<Memory> {
+        self.kept.find(file)
+    }
+
+    fn keep_memory(&self, file: &Capability, memory: &Memory) {
+        self.kept.keep(file, memory);
+    }
+
+    fn forget_memory(&self, file: &Capability) {
+        self.kept.forget(file);
+    }
+}
+
 #[test]
-fn a_held_file_is_asked_for_each_time() {
+fn a_file_that_is_kept_is_asked_for_each_time() {
     let (world, running, server) = system();
-    let held = Held::default();
+    let keeping = Keeping::of(&world);
+    let keeper = &keeping as &dyn Transactions;
     let (file, bytes) = make(&world, &server, 1, LARGE);
     let reader = standard::restrict(&world, &file, READ.bits().into()).unwrap();
     let blind = standard::restrict(&world, &file, 1).unwrap();
-    let open = held.open(&world, &reader).unwrap();
+    let open = bullet_file::open(keeper, &reader).unwrap();
     assert!(open.bytes() == Some(&bytes[..]));
     let lent = status_line(&running, "of them in memory that can be lent");
     assert!(lent >= LARGE as u64);
-    let again = held.open(&world, &reader).unwrap();
+    let again = bullet_file::open(keeper, &reader).unwrap();
     assert!(std::ptr::eq(open.bytes().unwrap(), again.bytes().unwrap()), "it is the same memory");
-    assert_eq!(refused(held.open(&world, &blind)), Status::STD_DENIED, "whoever holds it for another right");
+    assert_eq!(
+        refused(bullet_file::open(keeper, &blind)),
+        Status::STD_DENIED,
+        "whoever keeps it for another right"
+    );
     standard::destroy(&world, &file).unwrap();
-    assert_eq!(refused(held.open(&world, &reader)), Status::STD_CAPBAD, "destroyed, held or not");
+    assert_eq!(refused(bullet_file::open(keeper, &reader)), Status::STD_CAPBAD, "destroyed, kept or not");
     assert!(open.bytes() == Some(&bytes[..]), "who has it open keeps what it has");
+    assert!(keeping.kept.find(&reader).is_none(), "but it is kept no longer");
     let kept = status_line(&running, "of them in memory that can be lent");
     assert_eq!(kept, lent, "and as long as it does, it is counted");
     drop((open, again));
@@ -100,18 +148,25 @@ fn past_the_bound_readers_get_copies_and_memory_comes_back() {
 }
 
 #[test]
-fn what_is_held_is_bounded() {
+fn what_is_kept_is_bounded_and_given_back() {
     let (world, running, server) = system();
-    let held = Held::default();
-    for seed in 0..HELD_FILES_MAX as u64 + 4 {
+    let keeping = Keeping::of(&world);
+    let keeper = &keeping as &dyn Transactions;
+    let mut in_memory = 0;
+    for seed in 0..KEPT_FILES_MAX as u64 {
         let (file, bytes) = make(&world, &server, seed, LARGE);
-        assert!(held.open(&world, &file).unwrap().bytes() == Some(&bytes[..]));
+        let open = bullet_file::open(keeper, &file).unwrap();
+        in_memory += u64::from(open.bytes().is_some());
+        let mut read = vec![0; LARGE];
+        assert_eq!(open.read_at(&world, 0, &mut read), Ok(LARGE));
+        assert!(read == bytes, "lent or not");
     }
     let lent = status_line(&running, "of them in memory that can be lent");
-    held.clear();
+    assert!((in_memory * LARGE as u64..=SETTINGS.cache_size / 4).contains(&lent), "{lent} for {in_memory}");
+    assert!(keeping.kept.age() && !keeping.kept.age());
+    running.store().sweep().unwrap();
     let (file, _) = make(&world, &server, 99, 3 << 20);
-    drop(bullet_file::open(&world, &file).unwrap());
-    assert!(lent <= SETTINGS.cache_size / 4);
+    assert!(bullet_file::open(&world, &file).unwrap().bytes().is_some(), "there is room for another");
     running.stop().unwrap();
 }
 
