@@ -81,13 +81,22 @@ impl Survey {
         }
     }
 
-    fn append(&mut self, mut next: Survey) {
-        self.unproven.append(&mut next.unproven);
-        self.places.append(&mut next.places);
-        self.free.append(&mut next.free);
-        self.bad.append(&mut next.bad);
-        self.sequence_max = self.sequence_max.max(next.sequence_max);
+    /// What was noted of several steps. Each list is made in one piece: one that grows leaves holes in the heap.
+    fn join(steps: Vec<Survey>) -> Survey {
+        Survey {
+            unproven: concat(&steps, |step| &step.unproven),
+            places: concat(&steps, |step| &step.places),
+            free: concat(&steps, |step| &step.free),
+            bad: concat(&steps, |step| &step.bad),
+            sequence_max: steps.iter().map(|step| step.sequence_max).max().unwrap_or(0),
+        }
     }
+}
+
+fn concat<T: Copy>(steps: &[Survey], list: impl Fn(&Survey) -> &Vec<T>) -> Vec<T> {
+    let mut all = Vec::with_capacity(steps.iter().map(|step| list(step).len()).sum());
+    steps.iter().for_each(|step| all.extend_from_slice(list(step)));
+    all
 }
 
 /// The initialised part of a table.
@@ -141,12 +150,8 @@ pub(super) fn read_table(
     if let Some(error) = found.error {
         return Err(error.into());
     }
-    let mut survey = Survey::default();
-    let steps = found.steps.into_values().map(|(entries, of_step)| {
-        survey.append(of_step);
-        entries
-    });
-    let entries = Entries::of(steps.collect());
+    let (steps, surveys) = found.steps.into_values().unzip();
+    let (entries, survey) = (Entries::of(steps), Survey::join(surveys));
     Ok(Scanned { entries, survey })
 }
 

@@ -152,6 +152,39 @@ fn a_file_of_a_tebibyte_is_read_anywhere_and_others_lie_behind_it() {
     assert_eq!((usage.blocks_free, usage.hole_count), (usage.blocks, 1));
 }
 
+/// More inodes than one thread reads at once, some of them free again, and files that lie in another order than they are
+/// numbered.
+#[test]
+fn a_table_of_several_steps_is_as_it_was() {
+    let disk = SparseDisk::new(TIB / 8);
+    format_small(&*disk, 60_000);
+    let store = open(disk.clone(), 1).unwrap();
+    let bytes = |number: usize| (number as u32).to_le_bytes().repeat(number % 3);
+    let made: Vec<Vec<u8>> = (0..40_000).map(bytes).collect();
+    let mut files: Vec<(usize, FileId)> =
+        store.create_many(made, true, 7).unwrap().into_iter().enumerate().collect();
+    let dead: Vec<_> = files.extract_if(.., |(number, _)| number.is_multiple_of(1000)).collect();
+    for (_, file) in &dead {
+        store.destroy(*file).unwrap();
+    }
+    // Into the holes, under numbers that were never used.
+    let again = store.create_many(vec![vec![9; 5]; 30], true, 7).unwrap();
+    let before = (store.usage(), store.space());
+    drop(store);
+    let store = open(disk.clone(), 2).unwrap();
+    assert!(again.iter().all(|&file| store.read(file, 0, 9) == Ok(vec![9; 5])));
+    assert!(files.iter().all(|&(number, file)| store.read(file, 0, 99) == Ok(bytes(number))));
+    assert!(dead.iter().all(|&(_, file)| store.size(file).is_err()));
+    let after = store.usage();
+    assert_eq!((after.files, after.files_max, after.damaged_files), (before.0.files, before.0.files_max, 0));
+    assert_eq!((after.blocks_free, after.hole_count), (before.0.blocks_free, before.0.hole_count));
+    store.close().unwrap();
+    drop(store);
+    let store = open(disk, 3).unwrap(); // now nothing has to prove itself
+    assert_eq!(store.usage().files, after.files);
+    assert_eq!(store.check(false).unwrap().problems, Vec::<String>::new());
+}
+
 /// The flag bits of a record leave room; its sizes do not wrap.
 #[test]
 fn a_volume_of_many_tebibytes_has_all_its_blocks() {
