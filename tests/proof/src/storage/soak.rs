@@ -24,7 +24,7 @@ const GROWTH_MAX: u64 = 4 * MIB;
 const BULLET_CACHE: u64 = 64 * MIB;
 const DIRECTORY_CACHE: u64 = 32 * MIB;
 /// What a server may have beside its cache setting: see "In memory" of `docs/bullet.md` and of `docs/directory.md`.
-const BESIDE_CACHE: u64 = 64 * MIB;
+const BESIDE_CACHE: u64 = 96 * MIB;
 /// What a daemon without a cache may have.
 const SMALL: u64 = 64 * MIB;
 /// Descriptors that clients come and go with.
