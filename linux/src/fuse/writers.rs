@@ -26,7 +26,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 const HANDLE_KIND: i32 = 0x81;
 const HANDLE_WORDS: usize = 3;
 /// How long it is waited for more that is closed.
-const GATHER_TIME: Duration = Duration::from_micros(200);
+const GATHER_TIME: Duration = Duration::from_millis(1);
 
 /// See the module.
 #[derive(Debug)]

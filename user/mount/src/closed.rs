@@ -91,6 +91,14 @@ impl Shared {
         }
     }
 
+    /// Whether nothing can have been closed that what is done to a node has to come after: no other file is written, and of this
+    /// one nobody else has seen anything yet.
+    pub(crate) fn is_written_alone(&self, node: Node) -> bool {
+        let tree = self.tree.lock();
+        let alone = tree.writing.len() == 1 && tree.writing.contains(&node);
+        alone && tree.member(node).is_ok_and(|member| member.set.is_empty() && member.version.is_none())
+    }
+
     /// Makes all files that are written suspects, now and then.
     pub(crate) fn suspect_all(&self) {
         let Some(writers) = self.closing.writers.get() else { return };

@@ -163,7 +163,7 @@ impl Shared {
 
 /// Whether attributes have parts of any size: without, a row has room for them.
 fn may_grow(attributes: &RowAttributes) -> bool {
-    !attributes.extended.is_empty() || attributes.link.is_some()
+    !attributes.extended.is_empty() || !attributes.other.is_empty() || attributes.link.is_some()
 }
 
 /// Whether a row has room for attributes, contents said too.
@@ -222,7 +222,10 @@ impl FileSystem for GraphFileSystem {
         }
         let rest = Change { size: None, ..*change };
         if rest != Change::default() {
-            self.after_closes().set_attributes(node, &rest)?;
+            if !self.shared.is_written_alone(node) {
+                self.shared.take_closed();
+            }
+            self.shared.set_attributes(node, &rest)?;
         }
         self.getattr(node)
     }

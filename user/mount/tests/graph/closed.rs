@@ -289,3 +289,22 @@ fn attributes_are_changed_after_what_was_closed() {
     assert_eq!(other.files.getxattr(found, b"user.kept").unwrap(), b"value");
     assert_eq!(other.read_node(found), b"bytes");
 }
+
+#[test]
+fn attributes_of_a_file_that_nobody_has_seen_are_in_its_first_row_and_come_after_what_was_closed_before() {
+    let system = System::new();
+    let (scene, host) = scene(&system);
+    let permissions = |permissions| Change { permissions: Some(permissions), ..Change::default() };
+    make(&scene, &host, b"a", b"first");
+    let node = create(&scene, &host, b"b");
+    scene.files.setattr(node, None, &permissions(0o600)).unwrap();
+    assert_eq!(host.0.lock().unwrap().closed, Closed::default(), "what was closed before is taken before");
+    scene.files.write(node, NONE, 0, b"second").unwrap();
+    host.close(node);
+    scene.files.setattr(node, None, &permissions(0o640)).unwrap();
+    scene.settle();
+    let other = Scene::new(&system);
+    assert_eq!(other.read(Node::ROOT, b"b"), b"second");
+    let found = other.find(Node::ROOT, b"b").expect("it was committed");
+    assert_eq!(other.files.getattr(found).unwrap().permissions, 0o640);
+}
