@@ -109,9 +109,20 @@ impl Slots {
     }
 }
 
-/// Runnable processes of this host, averaged over a minute.
-pub fn load() -> f64 {
-    rustix::system::sysinfo().loads[0] as f64 / LOAD_UNIT
+/// Whether more than `limit` processes of this host want a processor: on the average of the last minute, and also now, for
+/// after a build the average stays high when the processors have long been free.
+pub fn is_loaded(limit: f64) -> bool {
+    let average = rustix::system::sysinfo().loads[0] as f64 / LOAD_UNIT;
+    average > limit && runnable_now().is_none_or(|runnable| f64::from(runnable) > limit)
+}
+
+fn runnable_now() -> Option<u32> {
+    runnable(&std::fs::read_to_string("/proc/loadavg").ok()?)
+}
+
+/// The fourth word says how many can run of how many there are.
+fn runnable(load: &str) -> Option<u32> {
+    load.split(' ').nth(3)?.split_once('/')?.0.parse().ok()
 }
 
 #[cfg(test)]
@@ -123,6 +134,13 @@ mod tests {
     fn slots(name: &str) -> Slots {
         let directory = std::env::temp_dir().join(format!("amoeba-slots-{name}-{}", std::process::id()));
         Slots { directory, processors: OnceCell::from(2) }
+    }
+
+    #[test]
+    fn what_can_run_is_counted() {
+        assert_eq!(runnable("10.46 3.98 3.12 11/453 30975\n"), Some(11));
+        assert_eq!([runnable(""), runnable("1 2 3 4 5"), runnable("1 2 3 -1/5 6")], [None; 3]);
+        assert!(runnable_now().is_some_and(|runnable| runnable > 0), "this one runs");
     }
 
     #[test]

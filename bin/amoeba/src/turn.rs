@@ -34,8 +34,7 @@ pub(crate) fn turn() -> Turn {
 
 /// Whether so much runs here that a processor without a job of ours is not free all the same.
 fn is_crowded(slots: &Slots) -> bool {
-    let load = slots::load();
-    load > load_max(1) && load > load_max(slots.processors())
+    slots::is_loaded(load_max(1)) && slots::is_loaded(load_max(slots.processors()))
 }
 
 /// The load from which on so many processors are crowded.
