@@ -165,6 +165,7 @@ impl Launcher {
         let carried = options.files.names();
         let (capabilities, limits) = (capabilities(graph)?, options.limits.clone());
         let chosen = options.view.choose(&directory, options.files.any())?;
+        let capabilities = if options.view.is_alone() { Vec::new() } else { capabilities };
         let is_graph = chosen.whose == view::Whose::Graph;
         let graph_view =
             options.graph_view.find(graph, is_graph, options.workdir.as_deref(), &options.env)?;

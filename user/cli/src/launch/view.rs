@@ -48,6 +48,9 @@ pub(crate) struct ViewOptions {
     /// With `--view mine`: list on standard error which files it has changed here
     #[arg(long)]
     changes: bool,
+    /// It gets none of your capabilities but those of its own streams: it can start nothing and reach no directory in your name
+    #[arg(long)]
+    alone: bool,
 }
 
 /// What the processes of one command see, before any of it is served.
@@ -83,6 +86,11 @@ struct ChangeShown {
 }
 
 impl ViewOptions {
+    /// Whether a process gets no directory of its caller's.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     /// Whose files processes are to see, and whether somebody said so; `files_go_along`: they have a scratch directory.
     ///
     /// # Errors
@@ -399,7 +407,7 @@ mod tests {
     }
 
     fn options(view: Option<Whose>) -> ViewOptions {
-        ViewOptions { view, with: Vec::new(), home: false, changes: false }
+        ViewOptions { view, with: Vec::new(), home: false, changes: false, alone: false }
     }
 
     #[test]
