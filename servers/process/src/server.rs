@@ -177,6 +177,7 @@ impl ProcessServer {
             detached: descriptor.detached,
             limits: descriptor.limits,
             network: descriptor.network,
+            view: descriptor.view.number(),
             comment: descriptor.command_line(COMMENT_SIZE_MAX).into_bytes(),
             started_at: self.world.clock.unix_time(),
             ended_at: Default::default(),
@@ -425,6 +426,7 @@ impl ProcessServer {
             cpu_limit_thousandths: process.limits.cpu_thousandths,
             process_limit: process.limits.processes,
             network: process.network,
+            view: process.view,
             comment: process.shown(),
         }
     }

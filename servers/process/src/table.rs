@@ -106,6 +106,8 @@ pub(crate) struct Process {
     pub(crate) detached: bool,
     pub(crate) limits: Limits,
     pub(crate) network: bool,
+    /// What it sees as its file tree, as a list says it.
+    pub(crate) view: u8,
     pub(crate) comment: Vec<u8>,
     /// Time of day.
     pub(crate) started_at: Duration,

@@ -1,6 +1,7 @@
 //! What a process sees as its file tree: the part of a descriptor that says so.
 
 use amoeba_cap::Capability;
+use amoeba_stubs::process;
 use amoeba_wire::{Malformed, Reader, Writer};
 
 /// The most trees of a caller that a process sees.
@@ -57,6 +58,15 @@ impl View {
     /// Whether it is the executing host's own tree.
     pub fn is_host(&self) -> bool {
         *self == View::Host
+    }
+
+    /// Its number in a list of processes.
+    pub(crate) fn number(&self) -> u8 {
+        match self {
+            View::Host => process::VIEW_HOST,
+            View::Mine(_) => process::VIEW_MINE,
+            View::Graph(_) => process::VIEW_GRAPH,
+        }
     }
 
     /// Whether it can be encoded.

@@ -40,6 +40,12 @@ pub const STATE_RUNNING: u8 = 1;
 pub const STATE_STUNNED: u8 = 2;
 /// It has ended; only its descriptor and its log are remembered.
 pub const STATE_EXITED: u8 = 3;
+/// It sees the files of its host.
+pub const VIEW_HOST: u8 = 0;
+/// It sees its caller's files.
+pub const VIEW_MINE: u8 = 1;
+/// It sees the directory graph.
+pub const VIEW_GRAPH: u8 = 2;
 /// A limit of memory for a process with everything it starts.
 pub const ENFORCES_MEMORY: u8 = 1;
 /// A limit of processor time.
@@ -212,6 +218,8 @@ pub struct ProcessRecord {
     pub process_limit: u32,
     /// Whether it uses the network of its host.
     pub network: bool,
+    /// What it sees as its file tree, one of VIEW_HOST to VIEW_GRAPH.
+    pub view: u8,
     /// Its command line, or what was set. Never a secret.
     pub comment: Vec<u8>,
 }
@@ -233,6 +241,7 @@ impl rt::Marshal for ProcessRecord {
         writer_.put_u32(self.cpu_limit_thousandths);
         writer_.put_u32(self.process_limit);
         writer_.put_bool(self.network);
+        writer_.put_u8(self.view);
         rt::put_string(writer_, &self.comment, 255)?;
         Ok(())
     }
@@ -253,6 +262,7 @@ impl rt::Marshal for ProcessRecord {
         let cpu_limit_thousandths = reader_.get_u32()?;
         let process_limit = reader_.get_u32()?;
         let network = reader_.get_bool()?;
+        let view = reader_.get_u8()?;
         let comment = reader_.get_string(255).map(<[u8]>::to_vec)?;
         Ok(ProcessRecord {
             index,
@@ -270,6 +280,7 @@ impl rt::Marshal for ProcessRecord {
             cpu_limit_thousandths,
             process_limit,
             network,
+            view,
             comment,
         })
     }
@@ -565,7 +576,7 @@ pub fn processes<'t>(
     let mut header_ = rt::Header::request(object, CMD_PROCESSES);
     let data_ = Vec::new();
     header_.size = rt::header_size(&data_);
-    let (_, data_) = t.into().trans(header_, data_, 2588676, true)?;
+    let (_, data_) = t.into().trans(header_, data_, 2596868, true)?;
     let mut whole_ = rt::Reader::new(&data_);
     let reader_ = &mut whole_;
     let processes = rt::get_list(reader_, 8192, <ProcessRecord as rt::Marshal>::get)?;

@@ -28,7 +28,9 @@ fn a_detached_process_outlives_its_command_and_can_be_killed() {
     let name = detached(&system, &["sleep", "1000"]);
     let listed = system.amoeba(&["ps"]).ok();
     assert!(listed.text().contains("sleep 1000"), "{listed:?}");
-    assert!(system.json(&["ps", "--json"]).to_string().contains("sleep"), "ps --json lists it");
+    let listed = system.json(&["ps", "--json"]);
+    assert!(listed.to_string().contains("sleep"), "ps --json lists it");
+    assert!(matches!(listed[0]["view"].as_str(), Some("mine" | "host")), "{listed}");
     system.amoeba(&["kill", &name]).ok();
     let code = system.amoeba(&["wait", &name]).status.code();
     assert!(matches!(code, Some(137 | 143)), "killed, but its exit code is {code:?}");

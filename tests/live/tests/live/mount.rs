@@ -126,7 +126,16 @@ fn what_was_synced_survives_a_killed_mount() {
     let other = File::options().write(true).open(mount.at("home/closed")).unwrap();
     other.write_all_at(b"CLOSED and synced", 0).unwrap();
     other.sync_data().unwrap();
+    let told = || {
+        let status = system.json(&["status", "--json"]);
+        let mounts = status["mounts"].as_array().expect("a list").clone();
+        assert_eq!(mounts.len(), 1, "{status}");
+        assert_eq!((&mounts[0]["shows"], &mounts[0]["read_only"]), (&"/".into(), &false.into()));
+        (mounts[0]["alive"].clone(), status["attention"].to_string().contains("is dead"))
+    };
+    assert_eq!(told(), (true.into(), false));
     mount.kill();
+    assert_eq!(told(), (false.into(), true));
     assert!(open.write_all_at(b"x", 0).is_err());
     assert_eq!(system.amoeba(&["cat", "/home/closed"]).ok().stdout, b"closed");
     system.amoeba(&["cat", "/home/open"]).exit(1);

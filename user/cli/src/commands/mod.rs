@@ -24,6 +24,7 @@ mod man;
 mod map;
 mod mkdir;
 mod mount;
+mod mounts;
 mod mv;
 mod ping;
 mod processes;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,13 +14,14 @@ use amoeba_cap::Capability;
 use amoeba_mount::{GraphFileSystem, Options};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use serde::{Deserialize, Serialize};
 
 use crate::Context;
-use crate::failure::Hint;
+use crate::failure::{Advise, Hint};
 use crate::graph::Graph;
 use crate::mounting::{HostAccounts, MountOptions, Mounting};
 use crate::place::Place;
+
+use super::mounts::{self, LOCK, MountedAt, WHERE};
 
 /// The largest number of mounts of one directory by one user.
 const MOUNTS_MAX: usize = 256;
@@ -39,9 +40,6 @@ const READY: &str = "ready";
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 const SIGHUP: i32 = 1;
-/// What a mount has in its folder: a lock as long as it runs, and where it is.
-pub(super) const LOCK: &str = "lock";
-pub(super) const WHERE: &str = "where";
 const LOG: &str = "log";
 
 /// Mount the directory graph at a local directory
@@ -75,15 +73,18 @@ pub(crate) struct Arguments {
     /// Be what the same command has put into the background
     #[arg(long, hide = true)]
     detached: bool,
+    /// What that was asked to mount
+    #[arg(long, value_name = "TEXT", hide = true, allow_hyphen_values = true)]
+    shows: Option<String>,
 }
 
-/// Where a mount is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MountedAt {
-    /// The local directory.
-    pub(crate) directory: PathBuf,
-    /// The process that serves it.
-    pub(crate) pid: u32,
+/// Whether something is mounted there: one that was just taken away may still be committing what was written.
+fn is_mount(directory: &Path) -> anyhow::Result<bool> {
+    let device = |path: &Path| fs::metadata(path).map(|facts| facts.dev());
+    Ok(match directory.parent() {
+        Some(parent) => device(parent)? != device(directory)?,
+        None => true,
+    })
 }
 
 impl Arguments {
@@ -93,7 +94,7 @@ impl Arguments {
         let root = self.root(&graph)?;
         // A dead mount cannot be looked at; it is cleared away before anything lies there again.
         if let Err(error) = fs::metadata(&self.directory)
-            && matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::ConnectionAborted)
+            && mounts::is_of_dead(&error)
         {
             mounting.unmount(&self.directory).with_context(|| self.shown())?;
         }
@@ -101,16 +102,27 @@ impl Arguments {
         if !directory.is_dir() {
             bail!("{} is not a directory", self.shown());
         }
+        if is_mount(&directory)? && mounts::running(mounting)?.iter().any(|(at, _)| at.directory == directory)
+        {
+            return Err(anyhow!("{} is a mount already", self.shown()))
+                .hint(format!("`amoeba umount {}` ends it", self.shown()));
+        }
         if self.foreground || self.detached {
             return self.serve(context, mounting, &graph, root, &directory);
         }
         let pid = self.go_to_background(mounting, &root, &directory)?;
-        let at = MountedAt { directory, pid };
+        let at = self.mounted_at(directory, pid);
         if self.json { context.out.json(&at) } else { Ok(()) }
     }
 
     fn shown(&self) -> String {
         self.directory.display().to_string()
+    }
+
+    fn mounted_at(&self, directory: PathBuf, pid: u32) -> MountedAt {
+        let root = || self.root.as_deref().map_or_else(|| "/".into(), Place::argument_shown);
+        let shows = self.shows.clone().unwrap_or_else(root);
+        MountedAt { directory, pid, shows, read_only: self.read_only }
     }
 
     fn root(&self, graph: &Graph) -> anyhow::Result<Capability> {
@@ -131,7 +143,8 @@ impl Arguments {
             File::options().read(true).append(true).create(true).mode(0o600).open(folder.join(LOG))?;
         let from = log.seek(SeekFrom::End(0))?;
         let mut command = mounting.background()?;
-        command.arg("mount").arg(directory).args(["--detached", "--root", "-"]);
+        let shows = self.mounted_at(directory.to_owned(), 0).shows;
+        command.arg("mount").arg(directory).args(["--detached", "--root", "-", "--shows", &shows]);
         for (flag, set) in [
             ("--read-only", self.read_only),
             ("--allow-other", self.allow_other),
@@ -186,7 +199,7 @@ impl Arguments {
         let options =
             MountOptions { name: "amoeba".into(), read_only: self.read_only, others: self.allow_other };
         let mounted = mounting.mount(Arc::clone(&files) as _, directory, &options)?;
-        let at = MountedAt { directory: mounted.directory().to_owned(), pid: std::process::id() };
+        let at = self.mounted_at(mounted.directory().to_owned(), std::process::id());
         fs::write(folder.join(WHERE), serde_json::to_vec(&at)?)?;
         let ending = end_with_signals(context)?;
         if self.detached {
@@ -250,27 +263,6 @@ fn take_folder(folder: &Path, root: &Capability) -> anyhow::Result<(PathBuf, Fil
         }
     }
     bail!("there are {MOUNTS_MAX} mounts of this directory")
-}
-
-/// The mounts of this user that run, each with its folder.
-pub(crate) fn running(mounting: &dyn Mounting) -> anyhow::Result<Vec<(MountedAt, PathBuf)>> {
-    let mut all = Vec::new();
-    let Ok(folders) = fs::read_dir(mounting.folder()?) else { return Ok(all) };
-    for folder in folders {
-        let folder = folder?.path();
-        let Ok(text) = fs::read(folder.join(WHERE)) else { continue };
-        let Ok(at) = serde_json::from_slice::<MountedAt>(&text) else { continue };
-        if is_locked(&folder) {
-            all.push((at, folder));
-        }
-    }
-    Ok(all)
-}
-
-/// Whether the mount of a folder runs.
-pub(super) fn is_locked(folder: &Path) -> bool {
-    let lock = File::open(folder.join(LOCK));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Accounts of this host; what has no owner belongs to whom the place of the mount belongs.

@@ -3,7 +3,9 @@
 use std::ffi::{OsStr, OsString};
 
 use amoeba_cap::Capability;
-use amoeba_stubs::process::{self, STATE_EXITED, STATE_RUNNING, STATE_STARTING, STATE_STUNNED};
+use amoeba_stubs::process::{
+    self, STATE_EXITED, STATE_RUNNING, STATE_STARTING, STATE_STUNNED, VIEW_GRAPH, VIEW_HOST, VIEW_MINE,
+};
 use amoeba_stubs::{Client, standard};
 use amoeba_wire::Status;
 use amoeba_world::{Error as Refusal, TransOptions};
@@ -110,6 +112,16 @@ pub(super) fn state_name(state: u8) -> &'static str {
         STATE_RUNNING => "running",
         STATE_STUNNED => "stunned",
         STATE_EXITED => "exited",
+        _ => "unknown",
+    }
+}
+
+/// What a process sees as its file tree, as `amoeba run --view` says it.
+pub(super) fn view_name(view: u8) -> &'static str {
+    match view {
+        VIEW_HOST => "host",
+        VIEW_MINE => "mine",
+        VIEW_GRAPH => "graph",
         _ => "unknown",
     }
 }

@@ -47,6 +47,8 @@ struct Listed {
     cpu_limit: Option<f64>,
     process_limit: Option<u32>,
     network: bool,
+    /// As `amoeba run --view` says it.
+    view: &'static str,
     command: String,
 }
 
@@ -122,6 +124,7 @@ pub(super) fn print(
             state(record),
             duration::human(Duration::from_secs(end.saturating_sub(record.started_at))),
             format!("{:.2}s", cpu.as_secs_f64()),
+            processes::view_name(record.view).into(),
         ];
         let limits = with_limits.then(|| limits(record).to_string());
         let host = with_hosts.then(|| host.clone());
@@ -133,6 +136,7 @@ pub(super) fn print(
         ("STATE", Align::Left),
         ("ELAPSED", Align::Right),
         ("CPU", Align::Right),
+        ("VIEW", Align::Left),
     ];
     headings.extend(with_limits.then_some(("LIMITS", Align::Left)));
     headings.push(("COMMAND", Align::Left));
@@ -174,6 +178,7 @@ fn listed(record: &ProcessRecord, host: &str) -> Listed {
             .then(|| f64::from(record.cpu_limit_thousandths) / f64::from(CPU_THOUSANDTHS_PER_CPU)),
         process_limit: (record.process_limit != 0).then_some(record.process_limit),
         network: record.network,
+        view: processes::view_name(record.view),
         command: String::from_utf8_lossy(&record.comment).into_owned(),
     }
 }
@@ -200,6 +205,7 @@ mod tests {
             cpu_limit_thousandths: 0,
             process_limit: 0,
             network: false,
+            view: process::VIEW_MINE,
             comment: comment.into(),
         }
     }
@@ -209,25 +215,28 @@ mod tests {
         let records = [
             ("anvil".to_owned(), record(1, process::STATE_RUNNING, 0, "sleep 1000")),
             ("anvil".to_owned(), record(12, STATE_EXITED, 0, "sh -c exit\u{1b}7")),
-            ("bolt".to_owned(), record(13, STATE_EXITED, 9, "yes")),
+            (
+                "bolt".to_owned(),
+                ProcessRecord { view: process::VIEW_GRAPH, ..record(13, STATE_EXITED, 9, "yes") },
+            ),
         ];
-        let expected = "ID  STATE     ELAPSED    CPU  COMMAND\n \
-                        1  running     1m40s  1.51s  sleep 1000\n\
-                        12  exited 7       3s  1.51s  sh -c exit\\u{1b}7\n\
-                        13  killed 9       3s  1.51s  yes\n";
+        let expected = "ID  STATE     ELAPSED    CPU  VIEW   COMMAND\n \
+                        1  running     1m40s  1.51s  mine   sleep 1000\n\
+                        12  exited 7       3s  1.51s  mine   sh -c exit\\u{1b}7\n\
+                        13  killed 9       3s  1.51s  graph  yes\n";
         assert_eq!(printed(|out| print(out, &records, false, 1100)), expected);
         let all = printed(|out| print(out, &records, true, 1100));
-        assert_eq!(all.lines().last(), Some("bolt   13  killed 9       3s  1.51s  yes"));
+        assert_eq!(all.lines().last(), Some("bolt   13  killed 9       3s  1.51s  graph  yes"));
         let limited = ProcessRecord { memory_limit: 64 << 20, process_limit: 9, ..records[0].1.clone() };
         let shown = printed(|out| print(out, &[("anvil".to_owned(), limited)], false, 1100));
-        assert!(shown.ends_with("CPU  LIMITS               COMMAND\n 1  running    1m40s  1.51s  64 MiB, 9 processes  sleep 1000\n"), "{shown}");
+        assert!(shown.ends_with("CPU  VIEW  LIMITS               COMMAND\n 1  running    1m40s  1.51s  mine  64 MiB, 9 processes  sleep 1000\n"), "{shown}");
     }
 
     #[test]
     fn programs_see_codes_only_of_what_has_ended() {
         let value = |record| serde_json::to_value(listed(&record, "anvil")).unwrap();
         let running = value(record(1, process::STATE_RUNNING, 0, "x"));
-        assert_eq!(running["host_pid"], 4711);
+        assert_eq!((&running["host_pid"], &running["view"]), (&4711.into(), &"mine".into()));
         let unknown = ProcessRecord { pid: 0, ..record(1, process::STATE_STARTING, 0, "x") };
         assert!(value(unknown)["host_pid"].is_null());
         assert!(running["exit_code"].is_null() && running["ended"].is_null());

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::df;
 use super::host::{self, Host};
+use super::mounts::{self, Mounted};
 use crate::graph::Graph;
 use crate::launch::pool::{HOST_LOCATE_TIMEOUT, Pool};
 use crate::out::{Align, Out, printable};
@@ -55,6 +56,8 @@ struct Everything<'a> {
     status: &'a SystemStatus,
     hosts: &'a [Host],
     services: &'a [Service],
+    /// Of the directory graph, on this host, by this user.
+    mounts: &'a [Mounted],
     /// File servers, and how much room they have.
     files: &'a [df::Files],
     /// By layer and name.
@@ -95,14 +98,19 @@ fn show_with(
     let mut status = context.system.status()?;
     let beyond = if status.running && beyond { look_beyond(context) } else { Beyond::default() };
     status.attention.extend(beyond.attention);
+    let mounts =
+        context.system.mounting().and_then(|mounting| mounts::all(mounting).ok()).unwrap_or_default();
+    status.attention.extend(mounts.iter().filter_map(Mounted::attention));
     let Beyond { hosts, services, files, .. } = beyond;
     if json {
         let counters = counters.map(by_layer);
-        let all = Everything { status: &status, hosts: &hosts, services: &services, files: &files, counters };
+        let (status, hosts, services, files) = (&status, &hosts[..], &services[..], &files[..]);
+        let all = Everything { status, hosts, services, mounts: &mounts, files, counters };
         context.out.json(&all)?;
     } else {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        print(&mut context.out, &status, &hosts, &services, &files, now)?;
+        let seen = Seen { hosts: &hosts, services: &services, mounts: &mounts, files: &files };
+        print(&mut context.out, &status, seen, now)?;
         if let Some(counters) = counters {
             context.out.line("")?;
             context.out.bytes(counters.as_bytes())?;
@@ -201,14 +209,17 @@ fn is_silence(error: Refusal) -> bool {
     matches!(error, Refusal::NotSent(_) | Refusal::MaybeExecuted(_))
 }
 
-fn print(
-    out: &mut Out<'_>,
-    status: &SystemStatus,
-    hosts: &[Host],
-    services: &[Service],
-    files: &[df::Files],
-    now: u64,
-) -> anyhow::Result<()> {
+/// What is printed beside the daemons of this host.
+#[derive(Default)]
+struct Seen<'a> {
+    hosts: &'a [Host],
+    services: &'a [Service],
+    mounts: &'a [Mounted],
+    files: &'a [df::Files],
+}
+
+fn print(out: &mut Out<'_>, status: &SystemStatus, seen: Seen<'_>, now: u64) -> anyhow::Result<()> {
+    let Seen { hosts, services, mounts, files } = seen;
     let kind = match status.kind {
         SystemKind::Root => "the system of this host",
         SystemKind::Private => "a private system",
@@ -237,6 +248,10 @@ fn print(
         out.line("")?;
         host::print(out, hosts, now)?;
     }
+    if !mounts.is_empty() {
+        out.line("")?;
+        print_mounts(out, mounts)?;
+    }
     if !services.is_empty() {
         let service = |service: &Service| {
             let mark = if service.answers { "" } else { " (silent)" };
@@ -254,6 +269,23 @@ fn print(
         out.line(format!("! {sentence}"))?;
     }
     Ok(())
+}
+
+fn print_mounts(out: &mut Out<'_>, mounts: &[Mounted]) -> anyhow::Result<()> {
+    let rows = mounts.iter().map(|Mounted { at, alive }| {
+        let state = if *alive { "served" } else { "dead" };
+        let changes = if at.read_only { "read-only" } else { "read-write" };
+        let directory = printable(at.directory.as_os_str().as_encoded_bytes());
+        vec![directory, printable(at.shows.as_bytes()), changes.into(), state.into(), at.pid.to_string()]
+    });
+    let headings = [
+        ("MOUNT", Align::Left),
+        ("SHOWS", Align::Left),
+        ("CHANGES", Align::Left),
+        ("STATE", Align::Left),
+        ("PID", Align::Right),
+    ];
+    out.table(&headings, rows.collect())
 }
 
 #[cfg(test)]
@@ -288,14 +320,33 @@ mod tests {
                         ! bullet has been restarted 12 times\n";
         let service = |name: &str, answers| Service { name: name.into(), answers };
         let services = [service("bulletsvr", true), service("runsvr", false)];
-        assert_eq!(printed(|out| print(out, &status(), &[], &services, &[], 1065)), expected);
+        assert_eq!(
+            printed(|out| print(out, &status(), Seen { services: &services, ..Seen::default() }, 1065)),
+            expected
+        );
+    }
+
+    #[test]
+    fn people_see_their_mounts() {
+        let mounted = |directory: &str, shows: &str, read_only, alive| {
+            let at =
+                mounts::MountedAt { directory: directory.into(), pid: 17, shows: shows.into(), read_only };
+            Mounted { at, alive }
+        };
+        let mounts = [mounted("/mnt/a", "/", false, true), mounted("/mnt/b", "/home", true, false)];
+        let shown = printed(|out| print(out, &status(), Seen { mounts: &mounts, ..Seen::default() }, 1065));
+        let expected = "MOUNT   SHOWS  CHANGES     STATE   PID\n\
+                        /mnt/a  /      read-write  served   17\n\
+                        /mnt/b  /home  read-only   dead     17\n";
+        assert!(shown.contains(expected), "{shown}");
     }
 
     #[test]
     fn programs_see_the_same() {
         let services = [Service { name: "bulletsvr".into(), answers: true }];
         let counters = Some(by_layer("# flip\nroutes          7\nlink udp sealed\n# channels\nchannels 2\n"));
-        let all = Everything { status: &status(), hosts: &[], services: &services, files: &[], counters };
+        let status = &status();
+        let all = Everything { status, hosts: &[], services: &services, mounts: &[], files: &[], counters };
         let value = serde_json::to_value(all).unwrap();
         assert_eq!(value["services"][0]["answers"], true);
         assert_eq!(value["counters"]["flip"], serde_json::json!({ "routes": 7 }));

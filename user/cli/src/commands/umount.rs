@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::Context;
-use crate::commands::mount;
+use crate::commands::mounts;
 use crate::failure::Advise;
 
 /// How often it is looked whether the mount has ended.
@@ -44,14 +44,14 @@ fn end(context: &Context<'_>, directory: &std::path::Path, timeout: Duration) ->
         (Some(parent), Some(name)) => parent.join(name),
         _ => absolute,
     };
-    let running = mount::running(mounting)?;
+    let running = mounts::running(mounting)?;
     let folders: Vec<_> = running.iter().filter(|(at, _)| at.directory == absolute).collect();
     if !mounting.unmount(&absolute).with_context(|| shown.clone())? && folders.is_empty() {
         bail!("nothing of ours is mounted at {shown}");
     }
     let deadline = Instant::now() + timeout;
     for (at, folder) in folders {
-        while mount::is_locked(folder) {
+        while mounts::is_locked(folder) {
             if Instant::now() > deadline {
                 return Err(anyhow::anyhow!("{shown} is still used, or not everything is committed yet"))
                     .hint(format!("process {} goes on with it", at.pid));
