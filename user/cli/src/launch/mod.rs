@@ -19,9 +19,10 @@ use std::ffi::{OsStr, OsString};
 use std::hash::{Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::mpsc;
 
 use amoeba_cap::Capability;
-use amoeba_name::Environment;
+use amoeba_name::{Environment, Names};
 use amoeba_place::Need;
 use amoeba_process::{
     DESCRIPTOR_SIZE_MAX, PATH_SIZE_MAX, ProcessDescriptor, Program, STRING_SIZE_MAX, STRINGS_MAX, View,
@@ -157,13 +158,14 @@ impl NotStarted {
 
 impl Launcher {
     pub(crate) fn new(graph: &Graph, options: &Options) -> anyhow::Result<Launcher> {
+        let home = Asked::home(graph);
         let pool = Pool::new(graph)?;
         let on = options.on.as_deref().map(|host| pool.on(host)).transpose().code(CANNOT_EXECUTE)?;
         let here = std::env::current_dir().context("the working directory of this command")?;
         let directory = options.workdir.as_ref().map_or(here.clone(), |workdir| here.join(workdir));
         let environment = environment(&options.env);
         let carried = options.files.names();
-        let (capabilities, limits) = (capabilities(graph)?, options.limits.clone());
+        let (capabilities, limits) = (capabilities(graph, home)?, options.limits.clone());
         let chosen = options.view.choose(&directory, options.files.any())?;
         let capabilities = if options.view.is_alone() { Vec::new() } else { capabilities };
         let is_graph = chosen.whose == view::Whose::Graph;
@@ -524,17 +526,39 @@ pub(crate) fn environment(set: &[(OsString, OsString)]) -> Vec<Vec<u8>> {
 }
 
 /// ROOT, HOME and WORK for the process. A directory that is not there has no capability.
-fn capabilities(graph: &Graph) -> anyhow::Result<Vec<(Vec<u8>, Capability)>> {
+fn capabilities(graph: &Graph, home: Asked) -> anyhow::Result<Vec<(Vec<u8>, Capability)>> {
     let entry = |name: &str, capability| (name.as_bytes().to_vec(), capability);
     let mut entries = vec![entry(Environment::ROOT, graph.session().root)];
     let work = Graph::work_path()?;
-    let home = graph.at_root(graph::HOME).ok();
+    let home = home.answer(graph);
     // Most work at home: nobody is asked twice.
     let work = if work == graph::HOME { home } else { graph.at_root(&work).ok() };
     for (name, capability) in [(Environment::HOME, home), (Environment::WORK, work)] {
         entries.extend(capability.map(|capability| entry(name, capability)));
     }
     Ok(entries)
+}
+
+/// Something that is looked up while something else is.
+struct Asked(mpsc::Receiver<Option<Capability>>);
+
+impl Asked {
+    /// The directory that every process has as its home.
+    fn home(graph: &Graph) -> Asked {
+        let (tell, told) = mpsc::sync_channel(1);
+        let names = Names::new(graph.world(), graph.session().root);
+        // Whoever asked may have failed meanwhile.
+        let look = move || {
+            let _ = tell.send(names.resolve(graph::HOME).ok());
+        };
+        // Without a thread nobody tells, and whoever wants to know asks again.
+        drop(graph.world().threads.spawn("home", look));
+        Asked(told)
+    }
+
+    fn answer(self, graph: &Graph) -> Option<Capability> {
+        self.0.recv().unwrap_or_else(|_| graph.at_root(graph::HOME).ok())
+    }
 }
 
 fn parse_variable(text: &str) -> Result<(OsString, OsString), String> {

@@ -1,6 +1,6 @@
 //! The hosts that a process may run on: this one, the ones that a person names, and those that are chosen.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use amoeba_cap::Capability;
@@ -32,7 +32,8 @@ struct Inner {
     here: Target,
     /// Whether this host is the whole system, so that there is nothing to choose and nobody to ask.
     alone: bool,
-    run_server: Option<Capability>,
+    /// Looked up by who first has something to ask it.
+    run_server: OnceLock<Option<Capability>>,
     placer: Placer,
 }
 
@@ -80,17 +81,15 @@ impl Target {
 }
 
 impl Pool {
-    /// Asks no more than where this host's process server is; and when there are other hosts, whether there is a run
-    /// server.
+    /// Asks no more than where this host's process server is.
     pub(crate) fn new(graph: &Graph) -> anyhow::Result<Pool> {
         let session = graph.session();
         let server = graph.at_host(SERVER).context("the process server of this host")?;
         let here = Target { host: session.host_name.clone(), server, is_here: true, found: None };
         let names = Names::new(&amoeba_place::hasty(graph.world(), HOST_LOCATE_TIMEOUT), session.root);
-        let run_server = if session.alone { None } else { names.resolve(RUN_SERVER).ok() };
         let placer = Placer::new(graph.world(), &names, POOL_DEFAULT, Parameters::default());
         let (world, alone) = (graph.world().clone(), session.alone);
-        Ok(Pool(Arc::new(Inner { world, names, here, alone, run_server, placer })))
+        Ok(Pool(Arc::new(Inner { world, names, here, alone, run_server: OnceLock::new(), placer })))
     }
 
     /// This host.
@@ -105,7 +104,8 @@ impl Pool {
 
     /// The run server, if one is published.
     pub(crate) fn run_server(&self) -> Option<&Capability> {
-        self.0.run_server.as_ref()
+        let look = || if self.0.alone { None } else { self.0.names.resolve(RUN_SERVER).ok() };
+        self.0.run_server.get_or_init(look).as_ref()
     }
 
     /// The host that a person names.
@@ -156,8 +156,7 @@ impl Pool {
             return Ok(vec![self.here(); count]);
         }
         let count = u32::try_from(count).unwrap_or(u32::MAX).clamp(1, amoeba_place::FIND_MAX);
-        let found =
-            amoeba_place::find(&self.0.world, self.0.run_server.as_ref(), &self.0.placer, need, count);
+        let found = amoeba_place::find(&self.0.world, self.run_server(), &self.0.placer, need, count);
         match found {
             Ok(found) => {
                 let found = Arc::new(found);
@@ -174,7 +173,7 @@ impl Pool {
 
     /// Chooses a host for one process, if the run server does; nobody else is asked.
     pub(crate) fn ask(&self, need: &Need) -> Option<Target> {
-        let run_server = self.0.run_server.as_ref()?;
+        let run_server = self.run_server()?;
         let found = amoeba_place::find_by_run_server(&self.0.world, run_server, need, 1).ok()??;
         let found = Arc::new(found);
         found.places.first().map(|place| self.target(place, &found))
@@ -190,7 +189,7 @@ impl Pool {
     /// A host could not be reached: it is not chosen again before it has answered somebody.
     pub(crate) fn doubt(&self, host: &str) {
         self.0.placer.doubt(host);
-        if let Some(server) = &self.0.run_server {
+        if let Some(server) = self.run_server() {
             let options = TransOptions { locate_timeout: HOST_LOCATE_TIMEOUT, ..TransOptions::default() };
             // A hint to a hint-giver: if it is not heard, the next choice is no better.
             let _ = pool::doubt(Client::new(&*self.0.world.transactions, &options), server, host.as_bytes());
@@ -228,7 +227,7 @@ impl Pool {
     /// # Errors
     /// There is no run server, and the directory of hosts cannot be read.
     pub(crate) fn hosts(&self) -> anyhow::Result<Vec<HostRecord>> {
-        if let Some(server) = &self.0.run_server {
+        if let Some(server) = self.run_server() {
             let options = TransOptions { locate_timeout: HOST_LOCATE_TIMEOUT, ..TransOptions::default() };
             if let Ok(hosts) = pool::hosts(Client::new(&*self.0.world.transactions, &options), server) {
                 return Ok(hosts);
