@@ -124,6 +124,7 @@ impl Visible {
     }
 
     pub(super) fn set_notifier(&self, notifier: Arc<dyn Notifier>) {
+        self.source.set_notifier(notifier.clone());
         // A file system is mounted once.
         let _ = self.notifier.set(notifier);
     }
