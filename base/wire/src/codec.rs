@@ -10,6 +10,9 @@ use amoeba_cap::{CAPABILITY_SIZE, Capability, CapabilitySet, PRIVATE_SIZE, Priva
 #[error("malformed data")]
 pub struct Malformed;
 
+/// Room that a buffer has from its first byte on: most replies fit, which would grow to it in five steps.
+const ROOM_FIRST: usize = 120;
+
 /// Appends values to a buffer.
 #[derive(Clone, Debug, Default)]
 pub struct Writer {
@@ -53,6 +56,11 @@ impl Writer {
         Writer::default()
     }
 
+    /// An empty buffer with room for so many bytes.
+    pub fn with_room(size: usize) -> Writer {
+        Writer { bytes: Vec::with_capacity(size) }
+    }
+
     /// What was written.
     pub fn finish(self) -> Vec<u8> {
         self.bytes
@@ -70,6 +78,9 @@ impl Writer {
 
     /// Appends bytes as they are, without a length.
     pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(bytes.len().max(ROOM_FIRST));
+        }
         self.bytes.extend_from_slice(bytes);
         self
     }
