@@ -17,7 +17,7 @@ use amoeba_world::DiskError;
 use crate::draft::Draft;
 use crate::entry::Entry;
 use crate::log::{BATCH_SIZE, Log};
-use crate::memory::{Overlay, Shared, write};
+use crate::memory::{self, Overlay, Shared, write};
 use crate::store::{Store, unix_nanoseconds};
 use crate::tables::{State, contained};
 use crate::update::{Outcome, PlanError, Planner, Refusal, Update};
@@ -133,7 +133,7 @@ impl Planning {
         self.count == 0 && !self.draft.in_flight()
     }
 
-    fn plan(&mut self, store: &Store, update: &Update) -> Result<Outcome, Refusal> {
+    fn plan(&mut self, store: &Store, update: Update) -> Result<Outcome, Refusal> {
         let time = unix_nanoseconds(&store.world);
         let planner = Planner {
             tables: &self.draft,
@@ -199,7 +199,7 @@ impl Store {
         } else if self.full.load(Ordering::Relaxed) && !update.makes_room() {
             Err(Refusal::NoSpace)
         } else {
-            planning.plan(self, &update)
+            planning.plan(self, update)
         };
         if planning.is_durable() || planning.failed {
             drop(planning);
@@ -219,13 +219,12 @@ impl Store {
     fn warm(&self, update: &Update) {
         let concerns = update.concerns();
         // What cannot be read now cannot be read when it is planned, and is told then.
-        let _ = self.look(|look| {
-            let seen = concerns.iter().map(|(object, name)| {
-                look.directory(*object)?;
-                name.map(|name| look.row_bytes(*object, name.as_bytes()).map(drop)).unwrap_or(Ok(()))
-            });
-            let missed = seen.filter(Result::is_err).count();
-            if missed > 0 { Err(crate::memory::Stop::Missed) } else { Ok(()) }
+        let _ = memory::warm(&self.memory, |look| {
+            // All of them, even if one is missed.
+            for (object, name) in &concerns {
+                let _ = look.directory(*object);
+                let _ = name.map(|name| look.row_bytes(*object, name.as_bytes()));
+            }
         });
     }
 

@@ -10,7 +10,8 @@ use amoeba_cap::ObjectNumber;
 
 use crate::entry::{Change, Entry};
 use crate::guarded::Guarded;
-use crate::memory::{Key, Overlay, Shared, Value, directory_through, read, row_through};
+use crate::kept::KeptRow;
+use crate::memory::{Overlay, Shared, directory_through, read, replace_all, row_through, with_key};
 use crate::merged::{directories_from, rows_after};
 use crate::row::{Directory, Name, Row};
 use crate::tables::{State, TableError, row_key};
@@ -56,17 +57,21 @@ impl Draft {
         [&self.open].into_iter().chain(self.flight.as_deref())
     }
 
-    fn row_bytes(&self, key: &[u8]) -> Result<Option<Value>, TableError> {
-        match self.planned().find_map(|overlay| overlay.row(key)) {
-            Some(known) => Ok(known.clone()),
-            None => row_through(&read(&self.memory), key),
-        }
+    /// A row, if there is one.
+    fn kept_row(&self, object: ObjectNumber, name: &Name) -> Result<Option<KeptRow>, TableError> {
+        let row = with_key(object, name.as_bytes(), |key| {
+            match self.planned().find_map(|overlay| overlay.row(key)) {
+                Some(known) => Ok(Some(known.clone())),
+                None => row_through(&read(&self.memory), key),
+            }
+        });
+        Ok(row?.filter(KeptRow::is_there))
     }
 
     /// A row.
     pub fn row(&self, object: ObjectNumber, name: &Name) -> Result<Option<Row>, TableError> {
-        let key = row_key(object, name);
-        self.row_bytes(&key)?.map(|value| Ok(Row::from_bytes(&value)?)).transpose()
+        let row = self.kept_row(object, name)?;
+        row.as_ref().and_then(KeptRow::value).map(|value| Ok(Row::from_bytes(value)?)).transpose()
     }
 
     /// A directory.
@@ -81,17 +86,15 @@ impl Draft {
     pub fn names(&self, object: ObjectNumber, count: usize) -> Result<Vec<Name>, TableError> {
         let mut names: std::collections::BTreeSet<Name> = Default::default();
         let (start, end) = (object.get().to_be_bytes(), (object.get() + 1).to_be_bytes());
-        let mut planned: std::collections::BTreeMap<Key, Option<Value>> = Default::default();
+        let mut planned: std::collections::BTreeSet<KeptRow> = Default::default();
         for overlay in self.flight.as_deref().into_iter().chain([&self.open]) {
-            planned.extend(overlay.rows_between(&start, &end, usize::MAX));
+            replace_all(&mut planned, overlay.rows_between(&start, &end, usize::MAX));
         }
-        for (key, value) in &planned {
-            if value.is_some() && names.len() < count {
-                names.insert(Name::new(&key[4..]).map_err(|_| TableError::Damaged)?);
-            }
+        for row in planned.iter().filter(|row| row.is_there()).take(count) {
+            names.insert(Name::new(&row.key()[4..]).map_err(|_| TableError::Damaged)?);
         }
         rows_after(&self.memory, object, None, count, |name, _| {
-            let gone = planned.get(&row_key(object, &name)).is_some_and(Option::is_none);
+            let gone = planned.get(&*row_key(object, &name)).is_some_and(|row| !row.is_there());
             if !gone && names.len() < count {
                 names.insert(name);
             }
@@ -167,15 +170,13 @@ impl Draft {
                 self.state.directories = self.state.directories.saturating_sub(1);
             }
             Change::Put(object, name, row) => {
-                let key = row_key(*object, name);
-                let new = self.row_bytes(&key)?.is_none();
-                self.open.put_row(key, Some(Value::from(row.to_bytes())));
+                let new = self.kept_row(*object, name)?.is_none();
+                self.open.put_row(KeptRow::of(*object, name, row));
                 self.changed(entry, *object, |directory| directory.rows += u64::from(new))?;
             }
             Change::Delete(object, name) => {
-                let key = row_key(*object, name);
-                let gone = self.row_bytes(&key)?.is_some();
-                self.open.put_row(key, None);
+                let gone = self.kept_row(*object, name)?.is_some();
+                self.open.put_row(KeptRow::absent(*object, name.as_bytes()));
                 self.changed(entry, *object, |directory| {
                     directory.rows = directory.rows.saturating_sub(u64::from(gone));
                 })?;

@@ -175,11 +175,12 @@ fn rows(
     let mut start = last.map_or_else(Vec::new, |(object, name)| [&*row_key(object, &name), &[0]].concat());
     while items.len() < PAGE_SIZE {
         let rows = view.rows_between(&start, KEYS_END, CHUNK)?;
-        let Some((end, _)) = rows.last() else { return Ok(false) };
-        start = [&**end, &[0]].concat();
-        for (key, value) in rows {
-            let (object, name) = parse_key(&key)?;
-            Item::Row(object, name.clone(), Row::from_bytes(&value)?).emit(items);
+        let Some(end) = rows.last() else { return Ok(false) };
+        start = [end.key(), &[0]].concat();
+        for row in rows {
+            let (object, name) = parse_key(row.key())?;
+            let value = row.value().expect("the tables give what is there");
+            Item::Row(object, name.clone(), Row::from_bytes(value)?).emit(items);
             next.rows += 1;
             if items.len() >= PAGE_SIZE {
                 next.at = At::Rows(Some((object, name)));

@@ -9,8 +9,15 @@ use crate::row::Directory;
 
 /// Check fields that are remembered of a directory.
 const CHECKS: usize = 4;
-/// Set in a word that holds something.
-const FULL: u64 = 1 << 63;
+/// Set in the upper 16 bits of a word that holds something.
+const HEAD: u64 = 1 << 15;
+
+/// What is remembered of the check field for these rights.
+fn word(rights: Rights, check: CheckField) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[2..].copy_from_slice(&check.to_bytes());
+    (HEAD | u64::from(rights.bits())) << 48 | u64::from_be_bytes(bytes)
+}
 
 /// A directory and check fields of its capabilities.
 ///
@@ -60,24 +67,26 @@ impl Guarded {
 
     /// The check field of its capability with these rights.
     pub(crate) fn check(&self, secret: &ServerSecret, object: ObjectNumber, rights: Rights) -> CheckField {
-        let bits = rights.bits();
-        let head = FULL >> 48 | u64::from(bits);
-        let word = &self.checks[usize::from(bits ^ (bits >> 2) ^ (bits >> 6)) % CHECKS];
-        let known = word.load(Ordering::Relaxed);
-        if known >> 48 == head {
-            let [_, _, check @ ..] = known.to_be_bytes();
-            return CheckField::from_bytes(check);
-        }
-        let check = secret.check_field(object, rights, self.directory.random);
-        let mut bytes = [0; 8];
-        bytes[2..].copy_from_slice(&check.to_bytes());
-        word.store(head << 48 | u64::from_be_bytes(bytes), Ordering::Relaxed);
-        check
+        let [_, _, check @ ..] = self.word(secret, object, rights).to_be_bytes();
+        CheckField::from_bytes(check)
     }
 
     /// Whether `private` is a capability of this directory, which has the number in it.
     pub(crate) fn verifies(&self, secret: &ServerSecret, private: &Private) -> bool {
-        self.check(secret, private.object, private.rights) == private.check
+        // One comparison of words takes the same time wherever they differ.
+        self.word(secret, private.object, private.rights) == word(private.rights, private.check)
+    }
+
+    fn word(&self, secret: &ServerSecret, object: ObjectNumber, rights: Rights) -> u64 {
+        let bits = rights.bits();
+        let place = &self.checks[usize::from(bits ^ (bits >> 2) ^ (bits >> 6)) % CHECKS];
+        let known = place.load(Ordering::Relaxed);
+        if known >> 48 == HEAD | u64::from(bits) {
+            return known;
+        }
+        let made = word(rights, secret.check_field(object, rights, self.directory.random));
+        place.store(made, Ordering::Relaxed);
+        made
     }
 }
 

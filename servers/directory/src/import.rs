@@ -11,10 +11,11 @@ use redb::{Database, ReadableDatabase};
 use crate::backend::Pages;
 use crate::export::{Item, PageHead, Service, parse_page};
 use crate::guarded::Guarded;
+use crate::kept::KeptRow;
 use crate::log::{Log, LogError};
 use crate::memory::Overlay;
 use crate::store::{Formatted, Identity, StoreError, durable, open_database};
-use crate::tables::{self, State, TableError, View, contained, row_key};
+use crate::tables::{self, State, TableError, View, contained};
 use crate::update::ROOT;
 
 /// Bytes of pages of the tables to keep in memory meanwhile.
@@ -173,14 +174,14 @@ impl Importer {
                 contents.put_directory(object, Some(Arc::new(Guarded::new(directory))));
             }
             Item::Row(object, name, row) => {
-                let key = row_key(object, &name);
-                if *key <= *self.last_row {
+                let row = KeptRow::of(object, &name, &row);
+                if row.key() <= &*self.last_row {
                     return Err(ImportError::Inconsistent("a row is where none can be"));
                 }
                 self.count_row(object, contents)?;
                 self.last_row.clear();
-                self.last_row.extend_from_slice(&key);
-                contents.put_row(key, Some(row.to_bytes().into()));
+                self.last_row.extend_from_slice(row.key());
+                contents.put_row(row);
             }
             Item::End(directories, rows) => {
                 let whole = (directories, rows) == (self.directories, self.rows) && rows == self.rows_said;

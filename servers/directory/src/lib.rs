@@ -25,7 +25,7 @@ pub mod entry;
 pub mod export;
 pub mod guarded;
 pub mod import;
-mod kept;
+pub mod kept;
 mod listing;
 pub mod log;
 pub mod memory;

@@ -10,7 +10,7 @@
 //! changes them under the same lock, and what is read from the tables gets into them only if the tables are still the
 //! ones that were read and no newer change is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Deref};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -18,17 +18,12 @@ use amoeba_cap::ObjectNumber;
 
 use crate::cache::Cache;
 use crate::guarded::Guarded;
-use crate::kept::{KeptDirectory, KeptRow, NumberHash};
+use crate::kept::{KeptDirectory, KeptRow, KeyHash, NumberHash};
 use crate::tables::{State, TableError, View};
 use crate::update::Refusal;
 use crate::walk::damaged;
 
-/// The key of a row: object number, big-endian, and name.
-pub type Key = Arc<[u8]>;
-/// The bytes of a row.
-pub type Value = Arc<[u8]>;
-
-/// What an entry of an overlay costs beside its key and value, in bytes.
+/// What an entry of an overlay costs beside its contents, in bytes.
 const OVERLAY_COST: usize = 128;
 /// How often what a lookup lacks is brought to memory before the lookup reads the tables under the lock.
 const LOOKS_MAX: usize = 64;
@@ -38,18 +33,16 @@ const DIRECTORIES_PART: usize = 8;
 /// Changes of tables: what is in here counts, not what lies below. `None`: it is no more.
 #[derive(Debug, Default)]
 pub struct Overlay {
-    rows: BTreeMap<Key, Option<Value>>,
+    rows: BTreeSet<KeptRow>,
     directories: BTreeMap<ObjectNumber, Option<Arc<Guarded>>>,
     size: usize,
 }
 
 impl Overlay {
-    pub(crate) fn put_row(&mut self, key: Key, value: Option<Value>) {
-        let cost = |value: &Option<Value>| value.as_ref().map_or(0, |value| value.len());
-        self.size += key.len() + cost(&value) + OVERLAY_COST;
-        let length = key.len();
-        if let Some(old) = self.rows.insert(key, value) {
-            self.size -= length + cost(&old) + OVERLAY_COST;
+    pub(crate) fn put_row(&mut self, row: KeptRow) {
+        self.size += row.size() + OVERLAY_COST;
+        if let Some(old) = self.rows.replace(row) {
+            self.size -= old.size() + OVERLAY_COST;
         }
     }
 
@@ -72,7 +65,7 @@ impl Overlay {
     }
 
     /// What it says of a row, if it says anything.
-    pub(crate) fn row(&self, key: &[u8]) -> Option<&Option<Value>> {
+    pub(crate) fn row(&self, key: &[u8]) -> Option<&KeptRow> {
         self.rows.get(key)
     }
 
@@ -82,7 +75,7 @@ impl Overlay {
     }
 
     /// Its rows, in their order.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (&Key, &Option<Value>)> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &KeptRow> {
         self.rows.iter()
     }
 
@@ -93,21 +86,20 @@ impl Overlay {
 
     /// Adds newer changes.
     pub(crate) fn add(&mut self, newer: &Overlay) {
-        newer.rows().for_each(|(key, value)| self.put_row(key.clone(), value.clone()));
+        newer.rows().for_each(|row| self.put_row(row.clone()));
         newer.directories().for_each(|(object, directory)| self.put_directory(object, directory.clone()));
     }
 
     /// At most `count` of its rows from `start` up to `end`.
-    pub(crate) fn rows_between(&self, start: &[u8], end: &[u8], count: usize) -> Vec<(Key, Option<Value>)> {
+    pub(crate) fn rows_between(&self, start: &[u8], end: &[u8], count: usize) -> Vec<KeptRow> {
         let range = (Bound::Included(start), Bound::Excluded(end));
-        let rows = self.rows.range::<[u8], _>(range).take(count);
-        rows.map(|(key, value)| (key.clone(), value.clone())).collect()
+        self.rows.range::<[u8], _>(range).take(count).cloned().collect()
     }
 }
 
 /// See the module.
 pub struct Memory {
-    rows: Cache<KeptRow>,
+    rows: Cache<KeptRow, KeyHash>,
     directories: Cache<KeptDirectory, NumberHash>,
     active: Overlay,
     frozen: Option<Arc<Overlay>>,
@@ -164,11 +156,12 @@ impl Memory {
 
     /// Makes changes visible.
     pub(crate) fn publish(&mut self, changes: &Overlay, state: State) {
-        for (key, value) in changes.rows() {
-            match value {
-                Some(value) => self.fill_row(key, Some(value)),
+        for row in changes.rows() {
+            if row.is_there() {
+                self.fill_row(row.clone());
+            } else {
                 // The change itself says so until the tables do; a name that is gone for good is not asked for again.
-                None => self.rows.remove(&**key),
+                self.rows.remove(row.key());
             }
         }
         for (object, directory) in changes.directories() {
@@ -194,8 +187,7 @@ impl Memory {
         (self.tables, self.in_tables, self.frozen) = (tables, applied, None);
     }
 
-    fn fill_row(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let row = KeptRow::new(key, value);
+    fn fill_row(&mut self, row: KeptRow) {
         let size = row.size();
         self.rows.insert(row, size);
     }
@@ -206,12 +198,9 @@ impl Memory {
     }
 
     /// A row, as far as it is known without the tables.
-    fn row(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        if let Some(kept) = self.rows.get(key) {
-            return Some(kept.value());
-        }
-        let changed = self.active.row(key).or_else(|| self.frozen.as_ref()?.row(key));
-        changed.map(|value| value.as_deref())
+    fn row(&self, key: &[u8]) -> Option<&KeptRow> {
+        let changed = || self.active.row(key).or_else(|| self.frozen.as_ref()?.row(key));
+        self.rows.get(key).or_else(changed)
     }
 
     /// A directory, as far as it is known without the tables.
@@ -226,16 +215,15 @@ impl Memory {
         start: &[u8],
         end: &[u8],
         count: usize,
-    ) -> (BTreeMap<Key, Option<Value>>, Option<Key>) {
-        let mut all = BTreeMap::new();
-        let mut horizon: Option<Key> = None;
+    ) -> (BTreeSet<KeptRow>, Option<KeptRow>) {
+        let mut all = BTreeSet::new();
+        let mut horizon: Option<KeptRow> = None;
         for overlay in self.frozen.as_deref().into_iter().chain([&self.active]) {
             let mut rows = overlay.rows_between(start, end, count + 1);
             if rows.len() > count {
-                let first_left_out = rows.pop().map(|(key, _)| key);
-                horizon = [horizon, first_left_out].into_iter().flatten().min();
+                horizon = [horizon, rows.pop()].into_iter().flatten().min();
             }
-            all.extend(rows);
+            replace_all(&mut all, rows);
         }
         (all, horizon)
     }
@@ -255,20 +243,25 @@ impl Memory {
     }
 }
 
+/// The newer ones take the places of those with the same keys.
+pub(crate) fn replace_all(rows: &mut BTreeSet<KeptRow>, newer: impl IntoIterator<Item = KeptRow>) {
+    newer.into_iter().for_each(|row| drop(rows.replace(row)));
+}
+
 /// The bytes of a row, or that there is none: in memory, or read just now.
 pub enum SeenRow<'a> {
     /// It was in memory.
-    Kept(Option<&'a [u8]>),
+    Kept(&'a KeptRow),
     /// It was read from the tables.
-    Read(Option<Value>),
+    Read(Option<KeptRow>),
 }
 
 impl SeenRow<'_> {
     /// The bytes, if there is a row.
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {
-            SeenRow::Kept(kept) => *kept,
-            SeenRow::Read(read) => read.as_deref(),
+            SeenRow::Kept(kept) => kept.value(),
+            SeenRow::Read(read) => read.as_ref()?.value(),
         }
     }
 }
@@ -307,7 +300,8 @@ impl From<Refusal> for Stop {
 }
 
 enum Miss {
-    Row(Key),
+    /// That there is none is what is known if the tables have none either.
+    Row(KeptRow),
     Directory(ObjectNumber),
 }
 
@@ -336,8 +330,8 @@ impl Look<'_> {
     pub fn row_bytes(&self, object: ObjectNumber, name: &[u8]) -> Result<SeenRow<'_>, Stop> {
         with_key(object, name, |key| match self.memory.row(key) {
             Some(kept) => Ok(SeenRow::Kept(kept)),
-            None if self.through => Ok(SeenRow::Read(self.memory.tables.row_bytes(key).map_err(damaged)?)),
-            None => Err(self.miss(Miss::Row(Key::from(key)))),
+            None if self.through => Ok(SeenRow::Read(self.memory.tables.row(key).map_err(damaged)?)),
+            None => Err(self.miss(Miss::Row(KeptRow::new(key, None)))),
         })
     }
 
@@ -378,21 +372,39 @@ pub(crate) fn write(memory: &Shared) -> std::sync::RwLockWriteGuard<'_, Memory> 
 /// What `look` sees at one moment. It may be called several times: what it lacked is read in between, without a lock.
 pub(crate) fn look<T>(memory: &Shared, look: impl Fn(&Look<'_>) -> Result<T, Stop>) -> Result<T, Refusal> {
     for _ in 0..LOOKS_MAX {
-        let (result, misses, tables) = {
-            let memory = read(memory);
-            let at = Look { memory: &memory, through: false, misses: Mutex::default() };
-            let result = look(&at);
-            let misses = at.misses.into_inner().unwrap_or_else(PoisonError::into_inner);
-            if misses.is_empty() {
-                return result.map_err(refusal);
-            }
-            (result, misses, memory.tables.clone())
-        };
-        drop(result);
-        load(memory, &tables, misses)?;
+        match look_once(memory, &look) {
+            (result, None) => return result.map_err(refusal),
+            (_, Some(missed)) => load(memory, missed)?,
+        }
     }
     let memory = read(memory);
     look(&Look { memory: &memory, through: true, misses: Mutex::default() }).map_err(refusal)
+}
+
+/// Brings what `look` lacks to memory, as far as one look tells.
+pub(crate) fn warm(memory: &Shared, look: impl Fn(&Look<'_>)) -> Result<(), Refusal> {
+    look_once(memory, look).1.map_or(Ok(()), |missed| load(memory, missed))
+}
+
+/// What a look lacked, and when it was.
+struct Missed {
+    misses: Vec<Miss>,
+    tables: Arc<View>,
+    /// The last entry that was visible.
+    applied: u64,
+}
+
+fn look_once<T>(memory: &Shared, look: impl Fn(&Look<'_>) -> T) -> (T, Option<Missed>) {
+    let memory = read(memory);
+    let at = Look { memory: &memory, through: false, misses: Mutex::default() };
+    let result = look(&at);
+    let misses = at.misses.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let missed = (!misses.is_empty()).then(|| Missed {
+        misses,
+        tables: memory.tables.clone(),
+        applied: memory.state.applied,
+    });
+    (result, missed)
 }
 
 fn refusal(stop: Stop) -> Refusal {
@@ -403,22 +415,25 @@ fn refusal(stop: Stop) -> Refusal {
 }
 
 /// Brings what was missed from the tables to the caches.
-fn load(memory: &Shared, tables: &Arc<View>, misses: Vec<Miss>) -> Result<(), Refusal> {
+fn load(memory: &Shared, missed: Missed) -> Result<(), Refusal> {
+    let Missed { misses, tables, applied } = missed;
     let read = |miss| match miss {
-        Miss::Row(key) => tables.row_bytes(&key).map(|value| Loaded::Row(key, value)),
+        Miss::Row(absent) => tables.row(absent.key()).map(|row| Loaded::Row(row.unwrap_or(absent))),
         Miss::Directory(object) => tables.directory(object).map(|directory| {
             Loaded::Directory(object, directory.map(|directory| Arc::new(Guarded::new(directory))))
         }),
     };
     let loaded = misses.into_iter().map(read).collect::<Result<Vec<_>, _>>().map_err(damaged)?;
     let mut memory = write(memory);
-    if !Arc::ptr_eq(&memory.tables, tables) {
+    if !Arc::ptr_eq(&memory.tables, &tables) {
         return Ok(()); // there are newer ones: the next look says what it lacks of them
     }
+    // As long as nothing became visible since it was missed, no newer change can be known.
+    let same = memory.state.applied == applied;
     for loaded in loaded {
         match loaded {
-            Loaded::Row(key, value) if memory.row(&key).is_none() => memory.fill_row(&key, value.as_deref()),
-            Loaded::Directory(object, directory) if memory.directory(object).is_none() => {
+            Loaded::Row(row) if same || memory.row(row.key()).is_none() => memory.fill_row(row),
+            Loaded::Directory(object, directory) if same || memory.directory(object).is_none() => {
                 memory.fill_directory(object, directory);
             }
             _ => {}
@@ -429,15 +444,15 @@ fn load(memory: &Shared, tables: &Arc<View>, misses: Vec<Miss>) -> Result<(), Re
 
 /// What was read.
 enum Loaded {
-    Row(Key, Option<Value>),
+    Row(KeptRow),
     Directory(ObjectNumber, Option<Arc<Guarded>>),
 }
 
 /// A row as it is now, whatever it takes.
-pub(crate) fn row_through(memory: &Memory, key: &[u8]) -> Result<Option<Value>, TableError> {
+pub(crate) fn row_through(memory: &Memory, key: &[u8]) -> Result<Option<KeptRow>, TableError> {
     match memory.row(key) {
-        Some(known) => Ok(known.map(Value::from)),
-        None => memory.tables.row_bytes(key),
+        Some(known) => Ok(Some(known.clone())),
+        None => memory.tables.row(key),
     }
 }
 

@@ -3,13 +3,14 @@
 //! A page is made without a lock while the tables are read, and is as of one moment all the same: the tables are a
 //! snapshot, and the newer changes are taken only if it is still the one that memory rests on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use amoeba_cap::ObjectNumber;
 
 use crate::guarded::Guarded;
-use crate::memory::{Key, Shared, Value, read};
+use crate::kept::KeptRow;
+use crate::memory::{Shared, read, replace_all};
 use crate::row::{Directory, Name, Row};
 use crate::tables::{TableError, row_key};
 
@@ -18,7 +19,7 @@ const CHUNK: usize = 1024;
 
 /// Some rows.
 pub(crate) struct Page {
-    pub(crate) rows: Vec<(Key, Value)>,
+    pub(crate) rows: Vec<KeptRow>,
     /// Where to go on, if there may be more.
     pub(crate) next: Option<Vec<u8>>,
 }
@@ -28,31 +29,27 @@ pub(crate) fn rows_page(memory: &Shared, start: &[u8], end: &[u8], count: usize)
     loop {
         let tables = read(memory).tables().clone();
         let mut below = tables.rows_between(start, end, count + 1)?;
-        let mut limit: Option<Key> = (below.len() > count).then(|| below.pop().expect("there is one").0);
+        let mut limit = (below.len() > count).then(|| below.pop().expect("there is one"));
         let (changes, horizon) = {
             let memory = read(memory);
             if !Arc::ptr_eq(memory.tables(), &tables) {
                 continue;
             }
-            let end = limit.as_deref().unwrap_or(end);
+            let end = limit.as_ref().map_or(end, KeptRow::key);
             memory.changes_between(start, end, 2 * count + 64)
         };
         limit = [limit, horizon].into_iter().flatten().min();
-        let mut merged: BTreeMap<Key, Option<Value>> =
-            below.into_iter().map(|(key, value)| (key, Some(value))).collect();
-        merged.extend(changes);
-        let within = |key: &Key| limit.as_ref().is_none_or(|limit| key < limit);
-        let mut rows = merged.into_iter().filter(|(key, _)| within(key));
+        let mut merged = BTreeSet::from_iter(below);
+        replace_all(&mut merged, changes);
+        let within = |row: &KeptRow| limit.as_ref().is_none_or(|limit| row < limit);
         let mut page = Vec::new();
-        for (key, value) in rows.by_ref() {
-            if let Some(value) = value {
-                if page.len() == count {
-                    return Ok(Page { rows: page, next: Some(key.to_vec()) });
-                }
-                page.push((key, value));
+        for row in merged.into_iter().filter(|row| within(row) && row.is_there()) {
+            if page.len() == count {
+                return Ok(Page { rows: page, next: Some(row.key().to_vec()) });
             }
+            page.push(row);
         }
-        return Ok(Page { rows: page, next: limit.map(|limit| limit.to_vec()) });
+        return Ok(Page { rows: page, next: limit.map(|limit| limit.key().to_vec()) });
     }
 }
 
@@ -66,15 +63,15 @@ pub(crate) fn rows_after(
 ) -> Result<(), TableError> {
     let mut start = object.get().to_be_bytes().to_vec();
     if let Some(name) = after {
-        start = row_key(object, name).to_vec();
+        start = row_key(object, name);
         start.push(0); // no name holds a NUL, so nothing lies between `name` and this
     }
     let end = (object.get() + 1).to_be_bytes();
     loop {
         let Page { rows, next } = rows_page(memory, &start, &end, chunk)?;
-        for (key, value) in rows {
-            let name = Name::new(&key[4..]).map_err(|_| TableError::Damaged)?;
-            if !each(name, Row::from_bytes(&value)?) {
+        for row in rows {
+            let name = Name::new(&row.key()[4..]).map_err(|_| TableError::Damaged)?;
+            if !each(name, Row::from_bytes(row.value().expect("a page has what is there"))?) {
                 return Ok(());
             }
         }

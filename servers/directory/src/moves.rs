@@ -62,21 +62,21 @@ impl Planner<'_> {
     pub(crate) fn make_directory(
         &self,
         private: &Private,
-        name: &Name,
-        columns: &[Vec<u8>],
+        name: Name,
+        columns: Vec<Vec<u8>>,
         owner: PutPort,
         masks: Masks,
-        attributes: &[u8],
+        attributes: Vec<u8>,
     ) -> Plan {
         let parent = self.authorize(private, MODIFY)?;
-        let columns = if columns.is_empty() { parent.columns.clone() } else { columns.to_vec() };
+        let columns = if columns.is_empty() { parent.columns.clone() } else { columns };
         if !columns_are_good(&columns) {
             return Err(Refusal::BadArgument.into());
         }
         if attributes.len() > ATTRIBUTES_SIZE_MAX {
             return Err(Refusal::TooLarge.into());
         }
-        if self.tables.row(private.object, name)?.is_some() {
+        if self.tables.row(private.object, &name)?.is_some() {
             return Err(Refusal::Exists.into());
         }
         let owner = if owner.is_null() { parent.owner } else { owner };
@@ -87,16 +87,16 @@ impl Planner<'_> {
             kind: Capability::NULL,
             masks: clipped(masks, parent.columns.len()),
             set: self.identity.secret.capability(self.port, object, Rights::ALL, random).into(),
-            attributes: attributes.to_vec(),
+            attributes,
         };
-        let changes = vec![Change::Create(object, directory), Change::Put(private.object, name.clone(), row)];
+        let changes = vec![Change::Create(object, directory), Change::Put(private.object, name, row)];
         Ok((changes, Outcome::Created(object, random)))
     }
 
-    pub(crate) fn remove_directory(&self, private: &Private, name: &Name) -> Plan {
+    pub(crate) fn remove_directory(&self, private: &Private, name: Name) -> Plan {
         self.authorize(private, MODIFY)?;
-        let row = self.row(private, name)?;
-        let gone = Change::Delete(private.object, name.clone());
+        let row = self.row(private, &name)?;
+        let gone = Change::Delete(private.object, name);
         let target = self.own_member(&row.set).ok_or(Refusal::BadArgument)?.private;
         let Some(directory) = self.tables.directory(target.object)? else {
             return done(gone); // it was removed already, and only its name is left

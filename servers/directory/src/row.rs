@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use amoeba_cap::{Capability, CapabilitySet, CheckField, PutPort, Rights};
+use amoeba_cap::{CAPABILITY_SIZE, Capability, CapabilitySet, CheckField, PORT_SIZE, PutPort, Rights};
 use amoeba_wire::{Malformed, Reader, Writer};
 
 /// Bytes a name may have.
@@ -43,6 +43,11 @@ impl Name {
     /// The name in these bytes.
     pub fn new(bytes: &[u8]) -> Result<Name, BadName> {
         Name::check(bytes).map(|()| Name(bytes.to_vec()))
+    }
+
+    /// As [`Name::new`], of bytes that are at hand.
+    pub fn from_vec(bytes: Vec<u8>) -> Result<Name, BadName> {
+        Name::check(&bytes).map(|()| Name(bytes))
     }
 
     /// Whether these bytes can name a row.
@@ -100,7 +105,8 @@ impl Row {
 
     /// The bytes of this row.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
+        let fixed = 8 + CAPABILITY_SIZE + COLUMNS_MAX + 4;
+        let mut writer = Writer::with_room(fixed + self.set.encoded_size() + self.attributes.len());
         self.emit(&mut writer);
         writer.finish()
     }
@@ -153,11 +159,14 @@ impl RowBytes<'_> {
     pub fn member(self, port: PutPort) -> Option<Capability> {
         let set = &self.0[MASKS_OFFSET + COLUMNS_MAX..];
         let count = usize::from(u16::from_le_bytes([set[2], set[3]]));
-        let members = set[4..].chunks_exact(18).take(count);
-        let current = members.filter(|member| member[16..] != [0; 2]);
-        let capability =
-            |member: &[u8]| Capability::from_bytes(*member.first_chunk().expect("a member has a capability"));
-        current.map(capability).find(|capability| capability.port == port)
+        let (members, _) = set[4..].as_chunks::<{ CAPABILITY_SIZE + 2 }>();
+        for member in members.iter().take(count) {
+            let (capability, current) = member.split_first_chunk().expect("a member has a capability");
+            if capability[..PORT_SIZE] == port.to_bytes() && *current != [0; 2] {
+                return Some(Capability::from_bytes(*capability));
+            }
+        }
+        None
     }
 }
 

@@ -237,7 +237,7 @@ impl DirectoryServer {
 
     /// Asks the servers of a row's members, before anything is locked, what they make of the rights of `old`.
     fn prepare(&self, directory: Private, row: InstallRow) -> Result<Install, Refusal> {
-        let name = good_name(&row.name)?;
+        let name = Name::from_vec(row.name).map_err(|_| Refusal::BadArgument)?;
         let old = (!row.old.is_null()).then_some(row.old);
         let mut restricted = Vec::new();
         if let Some(old) = &old

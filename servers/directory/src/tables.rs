@@ -15,8 +15,9 @@ use amoeba_cap::{CheckField, GetPort, ObjectNumber, ServerSecret};
 use amoeba_wire::{Malformed, Reader, Writer};
 use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, WriteTransaction};
 
+use crate::kept::KeptRow;
 use crate::log::Volume;
-use crate::memory::{Key, Overlay, Value, with_key};
+use crate::memory::{Overlay, with_key};
 use crate::row::{Directory, Name, Row};
 
 const OBJECTS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("objects");
@@ -181,26 +182,21 @@ impl View {
         })
     }
 
-    /// The bytes of a row, which are known to be one.
-    pub fn row_bytes(&self, key: &[u8]) -> Result<Option<Value>, TableError> {
+    /// A row, whose bytes are known to be one.
+    pub fn row(&self, key: &[u8]) -> Result<Option<KeptRow>, TableError> {
         contained(|| match self.rows.get(key)? {
-            Some(value) => Ok(Some(row_value(key, value.value())?)),
+            Some(value) => Ok(Some(kept_row(key, value.value())?)),
             None => Ok(None),
         })
     }
 
     /// At most `count` rows with keys from `start` up to `end`, in order.
-    pub fn rows_between(
-        &self,
-        start: &[u8],
-        end: &[u8],
-        count: usize,
-    ) -> Result<Vec<(Key, Value)>, TableError> {
+    pub fn rows_between(&self, start: &[u8], end: &[u8], count: usize) -> Result<Vec<KeptRow>, TableError> {
         contained(|| {
             let mut rows = Vec::new();
             for item in self.rows.range::<&[u8]>(start..end)?.take(count) {
                 let (key, value) = item?;
-                rows.push((Key::from(key.value()), row_value(key.value(), value.value())?));
+                rows.push(kept_row(key.value(), value.value())?);
             }
             Ok(rows)
         })
@@ -224,10 +220,10 @@ impl View {
     }
 }
 
-fn row_value(key: &[u8], sealed: &[u8]) -> Result<Value, TableError> {
+fn kept_row(key: &[u8], sealed: &[u8]) -> Result<KeptRow, TableError> {
     let value = unsealed(key, sealed)?.rest();
     Row::from_bytes(value)?;
-    Ok(Value::from(value))
+    Ok(KeptRow::new(key, Some(value)))
 }
 
 fn parse_directory(object: u32, value: &[u8]) -> Result<Directory, TableError> {
@@ -235,8 +231,8 @@ fn parse_directory(object: u32, value: &[u8]) -> Result<Directory, TableError> {
 }
 
 /// The key of a row: object number, big-endian, and name.
-pub(crate) fn row_key(object: ObjectNumber, name: &Name) -> Key {
-    with_key(object, name.as_bytes(), |key| Key::from(key))
+pub(crate) fn row_key(object: ObjectNumber, name: &Name) -> Vec<u8> {
+    with_key(object, name.as_bytes(), <[u8]>::to_vec)
 }
 
 /// Makes empty tables that belong to `identity`.
@@ -283,10 +279,10 @@ pub(crate) fn store_changes(transaction: &WriteTransaction, changes: &Overlay) -
         }
     }
     let mut rows = transaction.open_table(ROWS)?;
-    for (key, value) in changes.rows() {
-        match value {
-            Some(value) => drop(rows.insert(&**key, sealed(key, value).as_slice())?),
-            None => drop(rows.remove(&**key)?),
+    for row in changes.rows() {
+        match row.value() {
+            Some(value) => drop(rows.insert(row.key(), sealed(row.key(), value).as_slice())?),
+            None => drop(rows.remove(row.key())?),
         }
     }
     Ok(())

@@ -267,53 +267,53 @@ pub struct Planner<'a> {
 
 impl Planner<'_> {
     /// What `update` changes, or why it does not.
-    pub fn plan(&self, update: &Update) -> Plan {
+    pub fn plan(&self, update: Update) -> Plan {
         match update {
-            Update::Create { columns, owner } => self.create(columns, *owner),
+            Update::Create { columns, owner } => self.create(columns, owner),
             Update::Append { directory, name, set, masks, attributes } => {
-                self.append(directory, name, set, *masks, attributes)
+                self.append(&directory, name, set, masks, attributes)
             }
             Update::Replace { directory, name, set } => {
-                self.change_row(directory, name, |row| row.set = set.clone())
+                self.change_row(&directory, name, |row| row.set = set)
             }
             Update::Delete { directory, name } => {
-                self.authorize(directory, MODIFY)?;
-                self.row(directory, name)?;
-                done(Change::Delete(directory.object, name.clone()))
+                self.authorize(&directory, MODIFY)?;
+                self.row(&directory, &name)?;
+                done(Change::Delete(directory.object, name))
             }
             Update::Chmod { directory, name, masks } => {
-                let columns = self.authorize(directory, MODIFY)?.columns.len();
-                self.change_row(directory, name, |row| row.masks = clipped(*masks, columns))
+                let columns = self.authorize(&directory, MODIFY)?.columns.len();
+                self.change_row(&directory, name, |row| row.masks = clipped(masks, columns))
             }
             Update::PutType { directory, name, kind } => {
-                self.change_row(directory, name, |row| row.kind = *kind)
+                self.change_row(&directory, name, |row| row.kind = kind)
             }
             Update::PutAttributes { directory, name, attributes } => {
                 if attributes.len() > ATTRIBUTES_SIZE_MAX {
                     return Err(Refusal::TooLarge.into());
                 }
-                self.change_row(directory, name, |row| row.attributes = attributes.clone())
+                self.change_row(&directory, name, |row| row.attributes = attributes)
             }
             Update::Install(rows) => self.install(rows),
             Update::Rename { directory, name, to, new, how } => {
-                self.rename((directory, name), (to, new), *how)
+                self.rename((&directory, &name), (&to, &new), how)
             }
             Update::MakeDir { directory, name, columns, owner, masks, attributes } => {
-                self.make_directory(directory, name, columns, *owner, *masks, attributes)
+                self.make_directory(&directory, name, columns, owner, masks, attributes)
             }
-            Update::RemoveDir { directory, name } => self.remove_directory(directory, name),
-            Update::Discard { directory } => self.discard(directory),
+            Update::RemoveDir { directory, name } => self.remove_directory(&directory, name),
+            Update::Discard { directory } => self.discard(&directory),
             Update::Retract { directory } => {
-                self.authorize(directory, MODIFY | DELETE)?;
+                self.authorize(&directory, MODIFY | DELETE)?;
                 let new = CheckField::from_bytes(random(self.entropy));
                 Ok((vec![Change::Random(directory.object, new)], Outcome::Retracted(new)))
             }
             Update::Touch(objects) => {
-                let objects = objects.iter().take(CHANGES_MAX);
-                Ok((objects.map(|&object| Change::Touch(object)).collect(), Outcome::Done))
+                let objects = objects.into_iter().take(CHANGES_MAX);
+                Ok((objects.map(Change::Touch).collect(), Outcome::Done))
             }
             Update::Tick => done(Change::Tick),
-            Update::Expire { object, begun } => self.expire(*object, *begun),
+            Update::Expire { object, begun } => self.expire(object, begun),
         }
     }
 
@@ -333,11 +333,11 @@ impl Planner<'_> {
         Ok(self.tables.row(directory.object, name)?.ok_or(Refusal::NotFound)?)
     }
 
-    fn create(&self, columns: &[Vec<u8>], owner: PutPort) -> Plan {
-        if !columns_are_good(columns) {
+    fn create(&self, columns: Vec<Vec<u8>>, owner: PutPort) -> Plan {
+        if !columns_are_good(&columns) {
             return Err(Refusal::BadArgument.into());
         }
-        let (object, directory) = self.new_directory(columns.to_vec(), owner)?;
+        let (object, directory) = self.new_directory(columns, owner)?;
         let random = directory.random;
         Ok((vec![Change::Create(object, directory)], Outcome::Created(object, random)))
     }
@@ -357,10 +357,10 @@ impl Planner<'_> {
     fn append(
         &self,
         private: &Private,
-        name: &Name,
-        set: &CapabilitySet,
+        name: Name,
+        set: CapabilitySet,
         masks: Masks,
-        attributes: &[u8],
+        attributes: Vec<u8>,
     ) -> Plan {
         let directory = self.authorize(private, MODIFY)?;
         if attributes.len() > ATTRIBUTES_SIZE_MAX {
@@ -369,31 +369,25 @@ impl Planner<'_> {
         if set.is_empty() {
             return Err(Refusal::BadArgument.into());
         }
-        if self.tables.row(private.object, name)?.is_some() {
+        if self.tables.row(private.object, &name)?.is_some() {
             return Err(Refusal::Exists.into());
         }
-        let row = Row {
-            time: self.time,
-            kind: Capability::NULL,
-            masks: clipped(masks, directory.columns.len()),
-            set: set.clone(),
-            attributes: attributes.to_vec(),
-        };
-        done(Change::Put(private.object, name.clone(), row))
+        let (kind, masks) = (Capability::NULL, clipped(masks, directory.columns.len()));
+        done(Change::Put(private.object, name, Row { time: self.time, kind, masks, set, attributes }))
     }
 
-    fn change_row(&self, directory: &Private, name: &Name, change: impl FnOnce(&mut Row)) -> Plan {
+    fn change_row(&self, directory: &Private, name: Name, change: impl FnOnce(&mut Row)) -> Plan {
         self.authorize(directory, MODIFY)?;
-        let mut row = self.row(directory, name)?;
+        let mut row = self.row(directory, &name)?;
         change(&mut row);
         if row.set.is_empty() {
             return Err(Refusal::BadArgument.into());
         }
         row.time = self.time;
-        done(Change::Put(directory.object, name.clone(), row))
+        done(Change::Put(directory.object, name, row))
     }
 
-    fn install(&self, rows: &[Install]) -> Plan {
+    fn install(&self, rows: Vec<Install>) -> Plan {
         if rows.len() > INSTALL_MAX {
             return Err(Refusal::TooLarge.into());
         }
@@ -401,17 +395,17 @@ impl Planner<'_> {
         if rows.is_empty() || distinct.len() != rows.len() {
             return Err(Refusal::BadArgument.into());
         }
-        let changes = rows.iter().map(|row| self.install_row(row)).collect::<Result<Vec<_>, _>>()?;
-        Ok((changes.into_iter().flatten().collect(), Outcome::Done))
+        let changes = rows.into_iter().filter_map(|row| self.install_row(row).transpose());
+        Ok((changes.collect::<Result<Vec<_>, _>>()?, Outcome::Done))
     }
 
-    fn install_row(&self, install: &Install) -> Result<Option<Change>, PlanError> {
+    fn install_row(&self, install: Install) -> Result<Option<Change>, PlanError> {
         let directory = self.authorize(&install.directory, MODIFY)?;
         if install.attributes.len() > ATTRIBUTES_SIZE_MAX {
             return Err(Refusal::TooLarge.into());
         }
-        let (object, name) = (install.directory.object, install.name.clone());
-        let current = self.tables.row(object, &install.name)?;
+        let (object, name) = (install.directory.object, install.name);
+        let current = self.tables.row(object, &name)?;
         let (was_there, kept) = match (&install.old, current) {
             (None, None) => (false, None),
             (Some(old), Some(row)) => {
@@ -425,7 +419,7 @@ impl Planner<'_> {
         if install.new.is_empty() {
             return Ok(was_there.then_some(Change::Delete(object, name)));
         }
-        let (time, set) = (self.time, install.new.clone());
+        let (time, set) = (self.time, install.new);
         let row = match kept {
             Some(row) => Row { time, set, ..row },
             None => Row {
@@ -433,7 +427,7 @@ impl Planner<'_> {
                 kind: install.kind,
                 masks: clipped(install.masks, directory.columns.len()),
                 set,
-                attributes: install.attributes.clone(),
+                attributes: install.attributes,
             },
         };
         Ok(Some(Change::Put(object, name, row)))

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use amoeba_cap::{Capability, CapabilitySet, GetPort, Rights, Suite};
 use amoeba_directory::start;
 use amoeba_name::{NameError, Names};
-use amoeba_stubs::directory::{self, InstallRow, RowName};
+use amoeba_stubs::directory::{self, ClassicInstallRow, InstallRow, RowName};
 use amoeba_stubs::{Client, standard};
 use amoeba_wire::{Command, Header, Reader, Status, Writer};
 use amoeba_world::{Error, Message, TransOptions, World};
@@ -302,6 +302,49 @@ fn the_originals_forms_are_the_originals_bytes() {
     let created = trans(Command(2100), 0, b"one\0two\0");
     let made = created.header.capability();
     assert_eq!(directory::describe(&world, &made).unwrap().columns, [b"one".to_vec(), b"two".to_vec()]);
+}
+
+#[test]
+fn masks_for_columns_that_are_not_there_are_ignored() {
+    let world = amoeba_loopback::world();
+    let (_service, root) = serve(&world);
+    let narrow = directory::create(&world, &root, &[b"one".to_vec(), b"two".to_vec()]).unwrap();
+    directory::classic_append(&world, &narrow, b"a", &root.into(), &[0x0F, 0x02, 0xFF, 0xFF]).unwrap();
+    directory::append(&world, &narrow, b"b", &root.into(), &[0x0F, 0x02, 0xFF, 0xFF], &[]).unwrap();
+    for name in [b"a", b"b"] {
+        assert_eq!(directory::getmasks(&world, &narrow, name), Ok([0x0F, 0x02, 0, 0]));
+        assert_eq!(directory::classic_getmasks(&world, &narrow, name), Ok(vec![0x0F, 0x02]));
+    }
+    directory::classic_chmod(&world, &narrow, b"a", &[0x01, 0x02, 0x04, 0x08]).unwrap();
+    assert_eq!(directory::getmasks(&world, &narrow, b"a"), Ok([0x01, 0x02, 0, 0]));
+    // The bits of columns that are not there show nothing.
+    let other = restrict(&world, &narrow, 0x0C);
+    assert_eq!(lookup(&world, &other, "a"), Err(refused(Status::STD_DENIED)));
+    let five = directory::classic_append(&world, &narrow, b"c", &root.into(), &[1; 5]);
+    assert!(five.is_err(), "the original's stub has four at most");
+}
+
+#[test]
+fn a_classic_install_that_names_a_row_twice_does_nothing() {
+    let world = amoeba_loopback::world();
+    let (_service, root) = serve(&world);
+    let weaker = restrict(&world, &root, 0x43);
+    let row = |directory: Capability, name: &str, new: Capability, old: Capability| ClassicInstallRow {
+        directory: directory.into(),
+        name: name.as_bytes().to_vec(),
+        set: new.into(),
+        old,
+    };
+    let none = Capability::NULL;
+    let install = |rows: &[ClassicInstallRow]| directory::classic_install(&world, &root, rows);
+    // The same row by two capabilities of one directory is the same row.
+    let twice = [row(root, "x", root, none), row(root, "y", root, none), row(weaker, "x", root, none)];
+    assert_eq!(install(&twice), Err(refused(Status::STD_ARGBAD)));
+    assert_eq!(directory::describe(&world, &root).unwrap().rows, 0);
+    install(&[row(root, "x", root, none), row(weaker, "y", root, none)]).unwrap();
+    // Null says that there must be no such row: here it clashes, as it did for the original's server.
+    assert_eq!(install(&[row(root, "x", weaker, none)]), Err(refused(Status::SP_CLASH)));
+    assert_eq!(lookup(&world, &root, "x"), Ok(root));
 }
 
 #[test]
