@@ -173,6 +173,33 @@ fn who_loses_his_caller_is_not_left_waiting() {
 }
 
 #[test]
+fn what_is_hidden_stays_where_it_is_and_who_is_alone_can_send_nobody_for_it() {
+    let text = r#"
+        mkdir -p .config/gcloud $HOME/.ssh
+        echo key | tee .config/gcloud/key > $HOME/.ssh/id_rsa
+        mine -- sh -c 'mv .config config 2> /dev/null; cat */gcloud/key .config/gcloud/key' && exit 1
+        test -e .config/gcloud/key
+        (cd $HOME/.ssh && mine -- cat id_rsa) && exit 1
+        [ $? = 126 ]
+        mine --with $HOME/.ssh -- cat $HOME/.ssh/id_rsa && exit 1
+        [ $? = 125 ]
+        # What its caller may do, a process may do with its caller's capabilities, unless it has none.
+        amoeba=$(readlink -f $(command -v amoeba))
+        mine -- $amoeba ls / | grep -x home
+        mine -- $amoeba run --view host --on anvil -- cat $HOME/.ssh/id_rsa
+        echo here > file
+        mine --alone -- sh -c 'cat file && echo there > made'
+        cat made
+        for words in 'ls /' 'ps' "run --view host --on anvil -- cat $HOME/.ssh/id_rsa" "run --view host -- cat $HOME/.ssh/id_rsa"; do
+            mine --alone -- $amoeba $words && exit 1
+        done
+        amoeba map --alone cat ::: file
+    "#;
+    let outcome = run(text).told("is never shown");
+    assert_eq!(outcome.text(), "home\nkey\nhere\nthere\nhere", "{}", outcome.error_text());
+}
+
+#[test]
 fn a_map_sees_them_too() {
     let text = r#"
         for i in 1 2 3 4 5 6; do echo $i > in-$i; done
