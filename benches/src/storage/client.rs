@@ -218,6 +218,7 @@ fn job(work: Work, world: World, state: &Path, number: u64) -> Result<Box<dyn Jo
         Work::Lookup => Box::new(Walker {
             root: capability("root.cap")?,
             count: tree::count(state)?,
+            path: tree::path(0).into_bytes(),
             random: Random::new(number + 1),
             world,
         }),
@@ -332,14 +333,15 @@ struct Walker {
     world: World,
     root: Capability,
     count: usize,
+    path: Vec<u8>,
     random: Random,
 }
 
 impl Job for Walker {
     fn step(&mut self) -> Result<()> {
-        let path = tree::path(self.random.below(self.count));
-        let found = directory::lookup(&self.world, &self.root, path.as_bytes())?;
-        ensure!(found.tail.is_empty() && !found.set.is_empty(), "{path} was not found");
+        tree::number(&mut self.path, self.random.below(self.count));
+        let found = directory::lookup(&self.world, &self.root, &self.path)?;
+        ensure!(found.tail.is_empty() && !found.set.is_empty(), "{} was not found", self.path.escape_ascii());
         Ok(())
     }
 }
