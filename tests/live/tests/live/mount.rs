@@ -200,6 +200,26 @@ fn the_kernel_is_killed_while_files_are_written() {
 }
 
 #[test]
+fn where_a_mount_is_another_is_refused_and_both_are_found_as_they_were() {
+    let system = System::up();
+    let Some(mount) = Mount::new(&system, "m") else { return };
+    fs::write(mount.at("home/file"), "kept").unwrap();
+    for options in [&["mount"][..], &["mount", "--foreground"]] {
+        system.amoeba(&[options, &["m"]].concat()).exit(1).complained("is a mount already");
+    }
+    assert_eq!(fs::read(mount.at("home/file")).unwrap(), b"kept");
+    let inner = mount.at("home/inner");
+    fs::create_dir(&inner).unwrap();
+    let inner = inner.to_str().expect("the folder is ASCII");
+    // What lies in a mount is another place.
+    system.amoeba(&["mount", inner]).ok();
+    system.amoeba(&["umount", inner]).ok();
+    mount.end();
+    let Some(mount) = Mount::new(&system, "m") else { return };
+    mount.end();
+}
+
+#[test]
 fn a_mount_can_be_ended_while_no_server_answers() {
     let system = System::up();
     let Some(mount) = Mount::new(&system, "m") else { return };
