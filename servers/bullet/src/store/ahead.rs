@@ -35,6 +35,8 @@ pub(super) struct Ahead {
     asked: AtomicBool,
     /// Held while blocks are taken to be made ready.
     taking: Mutex<()>,
+    /// How many are; changed with the lock of the space, so that whoever has it counts them as the free blocks they are.
+    taken: AtomicU64,
     threads: Threads,
     /// When a chunk of a large file was written last.
     chunk_written: sync::Mutex<Option<Instant>>,
@@ -49,6 +51,7 @@ impl Ahead {
             wanted: Semaphore::new(threads, 0),
             asked: AtomicBool::new(false),
             taking: Mutex::new(threads, ()),
+            taken: AtomicU64::new(0),
             threads: threads.clone(),
             chunk_written: Default::default(),
         }
@@ -95,6 +98,11 @@ impl Ahead {
         }
     }
 
+    /// The free blocks of this space, with those that are being made ready.
+    pub(super) fn free_blocks(&self, space: &Space) -> u64 {
+        space.free_blocks() + self.taken.load(Ordering::Relaxed)
+    }
+
     /// Keeps blocks from being taken to be made ready.
     pub(super) fn pause(&self) -> MutexGuard<'_, ()> {
         self.taking.lock()
@@ -127,11 +135,18 @@ impl Store {
         let step = {
             let mut space = held(&self.volume.space);
             let step = ahead.next(&space);
-            step.inspect(|step| space.claim_within(*step))
+            step.inspect(|step| {
+                space.claim_within(*step);
+                ahead.taken.store(step.blocks, Ordering::Relaxed);
+            })
         };
         let Some(step) = step else { return false };
         let prepared = self.volume.prepare(step.first * BLOCK_SIZE, step.blocks * BLOCK_SIZE);
-        self.volume.release(step);
+        {
+            let mut space = held(&self.volume.space);
+            space.release(step);
+            ahead.taken.store(0, Ordering::Relaxed);
+        }
         drop(taking);
         ahead.frontier.store(step.end(), Ordering::Relaxed);
         if prepared != Ok(true) {

@@ -20,7 +20,7 @@ impl Store {
     pub fn status(&self) -> String {
         let (free_blocks, holes) = {
             let space = held(&self.volume.space);
-            (space.free_blocks(), space.hole_count())
+            (self.volume.ahead.free_blocks(&space), space.hole_count())
         };
         let (inode_count, block_count) = {
             let superblock = self.superblock.lock();

@@ -53,7 +53,7 @@ impl Store {
         };
         {
             let space = held(&self.volume.space);
-            usage.blocks_free = space.free_blocks();
+            usage.blocks_free = self.volume.ahead.free_blocks(&space);
             usage.hole_count = space.hole_count() as u64;
             usage.hole_blocks_max = space.hole_blocks_max();
         }

@@ -1,7 +1,7 @@
 //! Volumes and files far beyond four gigabytes, on a disk that keeps only what was written.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use amoeba_bullet::store::{Commit, Edit, FileId, Outcome, Store};
 use amoeba_cap::{CheckField, ObjectNumber};
@@ -150,6 +150,47 @@ fn a_file_of_a_tebibyte_is_read_anywhere_and_others_lie_behind_it() {
     store.destroy(huge).unwrap();
     let usage = store.usage();
     assert_eq!((usage.blocks_free, usage.hole_count), (usage.blocks, 1));
+}
+
+/// Looks how much is free whenever space is to be made ready, which it gains nothing by.
+struct WatchingDisk {
+    disk: Arc<SparseDisk>,
+    store: OnceLock<Arc<Store>>,
+    free: Mutex<Vec<(u64, u64)>>,
+}
+
+impl Disk for WatchingDisk {
+    fn size(&self) -> u64 {
+        self.disk.size()
+    }
+    fn set_size(&self, size: u64) -> Result<(), DiskError> {
+        self.disk.set_size(size)
+    }
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
+        self.disk.read(offset, bytes)
+    }
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.disk.write(offset, bytes)
+    }
+    fn flush(&self) -> Result<(), DiskError> {
+        self.disk.flush()
+    }
+    fn prepare(&self, _: u64, _: u64) -> Result<bool, DiskError> {
+        let store = self.store.get().expect("nothing is made ready before the store is open");
+        self.free.lock().unwrap().push(store.space());
+        Ok(false)
+    }
+}
+
+#[test]
+fn what_is_being_made_ready_is_free() {
+    let disk = SparseDisk::new(TIB / 8);
+    format_small(&*disk, 64);
+    let disk = Arc::new(WatchingDisk { disk, store: OnceLock::new(), free: Mutex::default() });
+    let store = disk.store.get_or_init(|| Arc::new(open(disk.clone(), 1).unwrap()));
+    store.run_ahead();
+    let (free, all) = store.space();
+    assert_eq!((free, disk.free.lock().unwrap().clone()), (all, vec![(all, all)]));
 }
 
 /// More inodes than one thread reads at once, some of them free again, and files that lie in another order than they are
