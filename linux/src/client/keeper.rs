@@ -63,3 +63,26 @@ impl Ageing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use amoeba_cap::{Private, PutPort};
+    use amoeba_world::SharedFile;
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_wants_is_given_back_each_time() {
+        let keeper = Keeper::default();
+        let file = Capability { port: PutPort::from_bytes([1; 6]), private: Private::NULL };
+        for _ in 0..2 {
+            let bytes = Arc::new(vec![7]);
+            keeper.keep(&file, &SharedFile::borrowed(bytes.clone()));
+            assert_eq!(keeper.find(&file).map(|memory| memory.bytes().to_vec()), Some(vec![7]));
+            while Arc::strong_count(&bytes) > 1 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert!(keeper.find(&file).is_none());
+        }
+    }
+}

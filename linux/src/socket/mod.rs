@@ -38,7 +38,7 @@
 //! | 16 | DECLINE | channel 8 | | |
 //! | 17 | CLOSE | channel 8 | | DONE |
 //! | 18 | READY | | | after KNOCK: REQUEST, or DONE when it was too late |
-//! | 19 | LEND | process address 8; **with** a sealed memory file | | TICKET, ERROR |
+//! | 19 | LEND | process address 8; **with** a sealed memory file, or a way on which one is (`client/ways.rs`) | | TICKET, ERROR |
 //! | 20 | BORROW | ticket 8 | | BORROWED, ERROR (STD_NOTFOUND) |
 //! | 40 | LOOK | has port 1, put-port 6, reserved 1 | | FACTS |
 //! | 41 | TRACE | proof 16 (see `admin`), process number 4 (0: all), with data 1, end what passes by 1, reserved 2, has port 1, put-port 6, reserved 1 | | DONE, ERROR |

@@ -90,7 +90,7 @@ fn a_reply_that_others_hold_too_comes_through_as_its_own_would() {
         let shared = Shared::new(held.clone(), range.clone());
         server.reply_shared(Header::reply(Status::STD_OK), shared);
         let (_, end) = finish(&mut client, &mut server, &message(9, 0));
-        let expected = match range.len() <= bound as usize {
+        let expected = match range.len() <= bound {
             true => Message { data: whole[range].to_vec(), ..Message::status(Status::STD_OK) },
             false => Message::status(Status::STD_OVERFLOW),
         };
