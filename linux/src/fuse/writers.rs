@@ -26,7 +26,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 const HANDLE_KIND: i32 = 0x81;
 const HANDLE_WORDS: usize = 3;
 /// How long it is waited for more that is closed.
-const GATHER_TIME: Duration = Duration::from_millis(1);
+const GATHER_TIME: Duration = Duration::from_micros(200);
 
 /// See the module.
 #[derive(Debug)]
@@ -130,6 +130,7 @@ impl Watch {
             self.looks.store(false, Ordering::SeqCst);
             self.close_finished();
             self.wait(next);
+            self.close_finished();
             // Others close something too: one look for all of them.
             std::thread::sleep(GATHER_TIME);
         }
