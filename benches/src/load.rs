@@ -47,6 +47,9 @@ pub(crate) struct Load {
     pub(crate) size: usize,
     /// Bytes of each part, into a buffer that is posted; 0: each reply is a message of its own.
     pub(crate) part: usize,
+    /// Of how many such things in the server's memory each client fetches one after the other; 0: each reply is made anew, of one
+    /// byte.
+    pub(crate) files: usize,
     /// How long.
     pub(crate) time: Duration,
     /// Where the processes and daemons run.
@@ -98,7 +101,7 @@ impl Client {
             .arg(system.socket(0)?)
             .arg(system.directory(0))
             .arg(load.placement.client())
-            .args([&server.port, &load.size.to_string(), &load.part.to_string()])
+            .args([&server.port, &load.size.to_string(), &load.part.to_string(), &load.files.to_string()])
             .arg(load.time.as_micros().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -169,7 +172,8 @@ pub(crate) fn measure(system: &System, load: &Load) -> Result<Figures> {
 /// Processor time that a server, a client that has made transactions, and the daemons use while nothing is asked, in
 /// thousandths of a core.
 pub(crate) fn idle(system: &System, time: Duration) -> Result<f64> {
-    let load = Load { server: 0, clients: 1, size: 0, part: 0, time: WARM, placement: Placement::Free };
+    let load =
+        Load { server: 0, clients: 1, size: 0, part: 0, files: 0, time: WARM, placement: Placement::Free };
     let server = Server::start(system, 0, Placement::Free)?;
     let mut client = Client::start(system, &server, &load)?;
     client.go()?;
@@ -222,23 +226,23 @@ fn answer(listener: &dyn amoeba_world::Listen, file: &File) {
 
 /// What the program does when it was started as a client.
 pub(crate) fn client(socket: &Path, host: &Path, words: &[&str]) -> Result<()> {
-    let [cpu, port, size, part, time] = words else { bail!("a client needs five words") };
+    let [cpu, port, size, part, files, time] = words else { bail!("a client needs six words") };
     crate::ours::enter(host)?;
     crate::place::pin_self(cpu)?;
     amoeba_linux::memory::keep_for_messages(); // as every server of ours does
     let world = amoeba_linux::connect(socket);
     let port: PutPort = port.parse().map_err(|error| anyhow!("{port}: {error}"))?;
-    let (size, part, time): (usize, usize, _) =
-        (size.parse()?, part.parse()?, Duration::from_micros(time.parse()?));
+    let (size, part, files): (usize, usize, usize) = (size.parse()?, part.parse()?, files.parse()?);
+    let time = Duration::from_micros(time.parse()?);
     for _ in 0..3 {
         transaction(&world, port, size.min(LARGE))?; // until it takes the way that it will take
     }
-    let mut transfer = (part > 0).then(|| Transfer::new(size, part));
+    let mut transfer = (files > 0).then(|| Transfer::new(size, part, files));
     let mut once = || match &mut transfer {
         Some(transfer) => transfer.run(&world, port),
         None => transaction(&world, port, size),
     };
-    if part > 0 {
+    if files > 0 {
         once()?; // until the server has the file, and all flows are there
     }
     println!("ready");

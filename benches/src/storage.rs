@@ -122,7 +122,7 @@ impl<'a> Bench<'a> {
         groups.extend([MIB, 16 * MIB].map(|size| self.large_create(size)));
         groups.push(self.small_read());
         groups.extend([MIB, 16 * MIB].map(|size| self.large_read(size)));
-        groups.extend([MIB, 16 * MIB].map(|size| self.again_read(size)));
+        groups.extend([MIB, 16 * MIB].map(|size| self.borrowing_read(size)));
         groups.extend([MIB, 16 * MIB].map(|size| self.far_read(size)));
         groups.push(self.lookup());
         groups.extend([1, 8].map(|clients| self.append(clients)));
@@ -175,16 +175,24 @@ impl<'a> Bench<'a> {
         self.bulk(name, self.load(Work::Read(size), 1), vec![self.ext4_read(size, Some(1.0))])
     }
 
-    fn again_read(&self, size: usize) -> Group<'_> {
-        let name = format!("read of {} MiB again, every byte touched", size / MIB);
-        self.bulk(name, self.load(Work::Reread(size), 1), vec![self.ext4_read(size, None)])
+    fn borrowing_read(&self, size: usize) -> Group<'_> {
+        let name = format!("read of {} MiB, lent anew, every byte touched", size / MIB);
+        self.bulk(name, self.load(Work::Borrow(size), 1), vec![self.ext4_read(size, None)])
     }
 
     fn far_read(&self, size: usize) -> Group<'_> {
-        let null =
-            NullLoad { server: 1, clients: 1, size, part: 0, time: self.time, placement: Placement::Free };
+        // As much memory as our files, and fetched as they are: one of a MiB in one reply, a larger one in pieces.
+        let null = NullLoad {
+            server: 1,
+            clients: 1,
+            size,
+            part: if size > MIB { MIB } else { 0 },
+            files: (limits::READ_BYTES_MAX / size).max(1),
+            time: self.time,
+            placement: Placement::Free,
+        };
         let besides = vec![Beside {
-            name: "a reply of this size, two hosts, sealed",
+            name: "a server of memory, two hosts, sealed",
             target: Some(1.0 / 0.9),
             measure: Box::new(move || load::measure(self.system, &null)),
         }];
@@ -193,8 +201,15 @@ impl<'a> Bench<'a> {
     }
 
     fn lookup(&self) -> Group<'_> {
-        let null =
-            NullLoad { server: 0, clients: 1, size: 0, part: 0, time: self.time, placement: Placement::Free };
+        let null = NullLoad {
+            server: 0,
+            clients: 1,
+            size: 0,
+            part: 0,
+            files: 0,
+            time: self.time,
+            placement: Placement::Free,
+        };
         let besides = vec![
             Beside {
                 name: "null transaction",

@@ -205,7 +205,8 @@ impl<'a> Bench<'a> {
     /// How evenly one server serves many clients.
     fn turns(&self) -> Group<'a> {
         let time = Duration::from_secs(1);
-        let load = Load { server: 0, clients: 16, size: 0, part: 0, time, placement: Placement::Free };
+        let load =
+            Load { server: 0, clients: 16, size: 0, part: 0, files: 0, time, placement: Placement::Free };
         Group {
             name: "16 clients: slowest for fastest".to_owned(),
             unit: Unit::Share,
@@ -250,6 +251,7 @@ impl<'a> Bench<'a> {
                 clients: 16,
                 size: 0,
                 part: 0,
+                files: 0,
                 time: self.time,
                 placement: Placement::Free,
             }),
@@ -339,6 +341,7 @@ impl<'a> Bench<'a> {
                 clients: 1,
                 size: GIB,
                 part,
+                files: usize::from(part > 0),
                 time: self.time * 4,
                 placement: Placement::Free,
             }),
@@ -354,6 +357,7 @@ impl<'a> Bench<'a> {
             clients: 1,
             size: 0,
             part: 0,
+            files: 0,
             time: Duration::from_secs(1),
             placement: Placement::Free,
         };
@@ -376,6 +380,7 @@ impl<'a> Bench<'a> {
             clients: 2,
             size: 8 * MIB,
             part: MIB,
+            files: 1,
             time: Duration::from_secs(2),
             placement: Placement::Free,
         };
@@ -394,7 +399,7 @@ impl<'a> Bench<'a> {
     }
 
     fn one_client(&self, server: usize, size: usize, placement: Placement) -> Measure<'a> {
-        self.ours(Load { server, clients: 1, size, part: 0, time: self.time, placement })
+        self.ours(Load { server, clients: 1, size, part: 0, files: 0, time: self.time, placement })
     }
 
     fn ours(&self, load: Load) -> Measure<'a> {
@@ -469,7 +474,7 @@ fn own_bulk<'a>(name: &'static str, measure: impl Fn() -> Result<Duration> + 'a)
 
 /// Null transactions while another client of another server fetches large replies all the time.
 fn beside_transfer(system: &System, load: &Load) -> Result<Figures> {
-    let bulk = Load { size: 64 * MIB, part: MIB, time: load.time * 3, ..*load };
+    let bulk = Load { size: 64 * MIB, part: MIB, files: 1, time: load.time * 3, ..*load };
     let server = Server::start(system, load.server, load.placement)?;
     let mut transfer = Client::start(system, &server, &bulk)?;
     transfer.go()?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use amoeba_cap::{Capability, CapabilitySet};
 use amoeba_stubs::{bullet, bullet_file, bullet_stream, directory, standard};
-use amoeba_world::{KEPT_FILES_MAX, KEPT_SIZE_MAX, World};
+use amoeba_world::World;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::bytes::{Random, touch};
@@ -38,8 +38,8 @@ pub(crate) enum Work {
     Create(usize),
     /// Reads a whole file of this size that is in the cache, and looks at each byte.
     Read(usize),
-    /// The same of so few files that all of them are kept ([`amoeba_world::Kept`]): it asks the server all the same.
-    Reread(usize),
+    /// The same with nothing of it kept ([`amoeba_world::Kept`]): its memory is lent anew each time.
+    Borrow(usize),
     /// Looks up a path of four names, the last one of many ([`tree`]).
     Lookup,
     /// Makes a durable row.
@@ -53,7 +53,7 @@ impl Work {
         let (word, size) = match self {
             Work::Create(size) => ("create", size),
             Work::Read(size) => ("read", size),
-            Work::Reread(size) => ("reread", size),
+            Work::Borrow(size) => ("borrow", size),
             Work::Lookup => ("lookup", 0),
             Work::Append => ("append", 0),
             Work::Install => ("install", 0),
@@ -66,7 +66,7 @@ impl Work {
         Ok(match word {
             "create" => Work::Create(size),
             "read" => Work::Read(size),
-            "reread" => Work::Reread(size),
+            "borrow" => Work::Borrow(size),
             "lookup" => Work::Lookup,
             "append" => Work::Append,
             "install" => Work::Install,
@@ -76,7 +76,7 @@ impl Work {
 
     fn size(self) -> usize {
         match self {
-            Work::Create(size) | Work::Read(size) | Work::Reread(size) => size,
+            Work::Create(size) | Work::Read(size) | Work::Borrow(size) => size,
             Work::Lookup | Work::Append | Work::Install => 0,
         }
     }
@@ -211,9 +211,9 @@ fn job(work: Work, world: World, state: &Path, number: u64) -> Result<Box<dyn Jo
             made: Vec::new(),
             world,
         }),
-        Work::Read(size) | Work::Reread(size) => {
-            let is_few = work == Work::Reread(size);
-            Box::new(Reader::new(world, capability("bullet.cap")?, size, number, is_few)?)
+        Work::Read(size) | Work::Borrow(size) => {
+            let keeps = work == Work::Read(size);
+            Box::new(Reader::new(world, capability("bullet.cap")?, size, number, keeps)?)
         }
         Work::Lookup => Box::new(Walker {
             root: capability("root.cap")?,
@@ -272,23 +272,23 @@ struct Reader {
     creator: Creator,
     sum: u64,
     random: Random,
+    /// Whether the library may keep what it was lent.
+    keeps: bool,
     /// Where a file goes that is not in memory of this host.
     buffer: Vec<u8>,
 }
 
 impl Reader {
-    fn new(world: World, server: Capability, size: usize, number: u64, is_few: bool) -> Result<Reader> {
+    fn new(world: World, server: Capability, size: usize, number: u64, keeps: bool) -> Result<Reader> {
         let data = Random::new(number + 1).bytes(size);
         let mut creator = Creator { world, server, data, made: Vec::new() };
-        let bytes = if is_few { KEPT_SIZE_MAX as usize } else { READ_BYTES_MAX };
-        let most = if is_few { KEPT_FILES_MAX } else { READ_FILES_MAX };
-        for _ in 0..(bytes / size.max(1)).clamp(1, most) {
+        for _ in 0..(READ_BYTES_MAX / size.max(1)).clamp(1, READ_FILES_MAX) {
             creator.create(bullet::COMMIT)?;
         }
         bullet::sync(&creator.world, &server)?; // nothing is left to be written while somebody measures
         // The files differ in their first eight bytes only.
         let sum = touch(&creator.data[8..]);
-        Ok(Reader { creator, sum, random: Random::new(number + 1), buffer: vec![0; size] })
+        Ok(Reader { creator, sum, random: Random::new(number + 1), keeps, buffer: vec![0; size] })
     }
 
     /// The sum of a file's bytes but the first eight, read as small ones are.
@@ -302,6 +302,9 @@ impl Reader {
     fn read_large(&mut self, file: &Capability) -> Result<u64> {
         let world = &self.creator.world;
         let file = bullet_file::open(world, file)?;
+        if !self.keeps {
+            world.transactions.forget_memory(file.capability());
+        }
         ensure!(file.size() == self.buffer.len() as u64, "{} bytes are there", file.size());
         if let Some(bytes) = file.bytes() {
             return Ok(touch(&bytes[8..]));

@@ -25,7 +25,7 @@ const MIB: usize = 1 << 20;
 /// As a client warms up.
 const WARM: Duration = Duration::from_millis(150);
 /// Files that a reader of ext4 chooses among: as many as one of ours.
-const READ_BYTES_MAX: usize = 64 << 20;
+pub(crate) const READ_BYTES_MAX: usize = 64 << 20;
 const READ_FILES_MAX: usize = 1000;
 
 /// Flushes by which [`Limits::settle`] tells whether the disk is at rest, how long one may take then, and how long that is waited
