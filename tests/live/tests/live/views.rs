@@ -113,7 +113,7 @@ fn what_was_changed_here_meanwhile_is_kept_and_told() {
         echo longer than theirs > file
         touch go
         wait $command && exit 1
-        [ $? = 1 ]
+        [ $? = 125 ]
         cat file file.conflict-1
         grep -c 'was changed here meanwhile' told
     "#;
@@ -285,7 +285,8 @@ fn a_detached_command_is_served_until_it_ends() {
         while [ ! -s ready ]; do sleep 0.1; done
         echo longer than theirs > file
         touch go2
-        amoeba wait $id
+        amoeba wait $id && exit 1
+        [ $? = 125 ]
         while [ -n "$(staying two)" ]; do sleep 0.1; done
         cat file file.conflict-1
         cat $AMOEBA_STATE/staying/*.log | grep -c 'was changed here meanwhile'
