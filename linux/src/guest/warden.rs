@@ -225,7 +225,9 @@ impl Warden {
             }
             None => None,
         };
-        self.confinement.expect(&descriptor.limits, descriptor.network).map_err(|error| {
+        // One that waits for another guest has a thread, too.
+        let of_tree = root.as_ref().map_or(0, root::Root::threads) + u32::from(self.ahead.is_some());
+        self.confinement.expect(&descriptor.limits, descriptor.network, of_tree).map_err(|error| {
             Refusal::new(NOLIMIT, program::CODE_OUR_FAULT, format!("its limits: {error}"))
         })?;
         let ways = Ways {

@@ -25,8 +25,6 @@ const RESERVED_MIN: u64 = 128 << 20;
 const CPU_PERIOD: u64 = 100_000;
 /// The shortest share of it that the kernel takes.
 const CPU_QUOTA_MIN: u64 = 1000;
-/// The warden's threads that are in a group beside the guest's processes: the one that starts them.
-const OWN_THREADS: u32 = 1;
 
 /// What a group limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,6 +270,8 @@ impl Seat {
                 (Controller::Memory, false) => self.limit_memory_of_old(limits.memory)?,
                 (Controller::Cpu, _) => self.limit_cpu(limits.cpu_thousandths)?,
                 (Controller::Processes, _) => {
+                    // With version 2 threads are where their process is.
+                    let own_threads = if self.unified { 0 } else { own_threads };
                     let most = limits.processes.saturating_add(own_threads);
                     let most = if limits.processes == 0 { 0 } else { u64::from(most) };
                     put(&self.directory, "pids.max", &or(most, "max"))?;
@@ -327,13 +327,14 @@ pub(crate) struct Met {
 }
 
 impl Group {
-    /// Limits whoever is in the group; who asked for no limit of processes has [`PROCESSES_DEFAULT`].
+    /// Limits whoever is in the group, in which `own_threads` of the warden are, too, that may start some of them; who asked for no limit
+    /// of processes has [`PROCESSES_DEFAULT`].
     ///
     /// # Errors
     /// The kernel does not take a limit: it is below what is used already, or makes no sense.
-    pub(crate) fn limit(&self, limits: &Limits) -> io::Result<()> {
+    pub(crate) fn limit(&self, limits: &Limits, own_threads: u32) -> io::Result<()> {
         let processes = if limits.processes == 0 { PROCESSES_DEFAULT } else { limits.processes };
-        self.reached().try_for_each(|seat| seat.limit(&Limits { processes, ..*limits }, OWN_THREADS))
+        self.reached().try_for_each(|seat| seat.limit(&Limits { processes, ..*limits }, own_threads))
     }
 
     /// The seats by the way that stays open.
@@ -478,13 +479,13 @@ mod tests {
         let seats = vec![Seat { directory: directory.clone(), unified: true, controllers }];
         let group = Group { seats, open: vec![opened] };
         let told = || files.map(|file| fs::read_to_string(directory.join(file)).unwrap());
-        group.limit(&Limits { memory: 1 << 20, cpu_thousandths: 1500, processes: 10 }).unwrap();
-        assert_eq!(told(), ["1048576", "0", "150000 100000", "11"]);
+        group.limit(&Limits { memory: 1 << 20, cpu_thousandths: 1500, processes: 10 }, 1).unwrap();
+        assert_eq!(told(), ["1048576", "0", "150000 100000", "10"]);
         for file in files {
             fs::write(directory.join(file), "").unwrap();
         }
-        group.limit(&Limits::default()).unwrap();
-        assert_eq!(told(), ["max", "max", "max 100000", "4097"]);
+        group.limit(&Limits::default(), 1).unwrap();
+        assert_eq!(told(), ["max", "max", "max 100000", "4096"]);
         fs::write(directory.join("memory.events"), "low 0\noom 3\noom_kill 2\noom_group_kill 0\n").unwrap();
         fs::write(directory.join("pids.events"), "max 5\n").unwrap();
         assert_eq!(group.met(), Met { out_of_memory: 2, out_of_processes: 5 });
@@ -506,7 +507,7 @@ mod tests {
         let Some(groups) = real().filter(|groups| groups.enforced().processes) else { return };
         let group = groups.group("test").unwrap();
         let doors = group.doors().unwrap();
-        group.limit(&Limits { processes: 3, ..Limits::default() }).unwrap();
+        group.limit(&Limits { processes: 3, ..Limits::default() }, 1).unwrap();
         if !doors.of_thread.is_empty() {
             let refused = std::thread::scope(|scope| {
                 let inside = scope.spawn(|| {

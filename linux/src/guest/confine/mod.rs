@@ -80,7 +80,8 @@ pub(super) struct Confinement {
     /// What the domain keeps from guests where nothing else does, and what of it they reach nevertheless.
     hidden: Vec<PathBuf>,
     shown: Vec<PathBuf>,
-    limits: Limits,
+    /// The last guest's, and how many threads of ours are limited together with it.
+    limits: (Limits, u32),
     /// What earlier guests have met.
     met: Met,
 }
@@ -94,7 +95,8 @@ impl Confinement {
     pub(super) fn make(ours: Ours<'_>, apart: Apart, group: Group) -> io::Result<Confinement> {
         let is_apart = apart != Apart::Not;
         let doors = Arc::new(group.doors()?);
-        group.limit(&Limits::default())?;
+        let limits = (Limits::default(), 1);
+        group.limit(&limits.0, limits.1)?;
         let (passage, network) = match is_apart {
             true => (Some(mounts::settle(ours.hidden, ours.logs, ours.shown)?), Network::make().ok()),
             false => (None, None),
@@ -116,22 +118,23 @@ impl Confinement {
             domain: domain.map(Arc::new),
             hidden,
             shown,
-            limits: Limits::default(),
+            limits,
         })
     }
 
-    /// Limits the next guest, which has the host's `network` or not.
+    /// Limits the next guest, which has the host's `network` or not, while there are so many threads of file trees.
     ///
     /// # Errors
     /// The kernel does not take a limit, or there is no room for a thread.
-    pub(super) fn expect(&mut self, limits: &Limits, network: bool) -> io::Result<()> {
-        if *limits != self.limits {
-            self.group.limit(limits)?;
-            self.limits = *limits;
-        }
+    pub(super) fn expect(&mut self, limits: &Limits, network: bool, of_tree: u32) -> io::Result<()> {
         let which = usize::from(network);
         if self.nests[which].is_none() {
             self.nests[which] = Some(self.make_nest(network)?);
+        }
+        let limits = (*limits, self.nests.iter().flatten().map(|_| 1).sum::<u32>() + of_tree);
+        if limits != self.limits {
+            self.group.limit(&limits.0, limits.1)?;
+            self.limits = limits;
         }
         Ok(())
     }
@@ -257,11 +260,11 @@ impl Confinement {
         }
         let own = |limit: u64, text: String| if limit == 0 { "the host's bound".to_owned() } else { text };
         if met.out_of_memory > before.out_of_memory {
-            let memory = Limits { memory: self.limits.memory, ..Limits::default() };
+            let memory = Limits { memory: self.limits.0.memory, ..Limits::default() };
             let limit = own(memory.memory, format!("limit {memory}"));
             exit.reason = format!("out of memory ({limit})");
         } else if met.out_of_processes > before.out_of_processes {
-            let asked = self.limits.processes;
+            let asked = self.limits.0.processes;
             let most = if asked == 0 { PROCESSES_DEFAULT } else { asked };
             exit.reason = format!("out of processes (limit {most})");
         }

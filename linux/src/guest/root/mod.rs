@@ -154,6 +154,11 @@ impl Root {
         self.socket.unwrap_or(elsewhere)
     }
 
+    /// Its threads, those included that [`Root::look_ahead`] will start.
+    pub(super) fn threads(&self) -> u32 {
+        1 + u32::from(self.legacy.as_ref().is_some_and(|legacy| legacy.leaves))
+    }
+
     /// The guest runs: if something is expected to be left in its tree, another one is begun.
     pub(super) fn look_ahead(&mut self, socket: &Path, confinement: &Confinement) {
         if let Some(legacy) = self.legacy.as_mut().filter(|legacy| legacy.leaves) {

@@ -191,6 +191,24 @@ fn a_hog_and_a_bomb_hurt_only_themselves_and_say_so() {
 }
 
 #[test]
+fn a_guest_has_as_many_processes_as_were_asked_for_whatever_it_sees() {
+    let system = System::up();
+    if !enforces(&system, &["--pids", "100"]) {
+        return;
+    }
+    // Itself and five that sleep; the sixth cannot be started, at which a shell ends.
+    let script = "for i in 1 2 3 4 5; do sleep 100 > /dev/null 2>&1 & done; echo five; sleep 100 & echo six";
+    for view in ["host", "mine"] {
+        for net in [&[][..], &["--net"]] {
+            let line = [&["run", "--view", view], net, &["--pids", "1", "--", "true"]].concat();
+            system.amoeba(&line).ok();
+            let line = [&["run", "--view", view], net, &["--pids", "6", "--", "dash", "-c", script]].concat();
+            system.amoeba(&line).exit(2).printed("five\n").told("out of processes (limit 6)");
+        }
+    }
+}
+
+#[test]
 fn a_limit_that_cannot_be_enforced_is_refused() {
     let system = System::unprivileged();
     system.amoeba(&["up"]).ok();
