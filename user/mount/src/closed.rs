@@ -146,13 +146,15 @@ impl Shared {
         let writers = self.closing.writers.get()?;
         self.take_closed();
         let now = self.world.threads.now();
-        let due: Vec<Node> = {
+        let due: Vec<(Node, Instant)> = {
             let suspects = self.closing.suspects.lock();
-            suspects.iter().filter(|(_, suspect)| suspect.next <= now).map(|(node, _)| *node).collect()
+            let due = suspects.iter().filter(|(_, suspect)| suspect.next <= now);
+            due.map(|(node, suspect)| (*node, suspect.since)).collect()
         };
-        for node in due {
+        for (node, since) in due {
             // The host may wait for operations, which may wait for this lock.
-            if writers.is_written(node).is_none() {
+            let is_untold = writers.is_written(node).is_none();
+            if is_untold {
                 writers.look_for(node);
             }
             let mut suspects = self.closing.suspects.lock();
@@ -161,7 +163,8 @@ impl Shared {
             } else if let Some(suspect) = suspects.get_mut(&node) {
                 suspect.pause = (suspect.pause * 2).clamp(PAUSE_FIRST, PAUSE_MAX);
                 suspect.next = now + suspect.pause;
-                if now.since(suspect.since) > FRESH {
+                // What nobody has said is looked for anew each time: a host that is asked for long may wait for this mount at its end.
+                if (is_untold && suspect.since == since) || now.since(suspect.since) > FRESH {
                     writers.done(node);
                 }
             }
