@@ -275,9 +275,10 @@ impl Shared {
                 slot.server = fresh;
                 if slot.pending <= last {
                     slot.pending = 0;
-                }
-                if slot.local == Local::Absent && slot.server.is_none() {
-                    slot.local = Local::Same;
+                    // Not before: what was made under the name and taken away again may still be on its way there.
+                    if slot.local == Local::Absent && slot.server.is_none() {
+                        slot.local = Local::Same;
+                    }
                 }
             }
             if let Ok(folder) = tree.folder_mut(*directory) {

@@ -6,11 +6,12 @@ mod settle;
 mod system;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use amoeba_cap::{Capability, GetPort, PutPort};
 use amoeba_name::Attributes;
+use amoeba_stubs::directory::CMD_INSTALL;
 use amoeba_stubs::{bullet, bullet_stream, directory};
 use amoeba_volume::{
     Caller, Change, ChangeTime, Error, FileSystem, Kind, Node, OpenMode, Rename, SetAttribute, Time,
@@ -509,6 +510,90 @@ fn what_was_synced_over_ones_own_commit_is_no_conflict() {
     let (next, said) = Scene::again(&system, folder);
     assert_eq!(next.names(Node::ROOT), [&b"a"[..]], "{said:?}");
     assert_eq!(next.read(Node::ROOT, b"a"), b"4 synced");
+}
+
+/// Transactions of which installs wait until they are let through.
+struct Gated(Arc<dyn Transactions>, Mutex<Gate>, Condvar);
+
+#[derive(Default)]
+struct Gate {
+    /// Installs that have come, and those that may pass.
+    come: usize,
+    pass: usize,
+    /// Other transactions with the file server.
+    files: usize,
+    file_server: Option<PutPort>,
+}
+
+impl Gated {
+    fn wait(&self, what: impl Fn(&Gate) -> bool) {
+        drop(self.2.wait_while(self.1.lock().unwrap(), |gate| !what(gate)).unwrap());
+    }
+    fn let_pass(&self, count: usize) {
+        self.1.lock().unwrap().pass = count;
+        self.2.notify_all();
+    }
+}
+
+impl Transactions for Gated {
+    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, TransError> {
+        let mut gate = self.1.lock().unwrap();
+        gate.files += usize::from(Some(request.header.port) == gate.file_server);
+        if request.header.command == CMD_INSTALL.0 {
+            gate.come += 1;
+            let number = gate.come;
+            self.2.notify_all();
+            gate = self.2.wait_while(gate, |gate| gate.pass < number).unwrap();
+        }
+        self.2.notify_all();
+        drop(gate);
+        self.0.trans(request, options)
+    }
+    fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, TransError> {
+        self.0.listen(port, request_size_max)
+    }
+    fn put_port(&self, port: &GetPort) -> Result<PutPort, TransError> {
+        self.0.put_port(port)
+    }
+}
+
+/// As programs do that lock a file, write what is to replace it into the lock, and rename that; while everything is on its way.
+#[test]
+fn a_name_that_was_left_twice_is_not_there_in_between() {
+    let mut system = System::new();
+    let gate = Gate { pass: usize::MAX, file_server: Some(system.bullet.port), ..Gate::default() };
+    let gated = Arc::new(Gated(Arc::clone(&system.world.transactions), Mutex::new(gate), Condvar::new()));
+    system.world.transactions = Arc::clone(&gated) as _;
+    let scene = Scene::quiet(&system);
+    scene.write(Node::ROOT, b"lock", b"0");
+    scene.settle();
+    let (come, files) = {
+        let gate = gated.1.lock().unwrap();
+        (gate.come, gate.files)
+    };
+    let rename =
+        |to: &[u8]| scene.files.rename(Node::ROOT, b"lock", Node::ROOT, to, Rename::empty()).unwrap();
+    gated.let_pass(come);
+    rename(b"file");
+    gated.wait(|gate| gate.come == come + 1);
+    scene.write(Node::ROOT, b"lock", b"1");
+    let mut seen = Vec::new();
+    std::thread::scope(|threads| {
+        // Somebody waits: so the lock is a batch of its own.
+        threads.spawn(|| scene.settle());
+        gated.wait(|gate| gate.files > files);
+        rename(b"file");
+        for passed in 1..3 {
+            gated.let_pass(come + passed);
+            gated.wait(|gate| gate.come == come + passed + 1);
+            seen.push(scene.find(Node::ROOT, b"lock"));
+        }
+        gated.let_pass(usize::MAX);
+    });
+    assert_eq!(seen, [None, None]);
+    scene.settle();
+    assert_eq!(scene.names(Node::ROOT), [&b"file"[..]]);
+    assert_eq!(scene.read(Node::ROOT, b"file"), b"1");
 }
 
 /// Transactions, counted by port.
