@@ -68,7 +68,6 @@ impl Contents {
         }
         let turn = held(&self.fetching).entry(key).or_default().clone();
         let fetched = {
-            source.say_it_waits();
             let _turn = held(&turn);
             match self.store.find(&key) {
                 Some(file) => Ok(Content::Whole(Arc::new(file))),

@@ -28,10 +28,6 @@ impl FileSystem for Visible {
         self.set_notifier(notifier);
     }
 
-    fn says_when_it_waits(&self) -> bool {
-        true
-    }
-
     fn lookup(&self, _: &Caller, directory: Node, name: &[u8]) -> Result<Entry, Error> {
         named(name)?;
         self.find(directory, name)

@@ -136,7 +136,6 @@ impl Outbox {
 
     /// Makes a change after all that wait, and says what became of it.
     pub(crate) fn make(&self, change: ChangeRecord, settled: &dyn Settled) -> Result<OutcomeRecord, Failure> {
-        self.source.say_it_waits();
         let mut sending = held(&self.sending);
         held(&self.waiting).items.push_back(Item { change, contents: None, answered: true });
         let outcome = self.send_all(&mut sending, settled)?.ok_or(Failure(view::BROKEN))?;
@@ -148,7 +147,6 @@ impl Outbox {
 
     /// Sends all that wait, and says how many changes were lost so far.
     pub(crate) fn flush(&self, settled: &dyn Settled) -> u64 {
-        self.source.say_it_waits();
         let mut sending = held(&self.sending);
         // What was lost is counted.
         drop(self.send_all(&mut sending, settled));

@@ -1,11 +1,11 @@
 //! Where a host asks for what it does not know: at the runs of the caller that are under way.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use amoeba_cap::Capability;
 use amoeba_stubs::{Client, view};
-use amoeba_volume::{Error, Notifier};
+use amoeba_volume::Error;
 use amoeba_wire::Status;
 use amoeba_world::{TransOptions, World};
 
@@ -25,7 +25,6 @@ pub(crate) struct Source {
     options: TransOptions,
     runs: Mutex<Runs>,
     came: Condvar,
-    notifier: OnceLock<Arc<dyn Notifier>>,
 }
 
 #[derive(Default)]
@@ -43,31 +42,12 @@ impl Source {
             deadline: Some(DEADLINE),
             ..TransOptions::default()
         };
-        Source {
-            world: world.clone(),
-            options,
-            runs: Mutex::default(),
-            came: Condvar::new(),
-            notifier: OnceLock::new(),
-        }
+        Source { world: world.clone(), options, runs: Mutex::default(), came: Condvar::new() }
     }
 
     /// A number that nobody else has chosen.
     pub(crate) fn random(&self) -> u32 {
         u32::from_le_bytes(amoeba_world::random(&*self.world.entropy))
-    }
-
-    /// Who hears that an operation waits.
-    pub(crate) fn set_notifier(&self, notifier: Arc<dyn Notifier>) {
-        // A file system is mounted once.
-        let _ = self.notifier.set(notifier);
-    }
-
-    /// The operation of this thread is about to wait for the caller, or for another that does.
-    pub(crate) fn say_it_waits(&self) {
-        if let Some(notifier) = self.notifier.get() {
-            notifier.waits();
-        }
     }
 
     pub(crate) fn add(&self, run: Capability) {
@@ -91,7 +71,6 @@ impl Source {
         &self,
         operation: impl Fn(Client<'_>, &Capability) -> Result<T, amoeba_world::Error>,
     ) -> Result<T, Failure> {
-        self.say_it_waits();
         let begun = Instant::now();
         let lost = self.runs().lost;
         if lost.is_some_and(|lost| begun < lost + PATIENCE) {

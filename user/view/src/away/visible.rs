@@ -124,7 +124,6 @@ impl Visible {
     }
 
     pub(super) fn set_notifier(&self, notifier: Arc<dyn Notifier>) {
-        self.source.set_notifier(notifier.clone());
         // A file system is mounted once.
         let _ = self.notifier.set(notifier);
     }
