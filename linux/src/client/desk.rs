@@ -42,8 +42,10 @@ const SLEEPERS_MAX: usize = 2;
 /// Before a client has its second turn of a round, the processor is given away once for those who had one in the last
 /// rounds and have not asked again: they may have been woken, or answered, and need a processor to come back.
 const EXPECTED_ROUNDS: u64 = 16;
-/// Looks at channels for one at flows, where there are both.
-const LOOKS_PER_FLOWS: u32 = 4;
+/// Looks at channels for one at flows, where there are both; they go on being counted from one request to the next.
+const LOOKS_PER_FLOWS: u32 = 64;
+/// A look after giving the processor away counts for so many: it took that much longer.
+const LOOKS_PER_YIELD: u32 = 16;
 
 const KICK: u64 = u64::MAX;
 const CONNECTION: u64 = u64::MAX - 1;
@@ -102,6 +104,8 @@ struct Deck {
     /// In the order in which they have their turns: the first one is next, and whoever had its turn is last. So a request
     /// waits for at most one of every other client, however quickly those come again.
     channels: VecDeque<Box<Served>>,
+    /// Looks since flows were looked at.
+    looks: u32,
     /// Counts rounds: it goes up when a channel has its second turn.
     round: u64,
     /// In this round, for those who were expected.
@@ -379,7 +383,6 @@ impl Desk {
     /// Looks for a request as the one thread that does, and gives the role up.
     fn look(&self) -> Looked<'_> {
         let mut deck = lock(&self.deck);
-        let mut looks = 0u32;
         deck.look.slept(); // whoever looked last found nothing
         deck.wake_up();
         loop {
@@ -391,9 +394,12 @@ impl Desk {
                 deck.look.found();
                 return self.leave(deck, served, request);
             }
-            looks = looks.wrapping_add(1);
+            deck.looks += 1;
             // Looking for them costs system calls, which clients that share memory should not wait for each time.
-            let their_turn = deck.channels.is_empty() || looks.is_multiple_of(LOOKS_PER_FLOWS);
+            let their_turn = deck.channels.is_empty() || deck.looks >= LOOKS_PER_FLOWS;
+            if their_turn {
+                deck.looks = 0;
+            }
             let flows = self.flows.get().filter(|flows| their_turn && flows.count() > 0);
             if let Some(incoming) = flows.and_then(Flows::poll) {
                 deck.look.found();
@@ -404,7 +410,11 @@ impl Desk {
                 true => now(),
                 false => match deck.look.again() {
                     Next::Sleep(at) => at,
-                    Next::Spun | Next::GaveWay(_) => continue,
+                    Next::Spun => continue,
+                    Next::GaveWay(_) => {
+                        deck.looks += LOOKS_PER_YIELD - 1;
+                        continue;
+                    }
                 },
             };
             self.tidy(&mut deck, at);
@@ -665,6 +675,7 @@ impl Deck {
         let look = Look::at_memory();
         Deck {
             channels: VecDeque::new(),
+            looks: 0,
             round: 1,
             has_given_way: false,
             time: 0,
