@@ -80,10 +80,15 @@ impl Parcel {
     /// # Errors
     /// NoSpace, DiskFailed, WriteProtected.
     pub(super) fn carry(&self, volume: &Volume) -> Result<Hash, StoreError> {
+        self.carry_if_wanted(volume).map(|hash| hash.expect(ONCE))
+    }
+
+    /// The same for a chunk that perhaps nobody wants any more: that is left alone, and has no hash.
+    fn carry_if_wanted(&self, volume: &Volume) -> Result<Option<Hash>, StoreError> {
         let mut state = self.state.lock();
         let hash = match &*state {
-            Parcelled::Written(hash) => return Ok(*hash),
-            Parcelled::Forgotten => unreachable!("{ONCE}"),
+            Parcelled::Written(hash) => return Ok(Some(*hash)),
+            Parcelled::Forgotten => return Ok(None),
             Parcelled::Waiting(chunk) => {
                 volume.write_chunk(self.block, chunk)?;
                 layout::hash(chunk)
@@ -91,18 +96,7 @@ impl Parcel {
         };
         let chunk = std::mem::replace(&mut *state, Parcelled::Written(hash));
         drop((state, chunk));
-        Ok(hash)
-    }
-
-    /// As the thread does it: a chunk that nobody wants any more is left alone, and an error is for its file to find.
-    fn carry_if_wanted(&self, volume: &Volume) {
-        let mut state = self.state.lock();
-        let Parcelled::Waiting(chunk) = &*state else { return };
-        if volume.write_chunk(self.block, chunk).is_ok() {
-            let hash = layout::hash(chunk);
-            let chunk = std::mem::replace(&mut *state, Parcelled::Written(hash));
-            drop((state, chunk));
-        }
+        Ok(Some(hash))
     }
 
     /// Waits until nobody carries it; from then on nobody will. The chunk, or its hash if it is written.
@@ -124,7 +118,8 @@ impl Store {
             carrier.wanted.down();
             let parcel = held(&carrier.queue).pop_front();
             if let Some(parcel) = parcel {
-                parcel.carry_if_wanted(&self.volume);
+                // An error is for its file to find.
+                let _ = parcel.carry_if_wanted(&self.volume);
             }
         }
         carrier.running.store(false, Ordering::Release);
