@@ -245,6 +245,35 @@ impl Disk for CrashDisk {
     }
 }
 
+/// What a disk with another in it (`disk`) leaves to that one.
+macro_rules! left_to_disk {
+    ($($operation:ident)*) => { $(super::disk::left_to_disk!(@ $operation);)* };
+    (@ size) => {
+        fn size(&self) -> u64 {
+            self.disk.size()
+        }
+        fn set_size(&self, size: u64) -> Result<(), amoeba_world::DiskError> {
+            self.disk.set_size(size)
+        }
+    };
+    (@ read) => {
+        fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), amoeba_world::DiskError> {
+            self.disk.read(offset, bytes)
+        }
+    };
+    (@ write) => {
+        fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), amoeba_world::DiskError> {
+            self.disk.write(offset, bytes)
+        }
+    };
+    (@ flush) => {
+        fn flush(&self) -> Result<(), amoeba_world::DiskError> {
+            self.disk.flush()
+        }
+    };
+}
+pub(crate) use left_to_disk;
+
 /// A disk on which something else happens before the next write.
 pub(crate) struct Interrupted {
     disk: Arc<CrashDisk>,
@@ -262,23 +291,13 @@ impl Interrupted {
 }
 
 impl Disk for Interrupted {
-    fn size(&self) -> u64 {
-        self.disk.size()
-    }
-    fn set_size(&self, size: u64) -> Result<(), DiskError> {
-        self.disk.set_size(size)
-    }
-    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read(offset, bytes)
-    }
+    left_to_disk!(size read flush);
+
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let interruption = self.before_write.lock().unwrap().take();
         if let Some(interruption) = interruption {
             interruption();
         }
         self.disk.write(offset, bytes)
-    }
-    fn flush(&self) -> Result<(), DiskError> {
-        self.disk.flush()
     }
 }

@@ -7,6 +7,7 @@ use amoeba_bullet::store::{Commit, Edit, FileId, Outcome, Store};
 use amoeba_cap::{CheckField, ObjectNumber};
 use amoeba_world::{Disk, DiskError};
 
+use super::disk::left_to_disk;
 use super::world::{Random, format_small, open};
 
 const BLOCK: u64 = 4096;
@@ -160,21 +161,8 @@ struct WatchingDisk {
 }
 
 impl Disk for WatchingDisk {
-    fn size(&self) -> u64 {
-        self.disk.size()
-    }
-    fn set_size(&self, size: u64) -> Result<(), DiskError> {
-        self.disk.set_size(size)
-    }
-    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read(offset, bytes)
-    }
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.disk.write(offset, bytes)
-    }
-    fn flush(&self) -> Result<(), DiskError> {
-        self.disk.flush()
-    }
+    left_to_disk!(size read write flush);
+
     fn prepare(&self, _: u64, _: u64) -> Result<bool, DiskError> {
         let store = self.store.get().expect("nothing is made ready before the store is open");
         self.free.lock().unwrap().push(store.space());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use amoeba_bullet::store::{Commit, FileId, Outcome, StoreError};
 use amoeba_world::{Disk, DiskError};
 
-use super::disk::CrashDisk;
+use super::disk::{CrashDisk, left_to_disk};
 use super::world::{Random, format_small, open, threads};
 
 /// Holds its next flush back until it is told that enough has been written.
@@ -17,15 +17,8 @@ struct Gate {
 }
 
 impl Disk for Gate {
-    fn size(&self) -> u64 {
-        self.disk.size()
-    }
-    fn set_size(&self, size: u64) -> Result<(), DiskError> {
-        self.disk.set_size(size)
-    }
-    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read(offset, bytes)
-    }
+    left_to_disk!(size read);
+
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let result = self.disk.write(offset, bytes);
         self.change.notify_all();
@@ -94,18 +87,8 @@ fn wait_until(condition: impl Fn() -> bool) {
 }
 
 impl Disk for Steps {
-    fn size(&self) -> u64 {
-        self.disk.size()
-    }
-    fn set_size(&self, size: u64) -> Result<(), DiskError> {
-        self.disk.set_size(size)
-    }
-    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read(offset, bytes)
-    }
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.disk.write(offset, bytes)
-    }
+    left_to_disk!(size read write);
+
     fn flush(&self) -> Result<(), DiskError> {
         if !self.armed.load(Ordering::SeqCst) {
             return self.disk.flush();
