@@ -512,41 +512,12 @@ fn what_was_synced_over_ones_own_commit_is_no_conflict() {
     assert_eq!(next.read(Node::ROOT, b"a"), b"4 synced");
 }
 
-/// Transactions of which installs wait until they are let through.
-struct Gated(Arc<dyn Transactions>, Mutex<Gate>, Condvar);
+/// Transactions that somebody looks at before they are made.
+struct Watched<W>(Arc<dyn Transactions>, W);
 
-#[derive(Default)]
-struct Gate {
-    /// Installs that have come, and those that may pass.
-    come: usize,
-    pass: usize,
-    /// Other transactions with the file server.
-    files: usize,
-    file_server: Option<PutPort>,
-}
-
-impl Gated {
-    fn wait(&self, what: impl Fn(&Gate) -> bool) {
-        drop(self.2.wait_while(self.1.lock().unwrap(), |gate| !what(gate)).unwrap());
-    }
-    fn let_pass(&self, count: usize) {
-        self.1.lock().unwrap().pass = count;
-        self.2.notify_all();
-    }
-}
-
-impl Transactions for Gated {
+impl<W: Fn(&Message) + Send + Sync> Transactions for Watched<W> {
     fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, TransError> {
-        let mut gate = self.1.lock().unwrap();
-        gate.files += usize::from(Some(request.header.port) == gate.file_server);
-        if request.header.command == CMD_INSTALL.0 {
-            gate.come += 1;
-            let number = gate.come;
-            self.2.notify_all();
-            gate = self.2.wait_while(gate, |gate| gate.pass < number).unwrap();
-        }
-        self.2.notify_all();
-        drop(gate);
+        (self.1)(&request);
         self.0.trans(request, options)
     }
     fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, TransError> {
@@ -554,6 +525,40 @@ impl Transactions for Gated {
     }
     fn put_port(&self, port: &GetPort) -> Result<PutPort, TransError> {
         self.0.put_port(port)
+    }
+}
+
+/// Has installs wait until they are let through.
+#[derive(Default)]
+struct Gate(Mutex<Counts>, Condvar);
+
+#[derive(Default)]
+struct Counts {
+    /// Installs that have come, and those that may pass.
+    come: usize,
+    pass: usize,
+    /// Transactions with the file server.
+    files: usize,
+}
+
+impl Gate {
+    fn come(&self, request: &Message, file_server: PutPort) {
+        let mut counts = self.0.lock().unwrap();
+        counts.files += usize::from(request.header.port == file_server);
+        let is_install = request.header.command == CMD_INSTALL.0;
+        counts.come += usize::from(is_install);
+        let number = counts.come;
+        self.1.notify_all();
+        if is_install {
+            drop(self.1.wait_while(counts, |counts| counts.pass < number).unwrap());
+        }
+    }
+    fn wait(&self, what: impl Fn(&Counts) -> bool) {
+        drop(self.1.wait_while(self.0.lock().unwrap(), |counts| !what(counts)).unwrap());
+    }
+    fn let_pass(&self, count: usize) {
+        self.0.lock().unwrap().pass = count;
+        self.1.notify_all();
     }
 }
 
@@ -561,34 +566,36 @@ impl Transactions for Gated {
 #[test]
 fn a_name_that_was_left_twice_is_not_there_in_between() {
     let mut system = System::new();
-    let gate = Gate { pass: usize::MAX, file_server: Some(system.bullet.port), ..Gate::default() };
-    let gated = Arc::new(Gated(Arc::clone(&system.world.transactions), Mutex::new(gate), Condvar::new()));
-    system.world.transactions = Arc::clone(&gated) as _;
+    let gate = Arc::new(Gate::default());
+    gate.let_pass(usize::MAX);
+    let (at, file_server) = (gate.clone(), system.bullet.port);
+    let watch = move |request: &Message| at.come(request, file_server);
+    system.world.transactions = Arc::new(Watched(Arc::clone(&system.world.transactions), watch));
     let scene = Scene::quiet(&system);
     scene.write(Node::ROOT, b"lock", b"0");
     scene.settle();
     let (come, files) = {
-        let gate = gated.1.lock().unwrap();
-        (gate.come, gate.files)
+        let counts = gate.0.lock().unwrap();
+        (counts.come, counts.files)
     };
     let rename =
         |to: &[u8]| scene.files.rename(Node::ROOT, b"lock", Node::ROOT, to, Rename::empty()).unwrap();
-    gated.let_pass(come);
+    gate.let_pass(come);
     rename(b"file");
-    gated.wait(|gate| gate.come == come + 1);
+    gate.wait(|counts| counts.come == come + 1);
     scene.write(Node::ROOT, b"lock", b"1");
     let mut seen = Vec::new();
     std::thread::scope(|threads| {
         // Somebody waits: so the lock is a batch of its own.
         threads.spawn(|| scene.settle());
-        gated.wait(|gate| gate.files > files);
+        gate.wait(|counts| counts.files > files);
         rename(b"file");
         for passed in 1..3 {
-            gated.let_pass(come + passed);
-            gated.wait(|gate| gate.come == come + passed + 1);
+            gate.let_pass(come + passed);
+            gate.wait(|counts| counts.come == come + passed + 1);
             seen.push(scene.find(Node::ROOT, b"lock"));
         }
-        gated.let_pass(usize::MAX);
+        gate.let_pass(usize::MAX);
     });
     assert_eq!(seen, [None, None]);
     scene.settle();
@@ -596,27 +603,13 @@ fn a_name_that_was_left_twice_is_not_there_in_between() {
     assert_eq!(scene.read(Node::ROOT, b"file"), b"1");
 }
 
-/// Transactions, counted by port.
-struct Counted(Arc<dyn Transactions>, Mutex<BTreeMap<PutPort, usize>>);
-
-impl Transactions for Counted {
-    fn trans(&self, request: Message, options: &TransOptions) -> Result<Message, TransError> {
-        *self.1.lock().unwrap().entry(request.header.port).or_default() += 1;
-        self.0.trans(request, options)
-    }
-    fn listen(&self, port: &GetPort, request_size_max: usize) -> Result<Listener, TransError> {
-        self.0.listen(port, request_size_max)
-    }
-    fn put_port(&self, port: &GetPort) -> Result<PutPort, TransError> {
-        self.0.put_port(port)
-    }
-}
-
 #[test]
 fn a_listing_asks_each_server_that_is_gone_once() {
     let mut system = System::new();
     let world = system.world.clone();
-    let counted = Arc::new(Counted(Arc::clone(&world.transactions), Mutex::default()));
+    let counted: Arc<Mutex<BTreeMap<PutPort, usize>>> = Arc::default();
+    let counts = Arc::clone(&counted);
+    let count = move |request: &Message| *counts.lock().unwrap().entry(request.header.port).or_default() += 1;
     let port = |number: u8| PutPort::from_bytes([0xEE, 1, 2, 3, 4, number]);
     let mut names = Vec::new();
     for index in 0..12_u8 {
@@ -627,10 +620,10 @@ fn a_listing_asks_each_server_that_is_gone_once() {
         directory::append(&world, &system.root, &name, &gone.into(), &[0xFF; 4], &[]).unwrap();
         names.push(name);
     }
-    system.world.transactions = Arc::clone(&counted) as _;
+    system.world.transactions = Arc::new(Watched(Arc::clone(&world.transactions), count));
     let scene = Scene::quiet(&system);
     assert_eq!(scene.names(Node::ROOT), names);
-    let asked = counted.1.lock().unwrap().clone();
+    let asked = counted.lock().unwrap().clone();
     for number in 0..7 {
         assert_eq!(asked.get(&port(number)), Some(&1), "{number}");
     }
