@@ -92,13 +92,6 @@ impl Default for Settings {
     }
 }
 
-impl Commit {
-    /// Whether the file is to be visible now.
-    fn is_now(self) -> bool {
-        matches!(self, Commit::Memory | Commit::Disk)
-    }
-}
-
 impl Settings {
     /// The largest file that is cached whole and the largest uncommitted file that is kept in memory.
     fn whole_max(&self) -> u64 {
@@ -159,6 +152,13 @@ pub enum Commit {
     Memory,
     /// Now, and on disk before the answer.
     Disk,
+}
+
+impl Commit {
+    /// Whether the file is to be visible now.
+    fn is_now(self) -> bool {
+        matches!(self, Commit::Memory | Commit::Disk)
+    }
 }
 
 /// See the module.

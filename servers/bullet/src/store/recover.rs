@@ -131,9 +131,8 @@ impl Store {
         entropy: Arc<dyn Entropy>,
         settings: Settings,
     ) -> Result<Store, VolumeError> {
-        let superblock = read_superblock(&*disk)?;
+        let mut superblock = read_superblock(&*disk)?;
         let truncated = disk.size() / BLOCK_SIZE < superblock.block_count;
-        let mut superblock = superblock;
         let mut scanned = read_table(&disk, threads, &superblock)?;
         let volume = Volume::new(threads, disk, superblock.record_key(), Space::new());
         if truncated {
