@@ -111,6 +111,11 @@ pub(crate) fn human_size(size: u64) -> String {
     format!("{value:.1} TiB")
 }
 
+/// How many of something, in words.
+pub(crate) fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 #[cfg(test)]
 pub(crate) fn printed(print: impl FnOnce(&mut Out<'_>) -> anyhow::Result<()>) -> String {
     let mut bytes = Vec::new();

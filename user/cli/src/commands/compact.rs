@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::server;
-use crate::out::human_size;
+use crate::out::{counted, human_size};
 use crate::{Context, Standard};
 
 /// How often progress is asked for.
@@ -60,10 +60,13 @@ impl Arguments {
             return context.out.json(&done);
         }
         let (moved, largest) = (human_size(done.moved_size), human_size(done.hole_size_max));
-        context.out.line(format!(
-            "{shown}: {} files moved, {moved}; free room in {} pieces, the largest {largest}",
-            done.moved_files, done.hole_count
-        ))
+        let files = counted(done.moved_files, "file", "files");
+        let room = match done.hole_count {
+            0 => "no room is free".to_owned(),
+            1 => format!("free room in one piece of {largest}"),
+            pieces => format!("free room in {pieces} pieces, the largest {largest}"),
+        };
+        context.out.line(format!("{shown}: {files} moved, {moved}; {room}"))
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::archive::{ArchiveReader, Record, Totals};
-use crate::out::human_size;
+use crate::out::{counted, human_size};
 use crate::progress::{Interrupt, Metered};
 use crate::{Context, Restoring};
 
@@ -50,7 +50,8 @@ impl Arguments {
             return context.out.json(&totals);
         }
         let what = if self.check { "the archive is good" } else { "restored" };
-        let text = format!("{what}: {} files, {}", totals.files, human_size(totals.bytes));
+        let files = counted(totals.files, "file", "files");
+        let text = format!("{what}: {files}, {}", human_size(totals.bytes));
         let next = if self.check { "" } else { "; `amoeba up` starts the system" };
         // Standard error may be closed; the exit code still tells.
         let _ = context.errors.write_all(format!("amoeba: {text}{next}\n").as_bytes());

@@ -23,7 +23,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::failure::{self, FAILED};
-use crate::out::printable;
+use crate::out::{counted, printable};
 use crate::progress::Interrupt;
 use crate::shown::Name;
 use crate::{Context, Standard};
@@ -178,7 +178,7 @@ impl Report {
     }
 
     fn show(&self, files: u64) {
-        self.bar.set_message(format!("{files} files"));
+        self.bar.set_message(counted(files, "file", "files"));
         let mut shown = held(&self.shown);
         if !*shown && self.started.elapsed() > QUIET {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -211,10 +211,6 @@ impl Summary {
         let _ = context.errors.write_all(text.as_bytes());
         if self.failed_count > 0 { Err(failure::Told(self.gravest.max(FAILED)).into()) } else { Ok(()) }
     }
-}
-
-fn counted(count: u64, one: &str, several: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { several })
 }
 
 /// Data on its way: counted, hashed, and stopped by an interrupt.
