@@ -1,42 +1,53 @@
 //! A bounded cache: what was used lately stays (the clock algorithm, so that a hit writes nothing but one bit).
 //!
-//! A hit reads the table, the entry, and one bit of a dense array: with a million entries each line of memory that is
-//! read costs more than all the code.
+//! With a million entries each line of memory that is read costs more than all the code. So there is one table, whose
+//! slots hold all that is known of an entry, and a hit reads its slot and the entry: an entry lies in the slot that its
+//! hash names, or behind it with no empty slot between (linear probing). One that goes lets those behind it move up.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What an entry costs beside its contents, in bytes: its places in the table and among the slots, its allocation.
+/// What an entry costs beside its contents, in bytes: its part of the table, its allocation.
 const ENTRY_COST: usize = 104;
+/// Slots of an empty cache.
+const SLOTS_MIN: usize = 16;
+/// In the mark of a slot: it was used since the hand passed. The rest is what its entry costs.
+const USED: u32 = 1 << 31;
 
 /// Entries, each of which knows its key, as many as fit into so many bytes.
 pub(crate) struct Cache<E, S = RandomState> {
-    places: HashMap<E, u32, S>,
-    slots: Vec<Option<(E, u32)>>,
-    /// A bit for each slot: whether it was used since the hand passed.
-    used: Vec<AtomicU64>,
-    free: Vec<u32>,
+    /// A power of two of them; at most three of four are full.
+    slots: Vec<Option<Slot<E>>>,
+    count: usize,
+    hasher: S,
     /// The slot that is looked at next when room is needed.
     hand: usize,
     size: usize,
     size_max: usize,
 }
 
-impl<E: Clone + Eq + Hash, S: BuildHasher + Default> Cache<E, S> {
+struct Slot<E> {
+    entry: E,
+    /// So that hardly any other entry is read on the way to one, and none when the table grows.
+    hash: u32,
+    mark: AtomicU32,
+}
+
+impl<E> Slot<E> {
+    fn cost(&self) -> usize {
+        (self.mark.load(Ordering::Relaxed) & !USED) as usize
+    }
+}
+
+fn empty<E>(count: usize) -> Vec<Option<Slot<E>>> {
+    std::iter::repeat_with(|| None).take(count).collect()
+}
+
+impl<E: Eq + Hash, S: BuildHasher + Default> Cache<E, S> {
     /// An empty cache for `size_max` bytes.
     pub(crate) fn new(size_max: usize) -> Cache<E, S> {
-        Cache {
-            places: HashMap::default(),
-            slots: Vec::new(),
-            used: Vec::new(),
-            free: Vec::new(),
-            hand: 0,
-            size: 0,
-            size_max,
-        }
+        Cache { slots: empty(SLOTS_MIN), count: 0, hasher: S::default(), hand: 0, size: 0, size_max }
     }
 
     /// Bytes in use.
@@ -49,30 +60,32 @@ impl<E: Clone + Eq + Hash, S: BuildHasher + Default> Cache<E, S> {
     where
         E: Borrow<Q>,
     {
-        let (entry, &place) = self.places.get_key_value(key)?;
-        let (word, bit) = (&self.used[place as usize / 64], 1 << (place % 64));
-        if word.load(Ordering::Relaxed) & bit == 0 {
-            word.fetch_or(bit, Ordering::Relaxed);
+        let slot = self.slots[self.find(self.hash(key), key)?].as_ref().expect("what was found is there");
+        if slot.mark.load(Ordering::Relaxed) & USED == 0 {
+            slot.mark.fetch_or(USED, Ordering::Relaxed);
         }
-        Some(entry)
+        Some(&slot.entry)
     }
 
     /// Puts an entry of `size` bytes in the place of what its key had.
     pub(crate) fn insert(&mut self, entry: E, size: usize) {
-        self.remove(&entry);
-        let cost = size + ENTRY_COST;
-        if cost > self.size_max {
-            return;
+        let (hash, cost) = (self.hash(&entry), size + ENTRY_COST);
+        let known = self.find(hash, &entry);
+        let Some(mark) = u32::try_from(cost).ok().filter(|&mark| cost <= self.size_max && mark < USED) else {
+            return known.map_or((), |at| self.vacate(at));
+        };
+        let slot = Slot { entry, hash, mark: AtomicU32::new(mark) };
+        if let Some(at) = known {
+            let old = self.slots[at].replace(slot).expect("what was found is there");
+            self.size = self.size - old.cost() + cost;
+            return self.make_room(0);
         }
         self.make_room(cost);
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.used.resize_with(self.slots.len().div_ceil(64), AtomicU64::default);
-            u32::try_from(self.slots.len() - 1).expect("memory ends before 2^32 entries")
-        });
-        self.slots[place as usize] = Some((entry.clone(), cost as u32));
-        *self.used[place as usize / 64].get_mut() &= !(1 << (place % 64));
-        self.places.insert(entry, place);
+        if (self.count + 1) * 4 > self.slots.len() * 3 {
+            self.grow();
+        }
+        self.place(slot);
+        self.count += 1;
         self.size += cost;
     }
 
@@ -81,24 +94,81 @@ impl<E: Clone + Eq + Hash, S: BuildHasher + Default> Cache<E, S> {
     where
         E: Borrow<Q>,
     {
-        if let Some(place) = self.places.remove(key) {
-            let (_, cost) = self.slots[place as usize].take().expect("a place leads to a full slot");
-            self.size -= cost as usize;
-            self.free.push(place);
+        if let Some(at) = self.find(self.hash(key), key) {
+            self.vacate(at);
         }
+    }
+
+    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
+    /// The slot that an entry with this hash is to have.
+    fn home(&self, hash: u32) -> usize {
+        hash as usize & (self.slots.len() - 1)
+    }
+
+    fn behind(&self, at: usize) -> usize {
+        (at + 1) & (self.slots.len() - 1)
+    }
+
+    fn find<Q: Eq + ?Sized>(&self, hash: u32, key: &Q) -> Option<usize>
+    where
+        E: Borrow<Q>,
+    {
+        let mut at = self.home(hash);
+        loop {
+            let slot = self.slots[at].as_ref()?;
+            if slot.hash == hash && slot.entry.borrow() == key {
+                return Some(at);
+            }
+            at = self.behind(at);
+        }
+    }
+
+    /// Puts an entry whose key is not there into the first empty slot from its own on. There is one.
+    fn place(&mut self, slot: Slot<E>) {
+        let mut at = self.home(slot.hash);
+        while self.slots[at].is_some() {
+            at = self.behind(at);
+        }
+        self.slots[at] = Some(slot);
+    }
+
+    /// Empties a full slot. An entry behind it that could not be found past an empty slot takes its place, and so on.
+    fn vacate(&mut self, at: usize) {
+        let gone = self.slots[at].take().expect("only a full slot is emptied");
+        self.count -= 1;
+        self.size -= gone.cost();
+        let (mut hole, mut at, last) = (at, at, self.slots.len() - 1);
+        loop {
+            at = self.behind(at);
+            let Some(slot) = &self.slots[at] else { return };
+            let from_home = at.wrapping_sub(self.home(slot.hash)) & last;
+            if from_home >= at.wrapping_sub(hole) & last {
+                self.slots.swap(hole, at);
+                hole = at;
+            }
+        }
+    }
+
+    /// Twice as many slots.
+    fn grow(&mut self) {
+        let larger = empty(self.slots.len() * 2);
+        let slots = std::mem::replace(&mut self.slots, larger);
+        slots.into_iter().flatten().for_each(|slot| self.place(slot));
     }
 
     /// Forgets what was not used lately until there is room for `cost` bytes more.
     fn make_room(&mut self, cost: usize) {
         while self.size + cost > self.size_max {
-            self.hand = if self.hand + 1 < self.slots.len() { self.hand + 1 } else { 0 };
-            let Some((entry, _)) = &self.slots[self.hand] else { continue };
-            let (word, bit) = (self.used[self.hand / 64].get_mut(), 1 << (self.hand % 64));
-            if *word & bit == 0 {
-                let entry = entry.clone();
-                self.remove(&entry);
+            self.hand = self.behind(self.hand);
+            let Some(slot) = &mut self.slots[self.hand] else { continue };
+            let mark = slot.mark.get_mut();
+            if *mark & USED == 0 {
+                self.vacate(self.hand);
             } else {
-                *word &= !bit;
+                *mark &= !USED;
             }
         }
     }
@@ -158,7 +228,47 @@ mod tests {
         assert_eq!(cache.size(), 0);
     }
 
+    /// Many keys have one hash, and the hashes lie at the end of the table.
+    #[derive(Clone, Default)]
+    struct Crowded(u64);
+
+    impl BuildHasher for Crowded {
+        type Hasher = Crowded;
+        fn build_hasher(&self) -> Crowded {
+            Crowded(0)
+        }
+    }
+
+    impl Hasher for Crowded {
+        fn finish(&self) -> u64 {
+            0xFFFF_FFFC + self.0 % 7
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            self.0 = u64::from(bytes[0]);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn while_there_is_room_nothing_is_lost(steps in prop::collection::vec((0..60u32, any::<u32>(), 0..3u8), 1..150)) {
+            let mut cache: Cache<Pair, Crowded> = Cache::new(usize::MAX);
+            let mut model = BTreeMap::new();
+            for (key, value, what) in steps {
+                if what == 0 {
+                    cache.remove(&key);
+                    model.remove(&key);
+                } else {
+                    cache.insert(Pair(key, value), 4);
+                    model.insert(key, value);
+                }
+                for key in 0..60 {
+                    prop_assert_eq!(cache.get(&key).map(|pair| pair.1), model.get(&key).copied());
+                }
+                prop_assert_eq!(cache.size(), model.len() * (ENTRY_COST + 4));
+            }
+        }
+
         #[test]
         fn it_never_gives_another_value(steps in prop::collection::vec((0..90u32, any::<u32>(), 0..3u8), 1..400)) {
             let mut cache: Cache<Pair> = Cache::new(70 * (ENTRY_COST + 4));
