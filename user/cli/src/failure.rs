@@ -157,7 +157,12 @@ fn advice(refusal: Refusal) -> Option<&'static str> {
             Some("the object was destroyed, or the capability was revoked, is expired or is mistyped")
         }
         Status::STD_DENIED => Some("permission denied: ask the owner for a capability with more rights"),
-        Status::STD_NOSPACE => Some("remove what is no longer needed (`amoeba rm --destroy`)"),
+        Status::STD_NOSPACE => Some(
+            "remove what is no longer needed (`amoeba rm --destroy`); `amoeba df` and `amoeba doctor` tell what is full",
+        ),
+        Status::STD_SYSERR => Some(
+            "its server's log says why (`amoeba status` tells where); of a file, `amoeba fsck` tells whether it is damaged",
+        ),
         Status::STD_COMBAD => Some("the object is of another kind: see `amoeba stat`"),
         Status::SP_CLASH => Some("somebody else was faster: look at the name again"),
         Status::SP_NOTEMPTY => Some("`amoeba rm -r` removes a directory with what is in it"),

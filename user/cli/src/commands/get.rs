@@ -56,7 +56,11 @@ impl Arguments {
             return self.fetch_tree(context, &graph, &found, &row.attributes, &place);
         }
         let target = target(self.file, place.last_name())?;
-        fetch(context, &graph, &found, &target).with_context(|| place.shown())
+        let fetched = fetch(context, &graph, &found, &target);
+        if fetched.is_err() && graph.answering(&found).is_ok_and(|(_, kind)| kind == Kind::Directory) {
+            return Err(anyhow!("{} is a directory", place.shown())).hint("-r fetches it with what is in it");
+        }
+        fetched.with_context(|| place.shown())
     }
 }
 
@@ -178,8 +182,9 @@ mod tests {
         assert_eq!(std::fs::read(&local).expect("it was fetched"), b"alpha");
         system.run(&["get", "a", "-"]).printed("alpha");
         system.run(&["get", "a", folder.to_str().expect("as above")]).printed("");
-        let refused = "amoeba: /home: is a directory\nhint: `amoeba ls` lists it\n";
+        let refused = "amoeba: /home is a directory\nhint: -r fetches it with what is in it\n";
         system.run(&["get", "/home", local_text]).failed(1, refused);
+        system.run(&["get", "/home", "/"]).failed(1, refused);
         let mut left: Vec<_> =
             std::fs::read_dir(&folder).expect("it is ours").flatten().map(|e| e.file_name()).collect();
         left.sort();

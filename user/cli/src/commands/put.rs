@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     tree: TreeOptions,
     /// Local files; `-` is standard input
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "FILE")]
     files: Vec<OsString>,
     /// A name, or a directory
     path: OsString,

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use amoeba_cap::Capability;
+use amoeba_cap::{Capability, ObjectNumber};
 use amoeba_wire::Status;
 use amoeba_world::Error as Refusal;
 use anyhow::anyhow;
@@ -39,12 +39,12 @@ pub(super) fn of_files(
         Some((name, server)) => (*server, name.clone()),
         None => {
             let place = graph.place(argument)?;
-            (graph.lookup(&place)?.capability, place.shown())
+            let found = graph.lookup_if_there(&place)?;
+            let found = found.filter(|found| found.capability.object() == ObjectNumber::SUPER);
+            let server = found.ok_or_else(|| anyhow!("{} is no file server", place.shown()));
+            (server.hint("`amoeba df` lists them")?.capability, place.shown())
         }
     };
-    if server.object() != amoeba_cap::ObjectNumber::SUPER {
-        return Err(anyhow!("{shown}: is no file server")).hint("`amoeba df` lists them");
-    }
     Ok((own.filter(|own| same_object(own, &server)).unwrap_or(server), shown))
 }
 

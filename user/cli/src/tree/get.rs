@@ -84,16 +84,15 @@ pub(crate) fn get(
     work: &[u8],
 ) -> anyhow::Result<bool> {
     let there = folder.facts(name)?;
-    let shown_name = crate::out::printable(name);
     match there.map(|facts| facts.kind) {
         None => {}
         Some(Kind::Folder) if options.replace => {
             return into(options, from, folder.enter(name)?, work);
         }
         Some(Kind::Folder) => {
-            return Err(anyhow!("{shown_name} exists already")).hint("-f brings it up to date");
+            return Err(anyhow!("exists already")).hint("-f brings it up to date");
         }
-        Some(_) => bail!("{shown_name} is not a directory"),
+        Some(_) => bail!("is not a directory"),
     }
     let working = enter_or_make(folder, work)?;
     let parts = enter_or_make(&working, PARTS)?;
@@ -101,7 +100,7 @@ pub(crate) fn get(
     let tree = enter_or_make(&working, TREE)?;
     let whole = fill(options, from, tree.enter_again()?, &parts, None)?;
     if whole {
-        working.rename_new(TREE, folder, name).with_context(|| shown_name)?;
+        working.rename_new(TREE, folder, name)?;
         working.remove_folder(PARTS)?;
         folder.remove_folder(work)?;
         // Only now: what may not be written cannot be moved.
