@@ -211,7 +211,8 @@ impl Objects for BulletServer {
         }
         let file = self.store.file(object.number()).ok_or(Status::STD_CAPBAD)?;
         let size = self.store.size(file).map_err(StoreError::status)?;
-        Ok(format!("- {size:>8} bytes"))
+        let damage = if self.store.is_damaged(file.object) { ", damaged" } else { "" };
+        Ok(format!("- {size:>8} bytes{damage}"))
     }
 
     fn status(&self, object: AnyObject) -> Result<String, Status> {

@@ -282,6 +282,11 @@ impl Store {
         })
     }
 
+    /// Whether a read or a check found that the bytes of the file with this number are not what was committed.
+    pub fn is_damaged(&self, object: ObjectNumber) -> bool {
+        held(&self.state).damaged.contains(&object.get())
+    }
+
     /// Runs a short critical section, and drops what the cache can no longer hold after it.
     fn with<T>(&self, section: impl FnOnce(&mut State) -> T) -> T {
         let mut state = held(&self.state);

@@ -13,13 +13,14 @@ use serde::Serialize;
 use super::server;
 use crate::Context;
 use crate::failure::FAILED;
-use crate::out::{human_size, printable};
+use crate::out::{counted, human_size, printable};
 use crate::place::Place;
 
 /// Check every record and every byte of a file server's disk, or every name
 ///
 /// Files go on being served meanwhile, and none is changed. With --names every name of the graph is looked at, from the root or
-/// PATH on: those whose object is gone are problems. Exits with 1 when something is wrong, or a server does not answer.
+/// PATH on: those whose object is gone, or a file that an earlier check or read found damaged, are problems. Exits with 1
+/// when something is wrong, or a server does not answer.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Print JSON
@@ -67,9 +68,9 @@ impl Arguments {
             context.out.json(&checked)?;
         } else {
             list(context, &checked.problems, checked.problem_count)?;
-            let Checked { files, bytes, problem_count, .. } = checked;
-            let size = human_size(bytes);
-            context.out.line(format!("{shown}: {files} files, {size}, {problem_count} problems"))?;
+            let files = counted(checked.files, "file", "files");
+            let (size, problems) = (human_size(checked.bytes), problems(checked.problem_count));
+            context.out.line(format!("{shown}: {files}, {size}, {problems}"))?;
         }
         Ok(if checked.problem_count == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
     }
@@ -85,18 +86,22 @@ impl Arguments {
             context.out.json(&checked)?;
         } else {
             list(context, &checked.problems, checked.problem_count)?;
-            let names::Checked { directories, names, problem_count, unanswered, .. } = checked;
-            let shown = from.shown();
-            context.out.line(format!(
-                "{shown}: {directories} directories, {names} names, {problem_count} problems"
-            ))?;
-            if unanswered > 0 {
-                context.out.line(format!("{unanswered} names are of objects whose servers do not answer"))?;
+            let directories = counted(checked.directories, "directory", "directories");
+            let names = counted(checked.names, "name", "names");
+            let problems = problems(checked.problem_count);
+            context.out.line(format!("{}: {directories}, {names}, {problems}", from.shown()))?;
+            if checked.unanswered > 0 {
+                let names = counted(checked.unanswered, "name is of an object", "names are of objects");
+                context.out.line(format!("{names} whose server does not answer"))?;
             }
         }
         let is_good = checked.problem_count == 0 && checked.unanswered == 0;
         Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
     }
+}
+
+fn problems(count: u64) -> String {
+    counted(count, "problem", "problems")
 }
 
 /// Prints the problems that are told, and how many more there are.
@@ -119,11 +124,14 @@ mod tests {
     fn a_good_disk_has_no_problems() {
         let system = TestSystem::new();
         system.file("/home/a", b"alpha");
-        system.run(&["fsck"]).printed("default: 1 files, 5 B, 0 problems\n");
-        system.run(&["fsck", "default"]).printed("default: 1 files, 5 B, 0 problems\n");
+        system.run(&["fsck"]).printed("default: 1 file, 5 B, 0 problems\n");
+        system.run(&["fsck", "default"]).printed("default: 1 file, 5 B, 0 problems\n");
         let json: serde_json::Value = serde_json::from_str(system.run(&["fsck", "--json"]).text()).unwrap();
         assert_eq!((json["files"].as_u64(), json["problem_count"].as_u64()), (Some(1), Some(0)));
-        system.run(&["fsck", "a"]).failed(1, "amoeba: a: is no file server\nhint: `amoeba df` lists them\n");
+        for other in ["a", "nosuch"] {
+            let refused = format!("amoeba: {other} is no file server\nhint: `amoeba df` lists them\n");
+            system.run(&["fsck", other]).failed(1, &refused);
+        }
     }
 
     #[test]
@@ -147,14 +155,14 @@ mod tests {
         system.run(&["ln", "d/a", "d/c"]).printed("");
         system.run(&["rm", "--destroy", "d/c"]).printed("");
         let said = system.run(&["fsck", "--names", "d"]);
-        let expected = "d/a: what it stands for is gone\nd/b: 1 of 2 replicas are gone\n\
+        let expected = "d/a: what it stands for is gone\nd/b: 1 of 2 replicas is gone\n\
                         d: 2 directories, 4 names, 2 problems\n";
         assert_eq!(said.failed_with(1), expected);
         let unknown = amoeba_cap::Capability { port: amoeba_cap::PutPort::from_bytes([9; 6]), ..original };
         system.names().append(b"/bin/x", unknown).expect("the name is free");
         let said = system.run(&["fsck", "--names", "/bin"]);
         let expected =
-            "/bin: 1 directories, 1 names, 0 problems\n1 names are of objects whose servers do not answer\n";
+            "/bin: 1 directory, 1 name, 0 problems\n1 name is of an object whose server does not answer\n";
         assert_eq!(said.failed_with(1), expected);
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Checked {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     There(Kind),
+    /// A file whose bytes on the disk are not what was committed, as its server has found.
+    Damaged,
     Gone,
     Unknown,
 }
@@ -121,15 +123,17 @@ impl Walk<'_> {
         }
         self.checked.names += 1;
         let fates: Vec<Fate> = found.set.current().map(|member| self.fate(member)).collect();
-        let gone = fates.iter().filter(|fate| **fate == Fate::Gone).count();
-        let is_here = fates.iter().any(|fate| matches!(fate, Fate::There(_)));
-        if gone > 0 {
-            let what = match fates.len() {
-                _ if gone == fates.len() => "what it stands for is gone".to_owned(),
-                all => format!("{gone} of {all} replicas are gone"),
+        let bad = [(Fate::Gone, "gone"), (Fate::Damaged, "damaged")];
+        let bad = bad.map(|(bad, word)| (fates.iter().filter(|fate| **fate == bad).count(), word));
+        for (count, word) in bad.into_iter().filter(|(count, _)| *count > 0) {
+            let what = match (count, fates.len()) {
+                (count, all) if count == all => format!("what it stands for is {word}"),
+                (1, all) => format!("1 of {all} replicas is {word}"),
+                (count, all) => format!("{count} of {all} replicas are {word}"),
             };
             self.problem(format!("{}: {what}", place.child(&row.name).shown()));
-        } else if !is_here {
+        }
+        if fates.iter().all(|fate| *fate == Fate::Unknown) {
             self.checked.unanswered += 1;
         }
         if let Some(directory) = directory_of(&found.set, &fates)
@@ -146,6 +150,7 @@ impl Walk<'_> {
         match self.graph.info(object) {
             // A host's own directory answers as one; its rows are processes and the like.
             Ok(info) if info.starts_with('%') => Fate::There(Kind::Other),
+            Ok(info) if info.starts_with('-') && info.ends_with(", damaged") => Fate::Damaged,
             Ok(info) => Fate::There(Kind::of(&info)),
             Err(Refusal::Refused(Status::STD_CAPBAD)) => Fate::Gone,
             Err(Refusal::Refused(status)) if status != Status::STD_NOTNOW => Fate::There(Kind::Other),
