@@ -80,7 +80,7 @@ pub struct Totals {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Files that were destroyed while the archive was written; their beginnings may be in it.
+    /// Files that were destroyed while the archive was written, or could not be read; their beginnings may be in it.
     pub destroyed: u64,
     /// Pages of the directory service.
     pub pages: u64,
@@ -114,7 +114,7 @@ pub enum Record {
     File(FileHead),
     /// Some of a file's bytes, up to [`PIECE_SIZE`].
     Piece(Vec<u8>),
-    /// The file was destroyed before all of its bytes were read.
+    /// The file was destroyed, or could not be read, before all of its bytes were there.
     Destroyed,
     /// That was all.
     End(Totals),
@@ -243,7 +243,7 @@ impl<W: Write> ArchiveWriter<W> {
         self.raw(&check)
     }
 
-    /// Says that the file begun last was destroyed.
+    /// Says that the file begun last was destroyed or cannot be read.
     ///
     /// # Errors
     /// `to` takes nothing more.

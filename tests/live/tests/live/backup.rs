@@ -184,4 +184,15 @@ fn what_room_there_is_and_what_is_on_the_disk_can_be_asked() {
     let found: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
     assert!(found["problem_count"].as_u64().unwrap() >= 1, "{found}");
     assert!(!found["problems"].as_array().unwrap().is_empty(), "{found}");
+    // Whoever meets it is told what to do, and everything else can be saved.
+    let names = system.amoeba(&["fsck", "--names"]).exit(1).text();
+    assert!(names.contains("/b: what it stands for is damaged\n"), "{names}");
+    assert!(system.amoeba(&["get", "b", "-"]).exit(1).error_text().contains("`amoeba fsck` tells whether"));
+    system.amoeba_with(&["put", "-", "good"], b"good").ok();
+    system.amoeba(&["backup", "all"]).exit(1).complained("--partial saves all the others");
+    assert!(!system.work().join("all").exists());
+    system.amoeba(&["backup", "--partial", "most"]).exit(1).complained("is not in the archive");
+    let other = restore(&system.work().join("most"));
+    other.amoeba(&["cat", "good"]).ok().printed("good");
+    other.amoeba(&["cat", "b"]).exit(1);
 }
