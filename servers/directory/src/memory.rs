@@ -346,13 +346,23 @@ impl Look<'_> {
     }
 }
 
+/// Bytes of a key that most keys have room in: clearing room for the longest takes longer than to copy one.
+const KEY_SIZE_USUAL: usize = 64;
+
 /// Calls `with` with the key of a row, which is made without an allocation.
 pub(crate) fn with_key<T>(object: ObjectNumber, name: &[u8], with: impl FnOnce(&[u8]) -> T) -> T {
-    let mut key = [0; 4 + crate::row::NAME_SIZE_MAX];
+    if 4 + name.len() <= KEY_SIZE_USUAL {
+        with(key_in(&mut [0; KEY_SIZE_USUAL], object, name))
+    } else {
+        with(key_in(&mut [0; 4 + crate::row::NAME_SIZE_MAX], object, name))
+    }
+}
+
+fn key_in<'a>(room: &'a mut [u8], object: ObjectNumber, name: &[u8]) -> &'a [u8] {
     let length = 4 + name.len();
-    key[..4].copy_from_slice(&object.get().to_be_bytes());
-    key[4..length].copy_from_slice(name);
-    with(&key[..length])
+    room[..4].copy_from_slice(&object.get().to_be_bytes());
+    room[4..length].copy_from_slice(name);
+    &room[..length]
 }
 
 /// Memory that all threads share.
