@@ -1,8 +1,11 @@
 //! `cargo xtask test`: builds the programs, runs every test of the workspace, and sums the counts.
 //!
-//! The last line of its output is the counts alone: `N passed, N failed, N skipped`. The tests in `tests/live` start the
+//! The last line of its output is the counts alone: `N passed, N failed, N skipped`. A test that cannot run here, or not all of
+//! it, says `SKIPPED: why`; libtest keeps what a passed test says to itself and knows no such outcome, so what they say is
+//! asked for, those lines of it are shown, and such a test counts as skipped. The tests in `tests/live` start the
 //! built binaries, so these are built first and named to them by `AMOEBA_BIN`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -83,16 +86,90 @@ pub(crate) fn build() -> Result<()> {
 fn test(arguments: &[String], counts: &mut Counts) -> Result<()> {
     let mut command = shell::cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     command.args(arguments).env("AMOEBA_BIN", binary_path());
-    let ok = shell::stream(&mut command, SILENCE_MAX, |line| {
-        if let Some(more) = Counts::of_test_result(line) {
-            counts.add(more);
+    if !arguments.iter().any(|argument| argument == "--") {
+        command.arg("--");
+    }
+    command.arg("--show-output");
+    let mut output = Output::default();
+    let ok = shell::stream(&mut command, SILENCE_MAX, |line| match output.line(line) {
+        Line::Kept => true,
+        Line::Hidden => false,
+        Line::Skipped(text) => {
+            println!("{text}");
+            false
         }
-        true
     })?;
+    counts.add(output.counts);
     if !ok || counts.failed > 0 {
         bail!("tests failed");
     }
     Ok(())
+}
+
+/// What `cargo test -- --show-output` prints, line by line.
+#[derive(Default)]
+struct Output {
+    counts: Counts,
+    part: Part,
+    /// The passed test whose output is at hand.
+    test: String,
+    /// Passed tests of this binary that said that they were skipped.
+    skipped: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    Results,
+    /// What passed tests have said.
+    Said,
+    /// The names of passed tests, again.
+    Names,
+}
+
+/// What becomes of a line.
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Kept,
+    Hidden,
+    /// To be shown as this.
+    Skipped(String),
+}
+
+impl Output {
+    fn line(&mut self, line: &str) -> Line {
+        match self.part {
+            Part::Said => self.said(line),
+            Part::Names if line.is_empty() || line.starts_with("    ") => Line::Hidden,
+            Part::Results | Part::Names if line == "successes:" => {
+                self.part = Part::Said;
+                Line::Hidden
+            }
+            Part::Results | Part::Names => {
+                self.part = Part::Results;
+                if let Some(mut more) = Counts::of_test_result(line) {
+                    let skipped = (std::mem::take(&mut self.skipped).len() as u64).min(more.passed);
+                    more.passed -= skipped;
+                    more.skipped += skipped;
+                    self.counts.add(more);
+                }
+                Line::Kept
+            }
+        }
+    }
+
+    fn said(&mut self, line: &str) -> Line {
+        let heading = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"));
+        if line == "successes:" {
+            self.part = Part::Names;
+        } else if let Some(test) = heading {
+            self.test = test.to_owned();
+        } else if line.starts_with("SKIPPED: ") {
+            self.skipped.insert(self.test.clone());
+            return Line::Skipped(format!("{}: {line}", self.test));
+        }
+        Line::Hidden
+    }
 }
 
 /// Where cargo put the binary `amoeba`.
@@ -103,6 +180,63 @@ pub(crate) fn binary_path() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_passed_test_that_was_skipped_is_shown_and_counted_as_that() {
+        let text = "\
+running 3 tests
+test a ... ok
+test b::c ... ok
+test d ... FAILED
+
+successes:
+
+---- a stdout ----
+test result: ok. 9 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
+chatter
+
+---- b::c stdout ----
+SKIPPED: no /dev/fuse
+SKIPPED: not root
+
+
+successes:
+    a
+    b::c
+
+failures:
+
+---- d stdout ----
+SKIPPED: not this
+
+failures:
+    d
+
+test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+
+running 1 test
+
+successes:
+
+successes:
+    e
+
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        let mut output = Output::default();
+        let mut shown = Vec::new();
+        for line in text.lines() {
+            match output.line(line) {
+                Line::Kept => shown.push(line.to_owned()),
+                Line::Hidden => {}
+                Line::Skipped(text) => shown.push(text),
+            }
+        }
+        assert_eq!(output.counts, Counts { passed: 2, failed: 1, skipped: 1 });
+        let skipped: Vec<&String> = shown.iter().filter(|line| line.starts_with("b::c: ")).collect();
+        assert_eq!(skipped, ["b::c: SKIPPED: no /dev/fuse", "b::c: SKIPPED: not root"]);
+        assert!(shown.iter().any(|line| line == "---- d stdout ----"), "{shown:?}");
+        assert!(!shown.iter().any(|line| line == "chatter" || line.starts_with("    e")), "{shown:?}");
+    }
 
     #[test]
     fn results_of_test_binaries_are_summed() {

@@ -126,6 +126,6 @@ fn extended_attributes_come_back_where_the_file_system_keeps_them() {
             let found = extended(&file).unwrap();
             assert!(found.contains(&(b"user.amoeba".to_vec(), b"value".to_vec())), "{found:?}");
         }
-        Err(error) => eprintln!("skipped: {} keeps none: {error}", scratch.0.display()),
+        Err(error) => eprintln!("SKIPPED: {} keeps none: {error}", scratch.0.display()),
     }
 }

@@ -299,7 +299,7 @@ fn joining_that_was_interrupted_is_completed_with_the_same_token() {
 fn hosts_join_over_a_network() {
     let system = System::new();
     if !rustix::process::geteuid().is_root() {
-        return eprintln!("skipped: network namespaces need root");
+        return eprintln!("SKIPPED: network namespaces need root");
     }
     let text = r#"
         all=${AMOEBA_STATE%/*}
@@ -315,7 +315,7 @@ fn hosts_join_over_a_network() {
     let outcome = script(&system, &["2"], text).ok();
     nothing_left(&system);
     if outcome.text() == "skipped" {
-        return eprintln!("skipped: there are no network namespaces here");
+        return eprintln!("SKIPPED: there are no network namespaces here");
     }
     outcome.printed("anvil\n2\n");
 }
