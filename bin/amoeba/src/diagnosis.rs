@@ -28,7 +28,7 @@ const DESCRIPTORS_LOW: u64 = 8192;
 /// Bytes that the headers of IPv6, UDP, the seal and the packet's number take at most.
 const OVERHEAD_MAX: usize = 160;
 /// Files of the state directory that hold secrets.
-const SECRETS: [&str; 5] = ["system.secret", "host.seed", "host.key", "root.cap", "host.cap"];
+const SECRETS: [&str; 6] = ["system.secret", "host.seed", "host.key", "root.cap", "confined.cap", "host.cap"];
 
 /// The faults of this host.
 pub(crate) struct Doctor;

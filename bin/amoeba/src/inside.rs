@@ -57,6 +57,7 @@ impl Inside {
         Ok(Session {
             world,
             root,
+            confined_root: None,
             host,
             host_name,
             is_own: is_own(&self.socket),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use amoeba_cap::{Capability, Rights};
 use amoeba_host::HostSeed;
-use amoeba_name::{Masks, NameError, Names};
-use amoeba_stubs::pool::{FINDHOST, STATUS};
+use amoeba_name::{CONFINED_ROOT, Masks, NameError, Names};
+use amoeba_stubs::hostdir::COLUMN_2;
+use amoeba_stubs::pool::{FINDHOST, HOST, STATUS};
 use amoeba_stubs::{bullet, standard};
 use amoeba_wire::Status;
 use amoeba_world::World;
@@ -28,9 +29,21 @@ const DIRECTORIES: [&str; 9] = [
     "/profile/cap/randomsvr",
 ];
 
-/// What the columns of a new directory let through: all to its owner, looking and changing to the group, looking to
-/// others.
+/// Those of them in which programs work that see no host's files, and so see the root through the group's column.
+const WORKPLACES: [&str; 3] = ["/bin", "/home", "/tmp"];
+
+/// What the columns of a directory let through: all to its owner, looking to the group and to others.
 const MASKS: Masks = [0xFF, 0x06, 0x04, 0];
+/// What those of a workplace let through: to the group as to the owner.
+const WORKPLACE_MASKS: Masks = [0xFF, 0xFF, 0x04, 0];
+/// Those of a server that does nothing for its owner which it does not for the group.
+const SERVER_MASKS: Masks = [0xFF, 0xFF, 0x04, 0];
+/// Those of the run server: what it gives the group leads to no host's files.
+const RUN_SERVER_MASKS: Masks = [0xFF, !HOST.bits(), 0x04, 0];
+/// Those of a host's directory: to the group its group's column.
+const HOST_MASKS: Masks = [0xFF, COLUMN_2.bits(), 0, 0];
+/// The file with the root directory as processes get it that see no host's files.
+pub(crate) const CONFINED: &str = "confined.cap";
 
 /// The first wait for a directory server elsewhere; doubles to at most [`WAIT_MAX`].
 const WAIT: Duration = Duration::from_millis(50);
@@ -41,24 +54,18 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub(crate) fn ensure(world: &World, state: &State) -> Result<()> {
     let names = Names::new(world, state.capability("root.cap")?).with_masks(MASKS);
     for path in DIRECTORIES {
-        if names.resolve(path.as_bytes()).is_ok() {
-            continue; // on a full disk even a directory that is there cannot be made
-        }
-        match names.mkdir(path.as_bytes()) {
-            Ok(_) => {}
-            Err(error) if error.status() == Status::STD_EXISTS => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot make the directory {path}")),
-        }
+        make(&names, path).with_context(|| format!("cannot make the directory {path}"))?;
     }
+    keep_confined_root(world, state)?;
     let seed = state.host_seed()?;
     if state.has("bullet.cap") {
         let files = files(world, state)?;
-        publish(&names, "/profile/cap/bulletsvr/default", files)?;
-        publish(&names, &files_path(state)?, files)?;
+        publish(&names, "/profile/cap/bulletsvr/default", files, SERVER_MASKS)?;
+        publish(&names, &files_path(state)?, files, SERVER_MASKS)?;
     }
     publish_run_server(&names, state)?;
-    publish(&names, "/profile/cap/todsvr/default", server(state, &seed, "tod")?)?;
-    publish(&names, "/profile/cap/randomsvr/default", server(state, &seed, "random")?)?;
+    publish(&names, "/profile/cap/todsvr/default", server(state, &seed, "tod")?, SERVER_MASKS)?;
+    publish(&names, "/profile/cap/randomsvr/default", server(state, &seed, "random")?, SERVER_MASKS)?;
     Table::new(world, state)?.ensure(&Members::read(state)?)?;
     publish_host(&names, state)
 }
@@ -78,8 +85,9 @@ pub(crate) fn later(world: &World, state: &State) {
 
 fn elsewhere(world: &World, state: &State) -> Result<()> {
     let names = Names::new(world, state.capability("root.cap")?);
+    keep_confined_root(world, state)?;
     if state.has("bullet.cap") {
-        publish(&names, &files_path(state)?, files(world, state)?)?;
+        publish(&names, &files_path(state)?, files(world, state)?, SERVER_MASKS)?;
     }
     publish_run_server(&names, state)?;
     publish_host(&names, state)
@@ -90,14 +98,14 @@ fn publish_run_server(names: &Names, state: &State) -> Result<()> {
     if !state.has("pool.cap") {
         return Ok(());
     }
-    match names.clone().with_masks(MASKS).mkdir(b"/profile/cap/runsvr") {
-        Err(error) if error.status() != Status::STD_EXISTS => Err(error.into()),
-        _ => publish(names, "/profile/cap/runsvr/default", setup::run_server(state, FINDHOST | STATUS)?),
-    }
+    make(names, "/profile/cap/runsvr")?;
+    let run_server = setup::run_server(state, FINDHOST | STATUS | HOST)?;
+    publish(names, "/profile/cap/runsvr/default", run_server, RUN_SERVER_MASKS)
 }
 
 fn publish_host(names: &Names, state: &State) -> Result<()> {
-    publish(names, &format!("/profile/hosts/{}", state.host_name()?), state.capability("host.cap")?)
+    let path = format!("/profile/hosts/{}", state.host_name()?);
+    publish(names, &path, state.capability("host.cap")?, HOST_MASKS)
 }
 
 /// Where this host's file server is named.
@@ -118,13 +126,49 @@ fn server(state: &State, seed: &HostSeed, name: &str) -> Result<Capability> {
     Ok(seed.capability(&state.system_secret()?, name))
 }
 
-/// Lets a name stand for what it should; asks before it writes, so that a start changes nothing.
-fn publish(names: &Names, path: &str, capability: Capability) -> Result<()> {
+/// Makes one of our directories unless it is there, and sees to it that its group cannot go where only its owner may.
+fn make(names: &Names, path: &str) -> Result<(), NameError> {
+    let masks = if WORKPLACES.contains(&path) { WORKPLACE_MASKS } else { MASKS };
+    if names.resolve(path.as_bytes()).is_err() {
+        match names.clone().with_masks(masks).mkdir(path.as_bytes()) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.status() == Status::STD_EXISTS => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // On a full disk nothing is written that is there: so we look first.
+    let there = names.getmasks(path.as_bytes())?;
+    let is_right = match masks {
+        // Somebody may have closed it on purpose; but earlier systems made it as they made all others.
+        WORKPLACE_MASKS => there != MASKS,
+        // Somebody may have closed more, but nobody may have opened it.
+        _ => there[1..].iter().zip(&masks[1..]).all(|(there, mask)| there & !mask == 0),
+    };
+    if is_right { Ok(()) } else { names.chmod(path.as_bytes(), masks) }
+}
+
+/// Keeps the root directory as processes get it that see no host's files, so that not every command need ask for it.
+fn keep_confined_root(world: &World, state: &State) -> Result<()> {
+    let root = state.capability("root.cap")?;
+    let confined = standard::restrict(world, &root, mask(CONFINED_ROOT)).context("the root directory")?;
+    if matches!(state.capability(CONFINED), Ok(there) if there == confined) {
+        return Ok(());
+    }
+    setup::write_capability(state, CONFINED, &confined)
+}
+
+/// Lets a name stand for what it should, and its columns let through what they should; asks before it writes, so that a
+/// start changes nothing.
+fn publish(names: &Names, path: &str, capability: Capability, masks: Masks) -> Result<()> {
     let publish = || -> Result<(), NameError> {
         match names.resolve(path.as_bytes()) {
-            Ok(there) if there == capability => Ok(()),
-            _ => names.put(path.as_bytes(), capability),
+            Ok(there) if there == capability => {}
+            _ => names.clone().with_masks(masks).put(path.as_bytes(), capability)?,
         }
+        if names.getmasks(path.as_bytes())? == masks {
+            return Ok(());
+        }
+        names.chmod(path.as_bytes(), masks)
     };
     publish().with_context(|| format!("cannot publish {path}"))
 }

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use amoeba_cap::ObjectNumber;
-use amoeba_cap::PutPort;
+use amoeba_cap::{Capability, ObjectNumber, PutPort, Rights};
 use amoeba_directory::{DirectoryServer, Store};
-use amoeba_host::{About, HostDirectory, HostSeed, Kernel, PERMANENT, Processes, Random, System, Tod};
+use amoeba_host::{
+    About, Column, HostDirectory, HostSeed, Kernel, PERMANENT, Processes, Random, Row, System, Tod,
+};
 use amoeba_linux::client::Client;
 use amoeba_linux::guest::{GuestConfig, LinuxGuests, Part};
 use amoeba_linux::kernel::{Config as KernelConfig, Daemon};
@@ -158,10 +159,10 @@ fn serve_host(
     let sys = listen("sys", system::REQUEST_SIZE_MAX)?;
     let host = listen("host", hostdir::REQUEST_SIZE_MAX)?;
     let rows = [
-        ("proc", server.super_capability()),
-        ("random", whole("random", &entropy)),
-        ("sys", whole("sys", &sys)),
-        ("tod", whole("tod", &clock)),
+        ("proc", Row { owner: server.super_capability(), group: server.confined_capability() }),
+        ("random", Row::of(whole("random", &entropy))),
+        ("sys", Row::of(whole("sys", &sys))),
+        ("tod", Row::of(whole("tod", &clock))),
     ];
     let processes = Arc::new(Running(server.clone()));
     let directory = HostDirectory::new(seed.keys("host"), host.put_port(), rows, processes);
@@ -197,8 +198,12 @@ impl Kernel for OurKernel {
 struct Running(Arc<ProcessServer>);
 
 impl Processes for Running {
-    fn processes(&self) -> Vec<(u32, amoeba_cap::Capability)> {
-        self.0.running().into_iter().map(|(number, process)| (number.into(), process)).collect()
+    fn processes(&self, column: Column) -> Vec<(u32, Capability)> {
+        let rights = match column {
+            Column::Owner => Rights::ALL,
+            Column::Group => amoeba_process::CONFINED,
+        };
+        self.0.running(rights).into_iter().map(|(number, process)| (number.into(), process)).collect()
     }
 }
 

@@ -150,7 +150,7 @@ pub(crate) fn run_server(state: &State, rights: Rights) -> Result<Capability> {
     Ok(keys.secret.capability(port, ObjectNumber::SUPER, rights, PERMANENT))
 }
 
-fn write_capability(state: &State, name: &str, capability: &Capability) -> Result<()> {
+pub(crate) fn write_capability(state: &State, name: &str, capability: &Capability) -> Result<()> {
     state.write(name, format!("{}\n", capability.to_text()).as_bytes())
 }
 

@@ -7,6 +7,7 @@
 //! host.name       its name in /profile/hosts and /system/hosts
 //! host.cap        the capability of its own directory
 //! root.cap        the user's root directory: losing it is losing the home
+//! confined.cap    the same as processes get it that see no host's files, made of it at each start
 //! bullet.img      the image of the file server          bullet.cap     its super capability
 //! pool.cap        the capability of the run server, with all rights
 //! directory/      log and tables of the directory server  directory.cap  its super capability

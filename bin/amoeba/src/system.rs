@@ -26,6 +26,7 @@ use crate::join;
 use crate::keeping;
 use crate::logs;
 use crate::mounting::Mounts;
+use crate::publish::CONFINED;
 use crate::state::State;
 use crate::staying::Background;
 
@@ -207,6 +208,7 @@ fn session(state: &State) -> Result<Session> {
     Ok(Session {
         world: amoeba_linux::connect(&state.socket()),
         root: state.capability("root.cap")?,
+        confined_root: state.capability(CONFINED).ok(),
         host: state.capability("host.cap")?,
         host_name: state.host_name()?,
         is_own: is_own(&state.socket()),

@@ -18,5 +18,5 @@ pub use attributes::{
     ATTRIBUTE_NAME_MAX, ATTRIBUTES_VERSION, Account, Attributes, AttributesError, Content, Time,
 };
 pub use environment::{ENTRIES_MAX, ENTRY_NAME_SIZE_MAX, Environment, EnvironmentError};
-pub use masks::{BadMasks, COLUMNS_MAX, MASKS_OPEN, Masks, parse_masks};
+pub use masks::{BadMasks, COLUMNS_MAX, CONFINED_ROOT, MASKS_OPEN, Masks, parse_masks};
 pub use names::{Found, HOPS_MAX, Listing, NameError, Names};

@@ -1,5 +1,8 @@
 //! The masks of new rows: environment string SPMASK.
 
+use amoeba_cap::Rights;
+use amoeba_stubs::directory;
+
 /// Columns a directory may have.
 pub const COLUMNS_MAX: usize = 4;
 
@@ -8,6 +11,10 @@ pub type Masks = [u8; COLUMNS_MAX];
 
 /// Every column lets everything through: what holds when SPMASK is not set.
 pub const MASKS_OPEN: Masks = [0xFF; COLUMNS_MAX];
+
+/// What a process that sees no host's files gets of its caller's root directory: the group's and the others' columns. The
+/// owner's lead to process servers that start processes with their host's files, and who may change rows may open it.
+pub const CONFINED_ROOT: Rights = directory::COLUMN_2.union(directory::COLUMN_3);
 
 /// The text is not one to four masks with colons between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -16,7 +16,9 @@ use crate::roster::{Ask, HOSTS_MAX, NAME_SIZE_MAX};
 
 /// The rights of the process-server capabilities that are given to clients: to look, to start processes, to make
 /// segments.
-pub const SERVER_RIGHTS: Rights = process::READ.union(process::CREATE).union(process::EXEC);
+pub const SERVER_RIGHTS: Rights = CONFINED_RIGHTS.union(process::HOST);
+/// The same for clients that may start no processes that see a host's files.
+pub const CONFINED_RIGHTS: Rights = process::READ.union(process::CREATE).union(process::EXEC);
 
 /// What a host answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +116,10 @@ fn unresolved(error: NameError) -> String {
             "there is no process server under its name".to_owned()
         }
         NameError::NotADirectory => "its name does not stand for a host".to_owned(),
-        NameError::Unavailable => "its kernel cannot be found".to_owned(),
+        // Who sees hosts through a column of less than all rights is told by the directory server.
+        NameError::Unavailable | NameError::Transaction(Error::Refused(Status::SP_UNREACH)) => {
+            "its kernel cannot be found".to_owned()
+        }
         error => format!("its name cannot be followed: {error}"),
     }
 }

@@ -28,7 +28,7 @@ mod roster;
 mod score;
 mod units;
 
-pub use ask::{Answer, SERVER_RIGHTS, Survey, hasty};
+pub use ask::{Answer, CONFINED_RIGHTS, SERVER_RIGHTS, Survey, hasty};
 pub use candidate::{Candidate, Machine, State};
 pub use decision::{Choice, Decision, Scored, choose};
 pub use find::{By, FindError, Found, find, find_by_run_server};

@@ -9,7 +9,7 @@ mod seed;
 mod small;
 mod system;
 
-pub use directory::{HOST, HostDirectory, PS, Processes};
+pub use directory::{Column, HOST, HostDirectory, PS, Processes, Row};
 pub use seed::{HostSeed, Keys, PERMANENT, SEED_SIZE};
 pub use small::{Random, Single, Tod};
 pub use system::{About, Kernel, System};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use amoeba_cap::{Capability, ObjectNumber, PutPort, Rights, SystemSecret};
-use amoeba_host::{About, HOST, HostDirectory, HostSeed, Kernel, Processes, Random, System, Tod};
+use amoeba_host::{
+    About, Column, HOST, HostDirectory, HostSeed, Kernel, PERMANENT, Processes, Random, Row, System, Tod,
+};
 use amoeba_stubs::system::{Network, Way};
 use amoeba_stubs::{directory, hostdir, random, standard, system, tod};
 use amoeba_wire::Status;
@@ -12,13 +14,19 @@ use amoeba_world::{Error, World};
 struct Two(Capability);
 
 impl Processes for Two {
-    fn processes(&self) -> Vec<(u32, Capability)> {
-        vec![(7, self.0), (12, self.0)]
+    fn processes(&self, column: Column) -> Vec<(u32, Capability)> {
+        let all = vec![(7, self.0), (12, self.0)];
+        all.into_iter().filter(|(number, _)| column == Column::Owner || *number == 12).collect()
     }
 }
 
 fn process() -> Capability {
     Capability::from_bytes([9; 16])
+}
+
+/// The clock's server as the group sees it.
+fn restricted_tod(seed: &HostSeed, port: PutPort) -> Capability {
+    seed.keys("tod").secret.capability(port, ObjectNumber::SUPER, Rights::from_bits_retain(0x3F), PERMANENT)
 }
 
 /// The host directory of a world of one process, with a clock in it.
@@ -29,6 +37,7 @@ fn host(world: &World) -> Capability {
     let tod = seed.keys("tod").capability(clock.put_port(), ObjectNumber::SUPER);
     let keys = seed.keys("host");
     let capability = keys.capability(directory.put_port(), HOST);
+    let tod = Row { owner: tod, group: restricted_tod(&seed, clock.put_port()) };
     let server = HostDirectory::new(keys, directory.put_port(), [("tod", tod)], Arc::new(Two(process())));
     hostdir::start(world, directory, Arc::new(server), 2).unwrap();
     tod::start(world, clock, Tod::server(seed.keys("tod").secret, world.clock.clone()), 2).unwrap();
@@ -74,6 +83,31 @@ fn nobody_changes_it_and_nobody_looks_without_the_right() {
     let blind = standard::restrict(&world, &host, 0).unwrap();
     let error = directory::lookup(&world, &blind, b"tod").unwrap_err();
     assert_eq!(error, Error::Refused(Status::STD_DENIED));
+}
+
+#[test]
+fn the_groups_column_shows_what_leads_to_no_host_and_nothing_shows_more() {
+    let world = amoeba_loopback::world();
+    let host = host(&world);
+    let group = standard::restrict(&world, &host, hostdir::COLUMN_2.bits().into()).unwrap();
+    let look = |directory: &Capability, path: &[u8]| directory::lookup(&world, directory, path);
+    let first = |directory: &Capability, path: &[u8]| *look(directory, path).unwrap().set.first().unwrap();
+    assert_eq!(first(&host, b"tod").rights(), Rights::ALL);
+    assert_eq!(first(&group, b"tod").rights().bits(), 0x3F);
+    assert!(tod::get_time(&world, &first(&group, b"tod")).is_ok());
+    // `ps` itself is had with the group's column alone, so that nobody sees through it what he does not see here.
+    let ps = first(&group, b"ps");
+    assert_eq!(ps.rights(), hostdir::COLUMN_2);
+    for (directory, path) in [(&group, &b"ps/7"[..]), (&ps, b"7")] {
+        assert_eq!(look(directory, path).unwrap_err(), Error::Refused(Status::STD_NOTFOUND));
+    }
+    assert_eq!((first(&ps, b"12"), first(&host, b"ps/7")), (process(), process()));
+    let masks = |directory: &Capability| -> Vec<[u8; 4]> {
+        directory::list(&world, directory, b"", 10).unwrap().rows.into_iter().map(|row| row.masks).collect()
+    };
+    assert_eq!(masks(&host), [[0xFF, 0x02, 0, 0], [0xFF, 0x3F, 0, 0]]);
+    assert_eq!(masks(&first(&host, b"ps")), [[0xFF, process().rights().bits(), 0, 0], [0xFF, 0, 0, 0]]);
+    assert_eq!(masks(&ps).len(), 1);
 }
 
 #[test]

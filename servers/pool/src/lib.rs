@@ -7,6 +7,7 @@
 //! - `start`: keys, options, the server at work.
 //! - `pollers`: the threads that read the pool directory and ask hosts.
 //! - `serve`: the operations of class `pool`.
+//! - `confined`: what clients are given that may not have processes see a host's files.
 //! - `decisions`: what was decided, and which processes came of it.
 //!
 //! # Recovery
@@ -16,6 +17,7 @@
 //! their way. Copies know nothing of each other; each sees in the loads what the others placed.
 #![forbid(unsafe_code)]
 
+mod confined;
 mod decisions;
 mod pollers;
 mod serve;

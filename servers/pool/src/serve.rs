@@ -8,12 +8,13 @@ use amoeba_cap::{CheckField, ObjectNumber, PutPort, ServerSecret};
 use amoeba_place::{Choice, Decision, ENABLE, Need, Record, State, choose};
 use amoeba_server::{AnyObject, Call, Object, Objects, Parameter};
 use amoeba_stubs::pool::{
-    self, FIND_MAX, FINDHOST, FindHostReply, HostRecord, NOPOOLDIR, Place, REASON_SIZE_MAX, STATE_DOWN,
+    self, FIND_MAX, FINDHOST, FindHostReply, HOST, HostRecord, NOPOOLDIR, Place, REASON_SIZE_MAX, STATE_DOWN,
     STATE_NEW, STATE_SILENT, STATE_UP, STATUS, WHY_SIZE_MAX,
 };
 use amoeba_threads::Instant;
 use amoeba_wire::Status;
 
+use crate::confined::Confined;
 use crate::pollers::{Pool, Shared, status};
 use crate::start::PERMANENT;
 
@@ -21,6 +22,7 @@ use crate::start::PERMANENT;
 pub(crate) struct RunServer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) secret: ServerSecret,
+    pub(crate) confined: Confined,
 }
 
 impl Objects for RunServer {
@@ -69,7 +71,7 @@ impl pool::Serve for RunServer {
     fn find_host(
         &self,
         _: &Call,
-        _: Object<{ FINDHOST.bits() }>,
+        object: Object<{ FINDHOST.bits() }>,
         need: pool::Need,
         count: u32,
     ) -> Result<FindHostReply, Status> {
@@ -96,6 +98,8 @@ impl pool::Serve for RunServer {
         }
         let refusal = if places.is_empty() { text_of(&decision) } else { Vec::new() };
         let decision = pool.decisions.remember(decision);
+        drop(pool);
+        let places = if object.rights().contains(HOST) { places } else { self.confine(places)? };
         Ok(FindHostReply { decision, places, refusal })
     }
 
@@ -164,6 +168,20 @@ impl pool::Serve for RunServer {
         let Pool { roster, decisions, .. } = &mut *pool;
         let decision = decisions.get_mut(decision).ok_or(Status::STD_NOTFOUND)?;
         if roster.ended(decision, host, count, now) { Ok(()) } else { Err(Status::STD_NOTFOUND) }
+    }
+}
+
+impl RunServer {
+    /// The same places for who may have no processes see hosts' files. One whose host has just stopped answering is left out.
+    fn confine(&self, places: Vec<Place>) -> Result<Vec<Place>, Status> {
+        let wanted = places.len();
+        let confined = |place: Place| {
+            let server = self.confined.of(place.server).ok()?;
+            Some(Place { server, ..place })
+        };
+        let places: Vec<Place> = places.into_iter().filter_map(confined).collect();
+        // Its client places by itself then.
+        if places.is_empty() && wanted > 0 { Err(NOPOOLDIR) } else { Ok(places) }
     }
 }
 

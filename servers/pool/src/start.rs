@@ -11,6 +11,7 @@ use amoeba_stubs::pool;
 use amoeba_threads::{JoinHandle, SpawnError};
 use amoeba_world::{Error, Listener, World};
 
+use crate::confined::Confined;
 use crate::pollers::{DOWN_POLLERS, LIVE_POLLERS, Shared};
 use crate::serve::RunServer;
 
@@ -77,10 +78,11 @@ pub fn start(
     threads: usize,
 ) -> Result<RunningPool, StartError> {
     let survey = Survey::new(world, names, path, options.locate_timeout);
+    let confined = Confined::new(world, options.locate_timeout);
     let listener =
         world.transactions.listen(&keys.get_port, pool::REQUEST_SIZE_MAX).map_err(StartError::Listen)?;
     let shared = Arc::new(Shared::new(world, survey, options));
-    let server = Arc::new(RunServer { shared: shared.clone(), secret: keys.secret.clone() });
+    let server = Arc::new(RunServer { shared: shared.clone(), secret: keys.secret.clone(), confined });
     let running = pool::start(world, listener.clone(), server, threads.max(2))?;
     let mut started =
         RunningPool { shared, secret: keys.secret, listener, running, pollers: Vec::with_capacity(9) };
@@ -126,9 +128,9 @@ impl RunningPool {
         self.secret.capability(self.put_port(), ObjectNumber::SUPER, Rights::ALL, PERMANENT)
     }
 
-    /// The capability for everybody: to have hosts chosen, and to see.
+    /// The capability for users: to have hosts chosen, for whatever processes, and to see.
     pub fn user_capability(&self) -> Capability {
-        let rights = pool::FINDHOST | pool::STATUS;
+        let rights = pool::FINDHOST | pool::STATUS | pool::HOST;
         self.secret.capability(self.put_port(), ObjectNumber::SUPER, rights, PERMANENT)
     }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use amoeba_cap::{Capability, ServerSecret};
 use amoeba_name::Names;
-use amoeba_place::{By, FindError, Need, Parameters, Place, Placer, SERVER_RIGHTS, State, find};
+use amoeba_place::{
+    By, CONFINED_RIGHTS, FindError, Need, Parameters, Place, Placer, SERVER_RIGHTS, State, find,
+};
 use amoeba_pool::{Keys, Options, RunningPool};
 use amoeba_stubs::pool::{self, ADMIN, FindHostReply, HostRecord, STATE_DOWN, STATE_UP};
 use amoeba_stubs::standard::{self, Setting};
@@ -137,6 +139,27 @@ fn sixty_placements_spread_over_three_equal_hosts() {
         assert_eq!(place.server.port, system.hosts[&place.host].server.port);
         assert_eq!(place.server.rights(), SERVER_RIGHTS, "no more than it takes to start a process");
     }
+}
+
+#[test]
+fn who_may_have_no_process_see_a_hosts_files_gets_places_without_that_right() {
+    let mut system = System::asked_once(&["anvil", "bolt", "cask"]);
+    let run = standard::restrict(&system.world, &system.run, !u32::from(pool::HOST.bits()) & 0xFF).unwrap();
+    let find = |system: &System, count| {
+        pool::find_host(&system.world, &run, &Need::default().to_record(), count).map(|reply| reply.places)
+    };
+    let places = find(&system, 30).unwrap();
+    assert_eq!(places.len(), 30);
+    for place in &places {
+        let server = &system.hosts[std::str::from_utf8(&place.host).unwrap()].server;
+        let confined = standard::restrict(&system.world, server, CONFINED_RIGHTS.bits().into()).unwrap();
+        assert_eq!(place.server, confined);
+    }
+    // What hosts have said once holds when they say nothing any more.
+    for host in ["anvil", "bolt", "cask"] {
+        system.stop_host(host);
+    }
+    assert_eq!(find(&system, 3).unwrap().len(), 3);
 }
 
 #[test]

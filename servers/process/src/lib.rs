@@ -30,6 +30,6 @@ pub use owner::{
     HANG_UP_TIME, OWNER_ANSWER_TIMEOUT, OWNER_ATTEMPTS, OWNER_LOCATE_TIMEOUT, OWNER_LOOK_INTERVAL,
     OWNER_MISSES_MAX,
 };
-pub use server::ProcessServer;
+pub use server::{CONFINED, ProcessServer};
 pub use table::{PROCESSES_MAX, REMEMBERED_MAX, WAITERS_MAX};
 pub use view::{Mine, Tree, VIEW_PATH_SIZE_MAX, VIEW_TREES_MAX, View, is_tree_path};

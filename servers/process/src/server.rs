@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use amoeba_cap::{Capability, CheckField, ObjectNumber, PutPort, Rights, ServerSecret};
 use amoeba_server::{AnyObject, Call, Object, Objects, Pending};
 use amoeba_stubs::process::{
-    self, COMMENT_SIZE_MAX, ExitRecord, GetdefReply, GetloadClassicReply, KILL, LoadReply, ProcessRecord,
-    READ, ReadLogReply, RunReply, WRITE,
+    self, COMMENT_SIZE_MAX, ExitRecord, GetdefReply, GetloadClassicReply, HOST, KILL, LoadReply,
+    ProcessRecord, READ, ReadLogReply, RunReply, WRITE,
 };
 use amoeba_wire::Status;
 use amoeba_world::World;
 
 use crate::owner::{self, Mailbox, Notice};
-use crate::status::{BADARCH, NOLIMIT};
+use crate::status::{BADARCH, NOHOST, NOLIMIT};
 use crate::table::{
     Process, Starter, State, Table, WAITERS_MAX, exit_record, index_of, microseconds, object_of,
 };
@@ -26,6 +26,8 @@ use crate::{
     WindowSize,
 };
 
+/// All rights but HOST, the one that leads to the host's files.
+pub const CONFINED: Rights = Rights::ALL.difference(HOST);
 const SIGNAL_KILL: u8 = 9;
 const SIGNAL_CONTINUE: u8 = 18;
 const SIGNAL_MAX: u8 = 64;
@@ -71,11 +73,18 @@ impl ProcessServer {
         self.secret.capability(self.port, ObjectNumber::SUPER, Rights::ALL, self.random)
     }
 
-    /// The decimal names and capabilities, all rights, of the processes that have not ended: the directory `ps`.
-    pub fn running(&self) -> Vec<(u16, Capability)> {
+    /// The capability of the server itself, with all rights but HOST: nobody comes by the host's files with it.
+    pub fn confined_capability(&self) -> Capability {
+        self.secret.capability(self.port, ObjectNumber::SUPER, CONFINED, self.random)
+    }
+
+    /// The decimal names and capabilities of the processes that have not ended, with these rights: the directory `ps`.
+    /// Without HOST those that see the host's files are left out.
+    pub fn running(&self, rights: Rights) -> Vec<(u16, Capability)> {
         let table = self.table();
         let live = table.iter().filter(|(_, process)| process.state != State::Exited);
-        live.map(|(index, process)| (index, self.capability(index, process.random, Rights::ALL))).collect()
+        let named = live.filter(|(_, process)| process.is_for(rights));
+        named.map(|(index, process)| (index, self.capability(index, process.random, rights))).collect()
     }
 
     pub(crate) fn world(&self) -> &World {
@@ -107,8 +116,8 @@ impl ProcessServer {
 
 /// Starting.
 impl ProcessServer {
-    fn start(&self, bytes: &[u8], starter: Starter) {
-        let descriptor = match self.admit(bytes) {
+    fn start(&self, rights: Rights, bytes: &[u8], starter: Starter) {
+        let descriptor = match self.admit(rights, bytes) {
             Ok(descriptor) => descriptor,
             Err(status) => return starter.refuse(status),
         };
@@ -134,8 +143,8 @@ impl ProcessServer {
         }
     }
 
-    /// The descriptor in `bytes`, if this host can execute it.
-    fn admit(&self, bytes: &[u8]) -> Result<ProcessDescriptor, Status> {
+    /// The descriptor in `bytes`, if this host can execute it and `rights` let it.
+    fn admit(&self, rights: Rights, bytes: &[u8]) -> Result<ProcessDescriptor, Status> {
         let descriptor = ProcessDescriptor::parse(bytes).map_err(|error| match error {
             DescriptorError::TooLarge => Status::STD_OVERFLOW,
             _ => Status::STD_ARGBAD,
@@ -148,6 +157,9 @@ impl ProcessServer {
         };
         if !virgin || !has_program || descriptor.arguments.is_empty() {
             return Err(Status::STD_ARGBAD);
+        }
+        if descriptor.view.is_host() && !rights.contains(HOST) {
+            return Err(NOHOST);
         }
         let ours = descriptor.architecture.is_empty()
             || descriptor.architecture == self.guests.architecture().as_bytes();
@@ -565,21 +577,21 @@ impl process::Serve for ProcessServer {
     fn exec(
         &self,
         _call: &Call,
-        _object: Object<{ process::EXEC.bits() }>,
+        object: Object<{ process::EXEC.bits() }>,
         descriptor: Vec<u8>,
         pending: Pending<Capability>,
     ) {
-        self.start(&descriptor, Starter::Exec(pending));
+        self.start(object.rights(), &descriptor, Starter::Exec(pending));
     }
 
     fn run(
         &self,
         _call: &Call,
-        _object: Object<{ process::EXEC.bits() }>,
+        object: Object<{ process::EXEC.bits() }>,
         descriptor: Vec<u8>,
         pending: Pending<RunReply>,
     ) {
-        self.start(&descriptor, Starter::Run(pending));
+        self.start(object.rights(), &descriptor, Starter::Run(pending));
     }
 
     fn resume(&self, _call: &Call, object: Object<{ KILL.bits() }>) -> Result<(), Status> {
@@ -650,6 +662,9 @@ impl process::Serve for ProcessServer {
     fn lookup_process(&self, _call: &Call, object: Object<0>, index: u16) -> Result<Capability, Status> {
         let table = self.table();
         let process = table.get(index).ok_or(Status::STD_NOTFOUND)?;
+        if !process.is_for(object.rights()) {
+            return Err(Status::STD_DENIED);
+        }
         Ok(self.capability(index, process.random, object.rights()))
     }
 

@@ -2,7 +2,7 @@
 
 use amoeba_wire::Status;
 
-pub use amoeba_stubs::process::{BADARCH, NOINPUT, NOLIMIT, NOTEXEC, NOVIEW, NOWORK};
+pub use amoeba_stubs::process::{BADARCH, NOHOST, NOINPUT, NOLIMIT, NOTEXEC, NOVIEW, NOWORK};
 
 /// No such program.
 pub const NOPROG: Status = Status(-1900);
@@ -20,6 +20,7 @@ pub fn why(status: Status) -> Option<&'static str> {
         NOINPUT => "a file for the working directory cannot be brought",
         NOLIMIT => "a limit that was asked for cannot be enforced there",
         NOVIEW => "the file tree that was asked for cannot be shown there",
+        NOHOST => "it may not see that host's own files",
         _ => return None,
     })
 }
@@ -29,7 +30,7 @@ pub fn why(status: Status) -> Option<&'static str> {
 pub fn exit_code(status: Status) -> u8 {
     match status {
         NOPROG => 127,
-        PDREAD | NOTEXEC | BADARCH | NOWORK | NOINPUT | NOLIMIT | NOVIEW => 126,
+        PDREAD | NOTEXEC | BADARCH | NOWORK | NOINPUT | NOLIMIT | NOVIEW | NOHOST => 126,
         _ => 125,
     }
 }

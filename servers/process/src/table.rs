@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use amoeba_cap::{Capability, CheckField, ObjectNumber};
+use amoeba_cap::{Capability, CheckField, ObjectNumber, Rights};
 use amoeba_server::Pending;
 use amoeba_stubs::process::{self, COMMENT_SIZE_MAX, ExitRecord, ResultRecord, RunReply};
 use amoeba_wire::Status;
@@ -127,6 +127,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Whether who has these rights to the server may have its capability. The output of a process that sees the host's files,
+    /// and what it leaves, may be such files.
+    pub(crate) fn is_for(&self, rights: Rights) -> bool {
+        self.view != process::VIEW_HOST || rights.contains(process::HOST)
+    }
+
     /// What a list says of it: the comment, and whether output was lost.
     pub(crate) fn shown(&self) -> Vec<u8> {
         let mut shown = self.comment.clone();

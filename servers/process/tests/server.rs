@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use amoeba_cap::{Capability, CheckField, GetPort, ObjectNumber, Rights, ServerSecret};
 use amoeba_process::{
-    ClassicHead, Events, Exit, Guest, GuestError, Guests, HostLoad, PROCESSES_MAX, ProcessDescriptor,
-    ProcessServer, Program, REMEMBERED_MAX, Spec, WAITERS_MAX, WindowSize, status,
+    ClassicHead, Events, Exit, Guest, GuestError, Guests, HostLoad, Mine, PROCESSES_MAX, ProcessDescriptor,
+    ProcessServer, Program, REMEMBERED_MAX, Spec, Tree, View, WAITERS_MAX, WindowSize, status,
 };
 use amoeba_server::{Call, Object, Objects, Pending};
 use amoeba_stubs::{owner, process, standard};
@@ -353,6 +353,43 @@ fn one_client_too_many_displaces_the_one_that_has_waited_longest() {
     }
 }
 
+/// A process with this file tree.
+fn seeing(view: View) -> ProcessDescriptor {
+    let mut descriptor = command("cc");
+    descriptor.view = view;
+    descriptor
+}
+
+#[test]
+fn without_its_right_nobody_starts_or_reaches_a_process_that_sees_the_hosts_files() {
+    let fixture = Fixture::start();
+    let world = &fixture.world;
+    let confined =
+        standard::restrict(world, &fixture.server, u32::from(amoeba_process::CONFINED.bits())).unwrap();
+    let exec = |view: View| process::exec(world, &confined, seeing(view).encode().unwrap());
+    assert_eq!(exec(View::Host), Err(refused(status::NOHOST)));
+    let run = process::run(world, &confined, seeing(View::Host).encode().unwrap());
+    assert_eq!(run, Err(refused(status::NOHOST)));
+    assert!(process::processes(world, &confined).unwrap().is_empty());
+    let mine = exec(View::Mine(Mine {
+        files: Capability::from_bytes([5; 16]),
+        identity: [6; 32],
+        trees: vec![Tree { path: b"/usr".to_vec(), writable: false }],
+    }));
+    let own = [mine.unwrap(), exec(View::Graph(Capability::NULL)).unwrap()];
+    let theirs = fixture.exec(&seeing(View::Host)).unwrap();
+    // It is listed, with no capability: its output and the files it leaves may be the host's.
+    assert_eq!(process::processes(world, &confined).unwrap().len(), 3);
+    let lookup = |server: &Capability, process| process::lookup_process(world, server, index_of(process));
+    assert_eq!(lookup(&confined, &theirs), Err(refused(Status::STD_DENIED)));
+    assert_eq!(lookup(&fixture.server, &theirs), Ok(theirs));
+    for process in &own {
+        let found = lookup(&confined, process).unwrap();
+        assert_eq!(found.rights(), amoeba_process::CONFINED);
+        assert_eq!(process::signal(world, &found, 15), Ok(()));
+    }
+}
+
 #[test]
 fn rights_are_needed_for_what_they_name() {
     let fixture = Fixture::start();
@@ -369,9 +406,10 @@ fn rights_are_needed_for_what_they_name() {
     let exec = process::exec(&fixture.world, &looker, command("cc").encode().unwrap());
     assert_eq!(exec, Err(refused(Status::STD_DENIED)));
     // Who may only look at the server may only look at its processes.
+    let process = fixture.exec(&seeing(View::Graph(Capability::NULL))).unwrap();
     let found = process::lookup_process(&fixture.world, &looker, index_of(&process)).unwrap();
     assert_eq!(found.rights(), process::READ);
-    assert_eq!(found, reader);
+    assert_eq!(found, weak(&process, process::READ));
     let mut forged = process;
     forged.private.check = CheckField::from_bytes([1; 6]);
     assert_eq!(process::signal(&fixture.world, &forged, 15), Err(refused(Status::STD_CAPBAD)));

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use amoeba_cap::{Capability, CapabilitySet};
-use amoeba_name::{Listing, Masks, NameError, Names};
+use amoeba_name::{CONFINED_ROOT, Listing, Masks, NameError, Names};
 use amoeba_stubs::directory::{self, RowFound, RowHead, RowName};
 use amoeba_stubs::{Client, standard};
 use amoeba_wire::Status;
@@ -90,6 +90,21 @@ impl Graph {
 
     pub(crate) fn world(&self) -> &World {
         &self.session.world
+    }
+
+    /// The root directory for a process that sees no host's files: it leads to none.
+    ///
+    /// # Errors
+    /// The directory server does not answer.
+    pub(crate) fn confined_root(&self) -> anyhow::Result<Capability> {
+        let Session { root, confined_root, .. } = &self.session;
+        if CONFINED_ROOT.contains(root.rights()) {
+            return Ok(*root);
+        }
+        match confined_root.filter(|kept| same_object(kept, root)) {
+            Some(kept) => Ok(kept),
+            None => Ok(standard::restrict(self.world(), root, CONFINED_ROOT.bits().into())?),
+        }
     }
 
     /// The place that an argument says. `ps:` and the number of a process is the process.

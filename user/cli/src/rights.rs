@@ -24,13 +24,14 @@ const DIRECTORY: [(&str, u8); 6] = [
     ("delete", directory::DELETE.bits()),
 ];
 
-const PROCESS: [(&str, u8); 6] = [
+const PROCESS: [(&str, u8); 7] = [
     ("read", process::READ.bits()),
     ("write", process::WRITE.bits()),
     ("create", process::CREATE.bits()),
     ("delete", process::DELETE.bits()),
     ("exec", process::EXEC.bits()),
     ("kill", process::KILL.bits()),
+    ("host", process::HOST.bits()),
 ];
 
 fn names(kind: Kind) -> &'static [(&'static str, u8)] {

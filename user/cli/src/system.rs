@@ -135,6 +135,8 @@ pub struct Session {
     pub world: World,
     /// The user's root directory.
     pub root: Capability,
+    /// The same as processes get it that see no host's files, if it is kept: else it is asked for when it is needed.
+    pub confined_root: Option<Capability>,
     /// This host's directory, with the entries `proc`, `ps`, `sys`, `random` and `tod`.
     pub host: Capability,
     /// What this host is called.

@@ -124,6 +124,7 @@ impl System for TestSystem {
         Ok(Session {
             world: self.world.clone(),
             root: self.root,
+            confined_root: None,
             host,
             host_name: "test".into(),
             is_own: true,

@@ -2,8 +2,10 @@
 
 use crate::rt;
 
-/// The only column.
+/// The owner's column: everything.
 pub const COLUMN_1: rt::Rights = rt::Rights::from_bits_retain(0x01);
+/// The group's column: all but what leads to the host's own files.
+pub const COLUMN_2: rt::Rights = rt::Rights::from_bits_retain(0x02);
 /// Bytes of a name.
 pub const NAME_MAX: usize = 255;
 /// Bytes of a path in one lookup.
@@ -68,7 +70,7 @@ pub struct LookupReply {
 /// - `path`: Names with '/' between.
 ///
 /// # Rights
-/// `COLUMN_1`.
+/// None.
 pub fn lookup<'t>(
     t: impl Into<rt::Client<'t>>,
     object: &rt::Capability,
@@ -109,7 +111,7 @@ pub struct ListReply {
 /// - `count`: Rows wanted at most.
 ///
 /// # Rights
-/// `COLUMN_1`.
+/// None.
 pub fn list<'t>(
     t: impl Into<rt::Client<'t>>,
     object: &rt::Capability,
@@ -169,21 +171,16 @@ pub trait Serve: rt::Objects {
     /// Walks a path as far as it stays in this directory. STD_NOTFOUND when a name is not there.
     ///
     /// # Rights
-    /// `COLUMN_1`.
-    fn lookup(
-        &self,
-        call: &rt::Call,
-        object: rt::Object<{ COLUMN_1.bits() }>,
-        path: &[u8],
-    ) -> Result<LookupReply, rt::Status>;
+    /// None.
+    fn lookup(&self, call: &rt::Call, object: rt::Object<0>, path: &[u8]) -> Result<LookupReply, rt::Status>;
     /// Rows in the order of their names, as bytes.
     ///
     /// # Rights
-    /// `COLUMN_1`.
+    /// None.
     fn list(
         &self,
         call: &rt::Call,
-        object: rt::Object<{ COLUMN_1.bits() }>,
+        object: rt::Object<0>,
         after: &[u8],
         count: u32,
     ) -> Result<ListReply, rt::Status>;

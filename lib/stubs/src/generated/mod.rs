@@ -9,7 +9,8 @@ pub mod bullet;
 /// columns. Every operation on a directory needs the bit of at least one of its columns.
 pub mod directory;
 /// A host's own directory, kept by its kernel: the servers of the host under fixed names, its processes
-/// under their numbers. Nobody can change it.
+/// under their numbers. It has two columns, and every operation needs one of them. Nobody can change
+/// it.
 pub mod hostdir;
 /// Hears when its process has stopped or ended.
 pub mod owner;

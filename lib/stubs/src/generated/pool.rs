@@ -6,6 +6,8 @@ use crate::rt;
 pub const FINDHOST: rt::Rights = rt::Rights::from_bits_retain(0x02);
 /// See hosts, decisions and parameters.
 pub const STATUS: rt::Rights = rt::Rights::from_bits_retain(0x04);
+/// Have process servers with the right to start processes that see the host's files.
+pub const HOST: rt::Rights = rt::Rights::from_bits_retain(0x08);
 /// Set parameters.
 pub const ADMIN: rt::Rights = rt::Rights::from_bits_retain(0x80);
 /// Bytes of a host's name in the pool directory.
@@ -150,7 +152,8 @@ impl rt::Marshal for Need {
 pub struct Place {
     /// Its name in the pool directory.
     pub host: Vec<u8>,
-    /// Its process server, with the rights to start processes and to look.
+    /// Its process server, with the rights to start processes and to look; those that see the host's files
+    /// only for who has HOST.
     pub server: rt::Capability,
 }
 

@@ -14,6 +14,8 @@ pub const DELETE: rt::Rights = rt::Rights::from_bits_retain(0x08);
 pub const EXEC: rt::Rights = rt::Rights::from_bits_retain(0x10);
 /// Send it signals, stun and resume it.
 pub const KILL: rt::Rights = rt::Rights::from_bits_retain(0x20);
+/// Start processes that see the host's own files, and have to do with those that do.
+pub const HOST: rt::Rights = rt::Rights::from_bits_retain(0x40);
 /// Bytes of a process descriptor.
 pub const DESCRIPTOR_SIZE_MAX: usize = 1048576;
 /// Bytes of a comment.
@@ -64,6 +66,8 @@ pub const NOINPUT: rt::Status = rt::Status(-2353);
 pub const NOLIMIT: rt::Status = rt::Status(-2354);
 /// the host cannot show the file tree that was asked for
 pub const NOVIEW: rt::Status = rt::Status(-2355);
+/// a process that sees the host's own files may not be started with this capability
+pub const NOHOST: rt::Status = rt::Status(-2356);
 /// The command of [`stun()`].
 pub const CMD_STUN: rt::Command = rt::Command(2300);
 /// The command of [`getowner()`].
@@ -438,7 +442,8 @@ pub fn getcomment_classic<'t>(
 
 /// Starts a process, and answers when its program runs. STD_ARGBAD: a malformed descriptor, or one that
 /// names no program; -1900: no such program; -1902: it cannot be read; NOTEXEC; BADARCH; NOWORK;
-/// NOINPUT; NOLIMIT; NOVIEW; STD_NOMEM: the host has no room.
+/// NOINPUT; NOLIMIT; NOVIEW; NOHOST: its view is VIEW_HOST, and the capability lacks HOST; STD_NOMEM:
+/// the host has no room.
 ///
 /// - `descriptor`: A virgin process: see docs/processes.md.
 ///
@@ -585,7 +590,7 @@ pub fn processes<'t>(
 }
 
 /// The capability of a process in the list, with the rights that this capability has. STD_NOTFOUND when
-/// there is none.
+/// there is none, STD_DENIED when it sees the host's files and this capability lacks HOST.
 ///
 /// # Rights
 /// None.
@@ -833,7 +838,8 @@ pub trait Serve: rt::Objects {
     ) -> Result<Vec<u8>, rt::Status>;
     /// Starts a process, and answers when its program runs. STD_ARGBAD: a malformed descriptor, or one that
     /// names no program; -1900: no such program; -1902: it cannot be read; NOTEXEC; BADARCH; NOWORK;
-    /// NOINPUT; NOLIMIT; NOVIEW; STD_NOMEM: the host has no room.
+    /// NOINPUT; NOLIMIT; NOVIEW; NOHOST: its view is VIEW_HOST, and the capability lacks HOST; STD_NOMEM:
+    /// the host has no room.
     ///
     /// # Rights
     /// `EXEC`.
@@ -881,7 +887,7 @@ pub trait Serve: rt::Objects {
         object: rt::Object<{ READ.bits() }>,
     ) -> Result<Vec<ProcessRecord>, rt::Status>;
     /// The capability of a process in the list, with the rights that this capability has. STD_NOTFOUND when
-    /// there is none.
+    /// there is none, STD_DENIED when it sees the host's files and this capability lacks HOST.
     ///
     /// # Rights
     /// None.

@@ -9,7 +9,7 @@ use amoeba_cap::{
 };
 use amoeba_process::{Events, Guest, GuestError, Guests, HostLoad, ProcessServer, Spec};
 use amoeba_server::{Call, Object, Objects, Running};
-use amoeba_stubs::hostdir::{self, COLUMN_1, ListReply, LookupReply, RowHead};
+use amoeba_stubs::hostdir::{self, ListReply, LookupReply, RowHead};
 use amoeba_stubs::process;
 use amoeba_wire::Status;
 use amoeba_world::{Listener, World};
@@ -66,7 +66,7 @@ impl Objects for FakeDirectory {
 }
 
 impl hostdir::Serve for FakeDirectory {
-    fn lookup(&self, _: &Call, _: Object<{ COLUMN_1.bits() }>, path: &[u8]) -> Result<LookupReply, Status> {
+    fn lookup(&self, _: &Call, _: Object<0>, path: &[u8]) -> Result<LookupReply, Status> {
         let mut names = path.splitn(2, |byte| *byte == b'/');
         let name = names.next().expect("a split has a first part");
         let found = *self.rows().get(name).ok_or(Status::STD_NOTFOUND)?;
@@ -74,13 +74,7 @@ impl hostdir::Serve for FakeDirectory {
         Ok(LookupReply { tail, set, kind: Capability::NULL, time: 0, attributes: Vec::new() })
     }
 
-    fn list(
-        &self,
-        _: &Call,
-        _: Object<{ COLUMN_1.bits() }>,
-        after: &[u8],
-        count: u32,
-    ) -> Result<ListReply, Status> {
+    fn list(&self, _: &Call, _: Object<0>, after: &[u8], count: u32) -> Result<ListReply, Status> {
         let rows = self.rows();
         let mut names = rows.keys().filter(|name| after.is_empty() || name.as_slice() > after);
         let head = |name: &Vec<u8>| RowHead { name: name.clone(), time: 0, masks: [0xFF, 0, 0, 0] };

@@ -183,10 +183,9 @@ fn what_is_hidden_stays_where_it_is_and_who_is_alone_can_send_nobody_for_it() {
         [ $? = 126 ]
         mine --with $HOME/.ssh -- cat $HOME/.ssh/id_rsa && exit 1
         [ $? = 125 ]
-        # What its caller may do, a process may do with its caller's capabilities, unless it has none.
+        # A process works with its caller's capabilities, unless it has none.
         amoeba=$(readlink -f $(command -v amoeba))
         mine -- $amoeba ls / | grep -x home
-        mine -- $amoeba run --view host --on anvil -- cat $HOME/.ssh/id_rsa
         echo here > file
         mine --alone -- sh -c 'cat file && echo there > made'
         cat made
@@ -196,7 +195,80 @@ fn what_is_hidden_stays_where_it_is_and_who_is_alone_can_send_nobody_for_it() {
         amoeba map --alone cat ::: file
     "#;
     let outcome = run(text).told("is never shown");
-    assert_eq!(outcome.text(), "home\nkey\nhere\nthere\nhere", "{}", outcome.error_text());
+    assert_eq!(outcome.text(), "home\nhere\nthere\nhere", "{}", outcome.error_text());
+}
+
+#[test]
+fn who_sees_his_callers_files_comes_by_no_hosts() {
+    let text = r#"
+        mkdir -p $HOME/.ssh && echo key > $HOME/.ssh/id_rsa
+        echo here > file
+        amoeba=$(readlink -f $(command -v amoeba))
+        cp $amoeba tool
+        id=$(amoeba run -d --on anvil --view host -- sh -c "cat $HOME/.ssh/id_rsa; exec sleep 1000")
+        while [ "$(amoeba logs $id)" != key ]; do sleep 0.1; done
+        # On its caller's host, on its own, on the one that is chosen, by the options that mean the host's files, with the
+        # capabilities of the directories themselves.
+        for words in '--on anvil --view host' '--on bolt --view host' '--view host' '--in file' '--view host -d'; do
+            mine -- $amoeba run $words -- cat $HOME/.ssh/id_rsa && exit 1
+            [ $? = 126 ]
+        done
+        mine -- sh -c 'AMOEBA_VIEW=host ./tool run cat "$1"' sh $HOME/.ssh/id_rsa && exit 1
+        mine -- ./tool map --view host cat ::: $HOME/.ssh/id_rsa && exit 1
+        for words in "kill anvil:$id" "logs anvil:$id" "wait anvil:$id" "stun anvil:$id" "logs /profile/hosts/anvil/ps/$id"; do
+            mine -- $amoeba $words && exit 1
+        done
+        for host in anvil bolt; do
+            mine -- $amoeba stat /profile/hosts/$host/proc | grep -E 'rights.*(host|all)' && exit 1
+            mine -- $amoeba rm /profile/hosts/$host && exit 1
+        done
+        mine -- $amoeba mkdir /system/hosts/more && exit 1
+        mine -- $amoeba mkdir /new && exit 1
+        # What it had before it has: a place to work in, other processes of its kind, files, and what those leave.
+        mine -- sh -ec './tool mkdir -p d/e; echo graph | ./tool put - d/e/file; ./tool cat d/e/file; ./tool rm -r d
+            echo tmp | ./tool put - /tmp/file; ./tool rm /tmp/file; ./tool run --on anvil -- cat file; ./tool run cat file
+            ./tool map -j 2 cat ::: file file; ./tool run -- sleep 1234 & started=$!
+            while id=$(./tool ps | awk "\$NF == 1234 { print \$1 }"); test -z "$id"; do sleep 0.1; done
+            ./tool kill $id; wait $started || echo $?'
+        # So has, all the way down, what one that sees a host's files starts.
+        amoeba run --on bolt --view host -- $amoeba run --on anvil --view host -- cat $HOME/.ssh/id_rsa
+        amoeba run --on bolt --view host -- $amoeba run --on anvil -- ./tool run --view host -- true && exit 1
+        [ $? = 126 ]
+        amoeba logs $id
+        amoeba kill $id
+    "#;
+    let outcome = run(text).told("own files cannot be started from here").told("leave `--view host`");
+    let expected = "graph\nhere\nhere\nhere\nhere\n143\nkey\nkey";
+    assert_eq!(outcome.text(), expected, "{}", outcome.error_text());
+}
+
+#[test]
+fn the_names_of_an_older_system_are_closed_at_its_start() {
+    let system = System::up();
+    let host = system.amoeba(&["ls", "/profile/hosts"]).text();
+    let row = format!("/profile/hosts/{host}");
+    let capability = system.amoeba(&["cap", "show", &row]).text();
+    // As earlier systems made them; and one that somebody has closed on purpose.
+    let masked = |masks: &str, words: &[&str]| {
+        let mut command = system.command(words);
+        command.env("SPMASK", masks);
+        finish(command, None).ok();
+    };
+    system.amoeba(&["mv", &row, "/profile/earlier"]).ok();
+    masked("0xff:0xff:0xff", &["ln", &capability, &row]);
+    system.amoeba(&["rm", "-r", "/bin", "/tmp"]).ok();
+    masked("0xff:6:4", &["mkdir", "/bin"]);
+    masked("0xff:4:4", &["mkdir", "/tmp"]);
+    let masks = |path: &str| {
+        let rows = system.amoeba(&["stat", path]).text();
+        rows.lines().find_map(|line| line.trim().strip_prefix("masks")).map(|masks| masks.trim().to_owned())
+    };
+    assert_eq!(masks(&row).as_deref(), Some("ff:ff:ff"));
+    system.amoeba(&["down"]).ok();
+    system.amoeba(&["up"]).ok();
+    let closed =
+        ["/profile", "/profile/hosts", &row, "/home", "/bin", "/tmp"].map(|path| masks(path).unwrap());
+    assert_eq!(closed, ["ff:6:4", "ff:6:4", "ff:2:0", "ff:ff:4", "ff:ff:4", "ff:4:4"]);
 }
 
 #[test]

@@ -79,6 +79,10 @@ pub(super) fn find_by_number(graph: &Graph, text: &str) -> anyhow::Result<Capabi
     match process::lookup_process(Client::new(&*graph.world().transactions, &options), &server, index) {
         Ok(process) => Ok(process),
         Err(Refusal::Refused(Status::STD_NOTFOUND | Status::STD_CAPBAD)) => Err(missing()).hint(hint),
+        Err(Refusal::Refused(Status::STD_DENIED)) => Err(anyhow!(
+            "{text} sees its host's own files, and this process may see none"
+        ))
+        .hint("it was started with `--view mine` or `graph`; it has to do with others of its kind only"),
         Err(error) => Err(error).context(text.to_owned()),
     }
 }

@@ -5,8 +5,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use amoeba_cap::Capability;
+use amoeba_name::Names;
 use amoeba_process::{ProcessDescriptor, Program, View};
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use crate::failure::Advise;
@@ -34,7 +35,7 @@ pub(crate) struct GraphView {
 }
 
 impl GraphOptions {
-    /// What processes are to see if that `is_chosen`; they work in `directory`, if the person says where. `set` are environment
+    /// What processes are to see, of the directories below `root`, if that `is_chosen`; they work in `directory`, if the person says where. `set` are environment
     /// strings that the person has set.
     ///
     /// # Errors
@@ -42,6 +43,7 @@ impl GraphOptions {
     pub(crate) fn find(
         &self,
         graph: &Graph,
+        root: Capability,
         is_chosen: bool,
         directory: Option<&Path>,
         set: &[(OsString, OsString)],
@@ -53,10 +55,10 @@ impl GraphOptions {
             };
         }
         let (root, home, base) = match &self.root {
-            Some(root) => (graph.directory(&Place::parse(root)?)?, "/", b"/".to_vec()),
+            Some(place) => (graph.directory(&below(graph, root, Place::parse(place)?)?)?, "/", b"/".to_vec()),
             None => {
                 let home = std::str::from_utf8(graph::HOME).expect("it is a word");
-                (graph.session().root, home, Graph::work_path()?)
+                (root, home, Graph::work_path()?)
             }
         };
         // A path that begins with `/` replaces what it is joined to.
@@ -74,6 +76,14 @@ impl GraphOptions {
         environment.retain(|(name, _)| set.iter().all(|(said, _)| said != name));
         Ok(Some(GraphView { root, directory, environment }))
     }
+}
+
+/// The place that a path leads to as whoever has only `root` sees it; a capability is what it is.
+fn below(graph: &Graph, root: Capability, place: Place) -> anyhow::Result<Place> {
+    let Place::Path(path) = &place else { return Ok(place) };
+    let path = amoeba_name::path::join(&Graph::work_path()?, path).with_context(|| place.shown())?;
+    let found = Names::new(graph.world(), root).resolve(&path).with_context(|| place.shown())?;
+    Ok(Place::Capability(found, Vec::new(), Some(place.shown())))
 }
 
 impl GraphView {
@@ -106,7 +116,9 @@ mod tests {
 
     fn found(system: &TestSystem, root: Option<&str>, directory: Option<&str>) -> GraphView {
         let options = GraphOptions { root: root.map(OsString::from) };
-        let found = options.find(&system.graph(), true, directory.map(Path::new), &[]);
+        let graph = system.graph();
+        let root = graph.confined_root().expect("it has one");
+        let found = options.find(&graph, root, true, directory.map(Path::new), &[]);
         found.expect("it is there").expect("it was chosen")
     }
 
@@ -128,7 +140,8 @@ mod tests {
         let mut descriptor = ProcessDescriptor::new("", Program::HostPath(b"cc".to_vec()), Vec::new());
         descriptor.environment = vec![b"HOME=/root".to_vec(), b"HOMES=2".to_vec()];
         view.describe(&mut descriptor);
-        assert_eq!(descriptor.view, View::Graph(system.graph().session().root));
+        let root = system.graph().confined_root().expect("it has one");
+        assert_eq!((root.rights(), descriptor.view), (amoeba_name::CONFINED_ROOT, View::Graph(root)));
         assert_eq!(descriptor.working_directory, b"/home");
         assert_eq!(descriptor.environment[..2], [b"HOMES=2".to_vec(), b"HOME=/home".to_vec()]);
         assert!(descriptor.environment[2].starts_with(b"PATH=/home/bin:/bin"));
@@ -142,10 +155,11 @@ mod tests {
         assert_ne!(view.root, system.graph().session().root);
         assert_eq!(path(&view, "./cc"), Some("/work/./cc".into()));
         let options = GraphOptions { root: Some("there".into()) };
-        assert!(options.find(&system.graph(), false, None, &[]).is_err());
+        let root = system.graph().session().root;
+        assert!(options.find(&system.graph(), root, false, None, &[]).is_err());
         system.file("/home/file", b"x");
         let options = GraphOptions { root: Some("file".into()) };
-        let error = options.find(&system.graph(), true, None, &[]).err().expect("it is no directory");
+        let error = options.find(&system.graph(), root, true, None, &[]).err().expect("it is no directory");
         assert_eq!(error.to_string(), "file is a file, not a directory");
     }
 }

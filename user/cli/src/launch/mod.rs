@@ -95,6 +95,8 @@ pub(crate) struct Launcher {
     on: Option<Target>,
     directory: PathBuf,
     environment: Vec<Vec<u8>>,
+    /// The root directory as this program has it.
+    root: Capability,
     capabilities: Vec<(Vec<u8>, Capability)>,
     limits: limits::LimitOptions,
     /// What the processes are to see, until it is served.
@@ -158,25 +160,28 @@ impl NotStarted {
 
 impl Launcher {
     pub(crate) fn new(graph: &Graph, options: &Options) -> anyhow::Result<Launcher> {
-        let home = Asked::home(graph);
+        let sees_host = options.view.whose(options.files.any())?.0 == view::Whose::Host;
+        let root = if sees_host { graph.session().root } else { graph.confined_root()? };
+        let home = Asked::home(graph, root);
         let pool = Pool::new(graph)?;
         let on = options.on.as_deref().map(|host| pool.on(host)).transpose().code(CANNOT_EXECUTE)?;
         let here = std::env::current_dir().context("the working directory of this command")?;
         let directory = options.workdir.as_ref().map_or(here.clone(), |workdir| here.join(workdir));
         let environment = environment(&options.env);
         let carried = options.files.names();
-        let (capabilities, limits) = (capabilities(graph, home)?, options.limits.clone());
+        let (capabilities, limits) = (capabilities(graph, root, home)?, options.limits.clone());
         let chosen = options.view.choose(&directory, options.files.any())?;
         let capabilities = if options.view.is_alone() { Vec::new() } else { capabilities };
         let is_graph = chosen.whose == view::Whose::Graph;
         let graph_view =
-            options.graph_view.find(graph, is_graph, options.workdir.as_deref(), &options.env)?;
+            options.graph_view.find(graph, root, is_graph, options.workdir.as_deref(), &options.env)?;
         let (sight, verbose) = (None, options.verbose);
         Ok(Launcher {
             pool,
             on,
             directory,
             environment,
+            root: graph.session().root,
             capabilities,
             limits,
             chosen: Some(chosen),
@@ -359,7 +364,7 @@ fn start_with_own_files(
     here: Target,
     descriptor: &ProcessDescriptor,
 ) -> Result<Started, NotStarted> {
-    let descriptor = view::with_hosts_files(descriptor);
+    let descriptor = view::with_hosts_files(descriptor, launcher.root);
     let encoded = descriptor.encode().expect("it has less to say than one that was encoded");
     match here.exec(world, encoded) {
         Ok(process) => {
@@ -447,6 +452,16 @@ pub(crate) fn not_started(why: NotStarted, shown: &str, descriptor: &ProcessDesc
             .context(Code(CANNOT_EXECUTE))
             .context(Hint("`--view host` lets it see the files of the host where it runs".into()))
             .context(shown.to_owned()),
+        Refusal::Refused(process::NOHOST) => {
+            let host = if is_here { "this host's".to_owned() } else { format!("{host}'s") };
+            anyhow!("a process that sees {host} own files cannot be started from here")
+                .context(Code(CANNOT_EXECUTE))
+                .context(Hint(
+                    "this process was started with `--view mine` or `graph`; leave `--view host`, --in and --out out"
+                        .into(),
+                ))
+                .context(shown.to_owned())
+        }
         Refusal::Refused(process::NOINPUT) => {
             anyhow!("its files cannot be brought{at}").context(Code(CANNOT_EXECUTE)).context(shown.to_owned())
         }
@@ -525,14 +540,15 @@ pub(crate) fn environment(set: &[(OsString, OsString)]) -> Vec<Vec<u8>> {
     all.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect()
 }
 
-/// ROOT, HOME and WORK for the process. A directory that is not there has no capability.
-fn capabilities(graph: &Graph, home: Asked) -> anyhow::Result<Vec<(Vec<u8>, Capability)>> {
+/// ROOT, HOME and WORK for the process, as they are seen from its `root`. A directory that is not there has no capability.
+fn capabilities(graph: &Graph, root: Capability, home: Asked) -> anyhow::Result<Vec<(Vec<u8>, Capability)>> {
     let entry = |name: &str, capability| (name.as_bytes().to_vec(), capability);
-    let mut entries = vec![entry(Environment::ROOT, graph.session().root)];
+    let mut entries = vec![entry(Environment::ROOT, root)];
     let work = Graph::work_path()?;
-    let home = home.answer(graph);
+    let names = Names::new(graph.world(), root);
+    let home = home.answer(&names);
     // Most work at home: nobody is asked twice.
-    let work = if work == graph::HOME { home } else { graph.at_root(&work).ok() };
+    let work = if work == graph::HOME { home } else { names.resolve(&work).ok() };
     for (name, capability) in [(Environment::HOME, home), (Environment::WORK, work)] {
         entries.extend(capability.map(|capability| entry(name, capability)));
     }
@@ -543,10 +559,10 @@ fn capabilities(graph: &Graph, home: Asked) -> anyhow::Result<Vec<(Vec<u8>, Capa
 struct Asked(mpsc::Receiver<Option<Capability>>);
 
 impl Asked {
-    /// The directory that every process has as its home.
-    fn home(graph: &Graph) -> Asked {
+    /// The directory that every process has as its home, below `root`.
+    fn home(graph: &Graph, root: Capability) -> Asked {
         let (tell, told) = mpsc::sync_channel(1);
-        let names = Names::new(graph.world(), graph.session().root);
+        let names = Names::new(graph.world(), root);
         // Whoever asked may have failed meanwhile.
         let look = move || {
             let _ = tell.send(names.resolve(graph::HOME).ok());
@@ -556,8 +572,8 @@ impl Asked {
         Asked(told)
     }
 
-    fn answer(self, graph: &Graph) -> Option<Capability> {
-        self.0.recv().unwrap_or_else(|_| graph.at_root(graph::HOME).ok())
+    fn answer(self, names: &Names) -> Option<Capability> {
+        self.0.recv().unwrap_or_else(|_| names.resolve(graph::HOME).ok())
     }
 }
 

@@ -126,6 +126,10 @@ impl Pool {
     /// There is no host of this name, or it does not answer.
     pub(crate) fn entry(&self, host: &str, entry: &str) -> anyhow::Result<Capability> {
         let list = "`amoeba host ls` lists the hosts";
+        let silent = || {
+            let error = anyhow!("host {host} does not answer");
+            error.context(Hint("`amoeba host ls` shows since when".to_owned()))
+        };
         if host.is_empty() || host.contains('/') {
             return Err(anyhow!("{host:?} is not the name of a host")).hint(list);
         }
@@ -134,14 +138,14 @@ impl Pool {
             Err(error) if error.status() == Status::STD_NOTFOUND => {
                 return Err(anyhow!("there is no host {host}")).hint(list);
             }
+            // Who may not have all of it has it from the directory server only when the host was asked.
+            Err(NameError::Transaction(Refusal::Refused(Status::SP_UNREACH))) => return Err(silent()),
             found => found.with_context(|| format!("host {host}"))?,
         };
         let found = Names::new(&amoeba_place::hasty(&self.0.world, HOST_LOCATE_TIMEOUT), directory)
             .resolve(entry.as_bytes());
         match found {
-            Err(NameError::Unavailable | NameError::Transaction(Refusal::NotSent(_))) => {
-                Err(anyhow!("host {host} does not answer")).hint("`amoeba host ls` shows since when")
-            }
+            Err(NameError::Unavailable | NameError::Transaction(Refusal::NotSent(_))) => Err(silent()),
             found => found.with_context(|| format!("host {host}")),
         }
     }

@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use amoeba_cap::Capability;
+use amoeba_name::Environment;
 use amoeba_process::{Mine, ProcessDescriptor, Program, VIEW_TREES_MAX, View};
 use amoeba_view::home::{self, Done, Shown};
 use amoeba_world::World;
@@ -228,10 +230,12 @@ fn forget_view(descriptor: &mut ProcessDescriptor) {
         .retain(|string| string.strip_prefix(name).is_none_or(|rest| rest.first() != Some(&b'=')));
 }
 
-/// The same process with the files of the host where it runs.
-pub(crate) fn with_hosts_files(descriptor: &ProcessDescriptor) -> ProcessDescriptor {
+/// The same process with the files of the host where it runs, and with its caller's own `root`, if it was to have one.
+pub(crate) fn with_hosts_files(descriptor: &ProcessDescriptor, root: Capability) -> ProcessDescriptor {
     let mut descriptor = ProcessDescriptor { view: View::Host, ..descriptor.clone() };
     forget_view(&mut descriptor);
+    let roots = descriptor.capabilities.iter_mut().filter(|(name, _)| name == Environment::ROOT.as_bytes());
+    roots.for_each(|(_, given)| *given = root);
     descriptor
 }
 
