@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use amoeba_cap::{GetPort, PORT_SIZE, PutPort};
@@ -13,6 +13,7 @@ use amoeba_wire::Status;
 use amoeba_world::{Error, Message, TransOptions};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::lock;
 use super::session::Session;
 use crate::channel::bell::{Ear, Heard, Rope};
 use crate::channel::region::{OwnRegion, PeerRegion};
@@ -76,7 +77,7 @@ struct Port {
 
 impl Channels {
     fn ports(&self) -> MutexGuard<'_, Ports> {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ports)
     }
 
     /// A channel for the calling thread alone, to be given back; from the second transaction with a port on.

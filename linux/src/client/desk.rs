@@ -21,6 +21,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use self::habit::{Habit, WATCH_INTERVAL};
+use super::lock;
 use super::served::{Line, Received, Served, linger};
 use crate::flow::care::Presence;
 use crate::flow::served::Flows;
@@ -135,10 +136,6 @@ pub(super) struct Desk {
     /// Clients of other hosts, once there are any.
     flows: OnceLock<Arc<Flows>>,
     presence: Arc<Presence>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Desk {

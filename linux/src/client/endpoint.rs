@@ -1,6 +1,6 @@
 //! Endpoints of datagrams of this process: each is a connection of its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amoeba_cap::{GetPort, PutPort};
@@ -9,7 +9,7 @@ use amoeba_wire::packet::Address;
 use amoeba_world::{DATAGRAM_SIZE_MAX, Datagram, Datagrams, Destination, Error, ListenError};
 
 use super::session::{Refused, Session};
-use super::{ABSENCE_MAX, Absence, Client};
+use super::{ABSENCE_MAX, Absence, Client, lock};
 use crate::socket::{Lost, Stream, ToKernel, ToProcess};
 use crate::threads::now;
 
@@ -133,7 +133,7 @@ impl Datagrams for Open {
     }
 
     fn receive(&self, timeout: Option<Duration>) -> Result<Option<Datagram>, ListenError> {
-        let mut receiving = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut receiving = lock(&self.receiving);
         if receiving.over {
             return Err(ListenError);
         }

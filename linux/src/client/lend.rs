@@ -1,7 +1,6 @@
 //! Lending and borrowing memory files: the first between two processes through the daemon, the others on the [`ways`] that it passed on.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::PoisonError;
 
 use amoeba_wire::Status;
 use amoeba_wire::packet::Address;
@@ -9,17 +8,15 @@ use amoeba_world::{Error, Memory};
 
 use super::session::Session;
 use super::ways::{self, Put, Taken};
-use super::{Client, Refused};
+use super::{Client, Refused, lock};
 use crate::lent;
 use crate::socket::{ToKernel, ToProcess};
-
-const NO_KERNEL: Error = Error::NotSent(Status::RPC_NOTFOUND);
 
 impl Client {
     /// Lends an opening of a sealed memory file to a process; its ticket. Who needs it most can do without, so a daemon
     /// that is not there, or a process that does not come for what it was lent, is not waited for.
     pub(crate) fn lend(&self, to: Address, file: OwnedFd) -> Result<u64, Error> {
-        let session = self.session().map_err(refused)?;
+        let session = self.session()?;
         match session.outwards.put(to, &file) {
             Put::Ticket(ticket) => return Ok(ticket),
             Put::Full => return Err(Error::NotSent(Status::RPC_TRYAGAIN)),
@@ -35,7 +32,7 @@ impl Client {
 
     /// What was lent to this process under a ticket.
     pub(super) fn borrow(&self, ticket: u64) -> Result<Memory, Error> {
-        let session = self.session().map_err(refused)?;
+        let session = self.session()?;
         let (id, number) = ways::parts(ticket);
         let file = match session.inwards.take(id, number) {
             Taken::File(file) => file,
@@ -56,7 +53,7 @@ fn lend_through_kernel(session: &Session, to: Address, lent: &OwnedFd) -> Result
 
 /// What the kernel keeps for this process: the file, or the way on which it is.
 fn borrow_from_kernel(session: &Session, id: u64, number: u16) -> Result<OwnedFd, Error> {
-    let _asking = session.inwards.asking.lock().unwrap_or_else(PoisonError::into_inner);
+    let _asking = lock(&session.inwards.asking);
     let nothing = Error::NotSent(Status::STD_NOTFOUND);
     match session.inwards.take(id, number) {
         Taken::File(file) => return Ok(file), // another thread has asked for the way meanwhile
@@ -81,19 +78,12 @@ fn borrow_from_kernel(session: &Session, id: u64, number: u16) -> Result<OwnedFd
     }
 }
 
-fn refused(refused: Refused) -> Error {
-    match refused {
-        Refused::Status(status) => Error::NotSent(status),
-        Refused::Absent => NO_KERNEL,
-    }
-}
-
 fn pass(
     session: &Session,
     frame: &ToKernel,
     descriptors: &[std::os::fd::BorrowedFd<'_>],
 ) -> Result<(ToProcess, Vec<OwnedFd>), Error> {
-    let stream = session.take().map_err(refused)?;
+    let stream = session.take()?;
     match stream.send_with(frame, descriptors).and_then(|()| stream.receive_with()) {
         Ok(answer) => {
             session.give(stream);
@@ -101,7 +91,7 @@ fn pass(
         }
         Err(_) => {
             session.distrust();
-            Err(NO_KERNEL)
+            Err(Refused::Absent.into())
         }
     }
 }

@@ -14,7 +14,7 @@ use amoeba_world::{Caller, Incoming, Listen, ListenError, Message, PutReply, Rep
 use super::desk::{Desk, Wait};
 use super::served::{Line, Served};
 use super::session::{Refused, Session};
-use super::{Absence, Client, LISTENER_ABSENCE_MAX};
+use super::{Absence, Client, LISTENER_ABSENCE_MAX, lock};
 use crate::channel::bell::{Ear, Rope};
 use crate::channel::region::{OwnRegion, PeerRegion};
 use crate::flow::handed::Handed;
@@ -121,11 +121,11 @@ fn say_listen(session: &Session, port: &GetPort, request_size_max: usize) -> Res
 
 impl PortListener {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn asked(&self) -> MutexGuard<'_, Option<Asked>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.asked)
     }
 
     /// The session that runs now, listening in it.
@@ -173,7 +173,7 @@ impl PortListener {
 
     /// A connection of this session on which nothing is awaited.
     fn spare(&self, session: Arc<Session>) -> Result<Asked, Refused> {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = lock(&self.spare);
         while let Some(asked) = spare.pop() {
             if asked.session.number == session.number {
                 return Ok(asked);
@@ -186,7 +186,7 @@ impl PortListener {
 
     /// Keeps a connection on which nothing is awaited for the next question: so it stays watched.
     fn keep(&self, asked: Asked) {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = lock(&self.spare);
         if spare.len() < SPARE_MAX {
             return spare.push(asked);
         }

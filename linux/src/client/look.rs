@@ -11,7 +11,7 @@ use amoeba_wire::{Reader, Status};
 use amoeba_world::Error;
 
 use super::Client;
-use super::session::{Refused, Session};
+use super::session::Session;
 use crate::socket::{Stream, ToKernel, ToProcess, TraceFilter, proof};
 use crate::threads::now;
 
@@ -46,12 +46,8 @@ impl Client {
     /// [`Error::NotSent`] when no daemon answers, or with RPC_TRYAGAIN when too many look on already; [`Error::Refused`]
     /// with STD_DENIED when `secret`, which proves that this process may, is not the system's.
     pub fn trace(&self, secret: &SystemSecret, filter: TraceFilter) -> Result<Trace, Error> {
-        let not_there = |refused| match refused {
-            Refused::Absent => Error::NotSent(Status::RPC_NOTFOUND),
-            Refused::Status(status) => Error::NotSent(status),
-        };
-        let session = self.session().map_err(not_there)?;
-        let stream = session.take().map_err(not_there)?;
+        let session = self.session()?;
+        let stream = session.take()?;
         match stream.ask(&ToKernel::Trace { proof: proof(secret), filter }) {
             Ok(ToProcess::Done) => Ok(Trace { _session: session, stream, asked: false }),
             Ok(ToProcess::Error { error }) => Err(error),

@@ -19,7 +19,7 @@ mod session;
 pub(crate) mod ways;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use amoeba_cap::{Capability, GetPort, PutPort};
@@ -106,7 +106,7 @@ impl Client {
 
     /// The session with the daemon that runs now.
     fn session(&self) -> Result<Arc<Session>, Refused> {
-        let mut session = self.0.attached.here().session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut session = lock(&self.0.attached.here().session);
         if let Some(session) = &*session
             && !session.is_over()
         {
@@ -283,6 +283,11 @@ impl Transactions for Client {
     }
 }
 
+/// The contents of a lock, whatever happened to its last holder.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Waiting for a daemon that is not there, a little longer each time, up to a bound.
 struct Absence {
     deadline: Instant,
@@ -304,12 +309,10 @@ impl Absence {
 
     /// Waits before the next try if a next try makes sense.
     fn wait_after(&mut self, refused: Refused) -> Result<(), Error> {
-        match refused {
-            Refused::Status(status) => Err(Error::NotSent(status)),
-            Refused::Absent => {
-                std::thread::sleep(self.pause().ok_or(Error::NotSent(Status::RPC_NOTFOUND))?);
-                Ok(())
-            }
+        if refused != Refused::Absent {
+            return Err(refused.into());
         }
+        std::thread::sleep(self.pause().ok_or(refused)?);
+        Ok(())
     }
 }

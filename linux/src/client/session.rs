@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use amoeba_wire::Status;
 use amoeba_world::Error;
 use rustix::io::Errno;
 
-use super::IDLE_MAX;
 use super::channel::Channels;
 use super::ways::{Inwards, Outwards};
+use super::{IDLE_MAX, lock};
 use crate::socket::{Cookie, Lost, Stream, ToKernel, ToProcess, VERSION, connect};
 
 /// Why there is no connection.
@@ -25,6 +25,15 @@ pub(super) enum Refused {
 impl From<Lost> for Refused {
     fn from(_: Lost) -> Refused {
         Refused::Absent
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Error {
+        Error::NotSent(match refused {
+            Refused::Absent => Status::RPC_NOTFOUND,
+            Refused::Status(status) => status,
+        })
     }
 }
 
@@ -73,13 +82,13 @@ impl Session {
 
     /// Asks what the daemon answers at once.
     pub(super) fn control(&self, frame: &ToKernel) -> Result<ToProcess, Lost> {
-        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let control = lock(&self.control);
         control.ask(frame).inspect_err(|_| self.over.store(true, Ordering::Release))
     }
 
     /// A connection for the calling thread alone.
     pub(super) fn take(&self) -> Result<Arc<Stream>, Refused> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = lock(&self.idle).pop();
         if let Some(stream) = idle {
             return Ok(stream);
         }
@@ -102,7 +111,7 @@ impl Session {
 
     /// Gives a connection back on which nothing is awaited.
     pub(super) fn give(&self, stream: Arc<Stream>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         if idle.len() < IDLE_MAX {
             idle.push(stream);
         }
@@ -110,7 +119,7 @@ impl Session {
 
     /// A connection broke: the idle ones are as old, so the next one is made anew and finds out.
     pub(super) fn distrust(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.idle).clear();
     }
 }
 

@@ -14,7 +14,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use amoeba_wire::packet::Address;
 use rustix::io::Errno;
@@ -23,6 +23,7 @@ use rustix::net::{
     sendmsg, socketpair, sockopt,
 };
 
+use super::lock;
 use crate::socket::receive_some;
 
 /// Ways to others, and from others, that a process keeps; past it the one that was unused for longest goes.
@@ -91,7 +92,7 @@ pub(super) struct Outwards(Mutex<Vec<Outward>>);
 impl Outwards {
     /// Puts a file on the way to a process.
     pub(super) fn put(&self, to: Address, file: &OwnedFd) -> Put {
-        let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ways = lock(&self.0);
         let Some(index) = ways.iter().position(|way| way.to == to) else { return Put::NoWay };
         let mut way = ways.remove(index);
         let number = way.last.checked_add(1).unwrap_or(1);
@@ -111,7 +112,7 @@ impl Outwards {
     /// Keeps a way on which its first file is, and which the daemon passes on under this ticket.
     pub(super) fn keep(&self, to: Address, ticket: u64, socket: OwnedFd) {
         let (id, 0) = parts(ticket) else { return }; // the daemon's tickets do not get there in a lifetime
-        let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ways = lock(&self.0);
         // Another thread may have made one too; what is on that one can still be taken off it.
         ways.retain(|way| way.to != to);
         if ways.len() >= WAYS_MAX {
@@ -149,7 +150,7 @@ pub(super) struct Inwards {
 impl Inwards {
     /// Keeps a way that the daemon has passed on under this ticket.
     pub(super) fn keep(&self, id: u64, socket: OwnedFd) {
-        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ways = lock(&self.ways);
         let oldest = (ways.len() >= WAYS_MAX).then(|| ways.remove(0));
         ways.push(Inward { id, socket, early: Vec::new() });
         drop((ways, oldest));
@@ -157,7 +158,7 @@ impl Inwards {
 
     /// Takes a file off a way.
     pub(super) fn take(&self, id: u64, number: u16) -> Taken {
-        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ways = lock(&self.ways);
         let Some(index) = ways.iter().position(|way| way.id == id) else { return Taken::NoWay };
         let mut way = ways.remove(index);
         let mut unwanted = Vec::new();
