@@ -100,8 +100,7 @@ fn state_checks(state: &State) -> Vec<Check> {
     }
     checks.push(match facts::space(state.dir()) {
         Ok((free, _)) if free < SPACE_MIN => {
-            let finding = format!("{} MiB are free at {dir}: nothing can be written", free >> 20);
-            Check::wrong("disk", finding, "make room, or move the state directory")
+            Check::wrong("disk", no_room(state, free), "make room, or move the state directory")
         }
         Ok((free, _)) if free < SPACE_LOW => {
             Check::warning("disk", format!("{} MiB are free at {dir}", free >> 20), "make room")
@@ -110,6 +109,16 @@ fn state_checks(state: &State) -> Vec<Check> {
         Err(error) => Check::warning("disk", format!("free space cannot be told: {error}"), ""),
     });
     checks
+}
+
+/// What everybody should hear of the disk that the state directory is on: that it is full.
+pub(crate) fn full_disk(state: &State) -> Option<String> {
+    let (free, _) = facts::space(state.dir()).ok()?;
+    (free < SPACE_MIN).then(|| no_room(state, free))
+}
+
+fn no_room(state: &State, free: u64) -> String {
+    format!("{} MiB are free at {}: nothing can be written", free >> 20, state.dir().display())
 }
 
 /// The machine and what it allows.

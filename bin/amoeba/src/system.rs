@@ -18,7 +18,7 @@ use crate::boot::{self, Report};
 use crate::config::Config;
 use crate::console::Terminal;
 use crate::dev;
-use crate::diagnosis::Doctor;
+use crate::diagnosis::{self, Doctor};
 use crate::hosts::sync::REMOVED;
 use crate::inside;
 use crate::invite;
@@ -139,6 +139,7 @@ impl amoeba_cli::System for Local {
         if unreported {
             attention.push("the supervisor cannot write its report: is the disk full?".to_owned());
         }
+        attention.extend(diagnosis::full_disk(&state));
         if state.open_to_others() != 0 {
             let dir = state.dir().display();
             attention
