@@ -47,6 +47,9 @@ fn fill_up(stage: &mut Stage) -> Result<(), Error> {
             return Err(format!("nothing is ever refused: {:?}", stage.tally()).into());
         }
     }
+    if !hosts::report(std::slice::from_ref(&stage.host)).contains("nothing can be written") {
+        return Err("the status does not tell that the disk is full".into());
+    }
     for client in &mut stage.clients {
         client.destroy_some(&world, 5).map_err(|error| format!("on a full disk: {error}"))?;
     }
