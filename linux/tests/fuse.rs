@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use amoeba_linux::fuse::{Mount, MountError, MountOptions, place};
+use amoeba_linux::fuse::{Mount, MountError, MountOptions, connection, place};
 use amoeba_volume::MemoryFileSystem;
 use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags, XattrFlags};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -373,7 +373,7 @@ fn who_is_at_it_goes_on_after_an_unmount() {
     assert_eq!(fs::read_dir(&scene.directory).unwrap().count(), 0, "what is under the mount is seen again");
 }
 
-/// The other process of the two tests below.
+/// The other process of the tests below.
 #[test]
 #[ignore = "started by the tests of a server that is killed"]
 fn serve_until_killed() {
@@ -384,12 +384,11 @@ fn serve_until_killed() {
     mount.ended(LONG).unwrap();
 }
 
-fn server(directory: &Path) -> Option<Child> {
+fn server(directory: &Path, test: &str) -> Option<Child> {
     // Here it is found out whether anything can be mounted at all.
     drop(Scene::new("probe")?);
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let child =
-        command.args(["--exact", "serve_until_killed", "--ignored"]).env(PLACE, directory).spawn().unwrap();
+    let child = command.args(["--exact", test, "--ignored"]).env(PLACE, directory).spawn().unwrap();
     while !directory.join("ready").exists() {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -399,7 +398,7 @@ fn server(directory: &Path) -> Option<Child> {
 #[test]
 fn a_killed_server_leaves_errors_and_a_place_to_mount_again() {
     let directory = directory("killed");
-    let Some(mut child) = server(&directory) else { return };
+    let Some(mut child) = server(&directory, "serve_until_killed") else { return };
     let file = File::create_new(directory.join("a")).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
@@ -419,7 +418,7 @@ fn a_killed_server_leaves_errors_and_a_place_to_mount_again() {
 #[test]
 fn a_mount_whose_server_says_nothing_can_be_unmounted() {
     let directory = directory("silent");
-    let Some(mut child) = server(&directory) else { return };
+    let Some(mut child) = server(&directory, "serve_until_killed") else { return };
     fs::write(directory.join("a"), b"late").unwrap();
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
@@ -432,5 +431,34 @@ fn a_mount_whose_server_says_nothing_can_be_unmounted() {
     child.wait().unwrap();
     // Whether it was asked before the unmount or after, it is told.
     asking.join().unwrap().unwrap_err();
+    fs::remove_dir(&directory).unwrap();
+}
+
+/// The other process of the test below: it has a file of its own mount open, and its end is to tell itself that it is closed.
+#[test]
+#[ignore = "started by the test of a server that waits for itself"]
+fn serve_itself_until_killed() {
+    let directory = PathBuf::from(std::env::var_os(PLACE).expect("where to mount"));
+    let files = Arc::new(MemoryFileSystem::new(amoeba_linux::clock(), SIZE_MAX));
+    let mount = Mount::new(files, &directory, &MountOptions::new("itself")).unwrap();
+    fs::write(directory.join("device"), mount.device()).unwrap();
+    let _own = File::create(directory.join("ready")).unwrap();
+    mount.ended(LONG).unwrap();
+}
+
+#[test]
+fn a_killed_server_that_waits_for_itself_is_ended_by_somebody_else() {
+    let directory = directory("itself");
+    let Some(mut child) = server(&directory, "serve_itself_until_killed") else { return };
+    fs::metadata(&directory).unwrap();
+    let device = fs::read_to_string(directory.join("device")).unwrap();
+    assert!(!connection::end_of_dying(&device, child.id()).unwrap());
+    child.kill().unwrap();
+    assert!(connection::end_of_dying(&device, child.id()).unwrap());
+    child.wait().unwrap();
+    assert_eq!(fs::read_dir(&directory).unwrap_err().kind(), ErrorKind::NotConnected);
+    // Also where the kernel still knows what its root was.
+    fs::metadata(&directory).unwrap();
+    assert!(place::clear_dead(&directory).unwrap());
     fs::remove_dir(&directory).unwrap();
 }

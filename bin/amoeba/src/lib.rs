@@ -53,6 +53,7 @@ pub fn main() -> ExitCode {
             let code = amoeba_linux::guest::shepherd::main();
             return ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX));
         }
+        Some(mounting::GUARD) => return mounting::stand_guard(),
         Some("dev-keeper") => return dev::keeper::main(std::env::args_os().skip(2)),
         _ => {
             let arguments: Vec<OsString> = std::env::args_os().collect();

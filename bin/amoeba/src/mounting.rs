@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::state::State;
 
 /// Operations of a mount that can be under way at once.
 const THREADS: usize = 8;
+
+/// The role of the process that ends a mount whose own process was killed.
+pub(crate) const GUARD: &str = "mount-guard";
 
 /// Mounts of this host.
 pub(crate) struct Mounts;
@@ -47,11 +50,38 @@ impl Mounting for Mounts {
         let mut how = fuse::MountOptions::new(&options.name);
         (how.read_only, how.others, how.threads) = (options.read_only, options.others, THREADS);
         how.without_opens = true;
-        Ok(Box::new(Live(fuse::Mount::new(files, directory, &how)?)))
+        let mount = fuse::Mount::new(files, directory, &how)?;
+        let mut guard = Command::new(std::env::current_exe().context("cannot find this program")?);
+        guard.arg(GUARD).current_dir("/");
+        if let Err(error) = mount.guard(guard) {
+            tracing::warn!(
+                "nobody will end the mount if this process is killed in an unlucky moment: {error}"
+            );
+        }
+        Ok(Box::new(Live(mount)))
     }
 
     fn unmount(&self, directory: &Path) -> io::Result<bool> {
         fuse::place::unmount(directory)
+    }
+
+    fn is_dead(&self, directory: &Path) -> bool {
+        fuse::place::is_dead(directory)
+    }
+
+    fn end_of_dying(&self, device: &str, server: u32) -> io::Result<bool> {
+        fuse::connection::end_of_dying(device, server)
+    }
+}
+
+/// The guard of a mount.
+pub(crate) fn stand_guard() -> ExitCode {
+    match fuse::connection::stand_guard() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("amoeba: the mount whose process was killed: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -60,6 +90,10 @@ struct Live(fuse::Mount);
 impl Mounted for Live {
     fn directory(&self) -> &Path {
         self.0.directory()
+    }
+
+    fn device(&self) -> &str {
+        self.0.device()
     }
 
     fn ended(&self, wait: Duration) -> io::Result<bool> {

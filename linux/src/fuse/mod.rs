@@ -6,9 +6,11 @@
 //! - [`place`]: mount and unmount, and what lies at a path.
 //! - `serve`: the requests of the kernel as operations of a file system; `convert`: their values; `crew`: which threads do them.
 //! - `writers`: who has files open, where opens are no messages; `probe`: whether they need be.
+//! - [`connection`]: the end of a mount whose process was killed, and does not get away from it by itself.
 //!
 //! What each feature costs and gains is measured in `docs/mount.md`.
 
+pub mod connection;
 mod convert;
 mod crew;
 pub mod place;
@@ -18,6 +20,7 @@ mod writers;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::Duration;
@@ -86,6 +89,8 @@ pub enum MountError {
 pub struct Mount {
     place: Place,
     ended: Receiver<io::Result<()>>,
+    /// Whether this process has descriptors of files of the mount now and then.
+    is_watched: bool,
 }
 
 /// Everything the session's thread does but tell how it ended.
@@ -109,6 +114,7 @@ impl Mount {
         let session: Session = session.map_err(MountError::Session).inspect_err(|_| drop(place.detach()))?;
         let watch = probe.decide(&*files, place.directory(), options);
         let watching = watch.clone();
+        let is_watched = watch.is_some();
         let (tell, ended) = sync_channel(1);
         let wait = move || {
             let how = session.join();
@@ -120,12 +126,26 @@ impl Mount {
         let looking = watch.map_or(Ok(()), |watch| thread("writers", move || watch.run(&*files)));
         waiting.and(looking).map_err(MountError::Session).inspect_err(|_| drop(place.detach()))?;
         place.read_ahead(serve::REQUEST_SIZE_MAX);
-        Ok(Mount { place, ended })
+        Ok(Mount { place, ended, is_watched })
     }
 
     /// Where it is.
     pub fn directory(&self) -> &Path {
         self.place.directory()
+    }
+
+    /// The number of its file system, as `major:minor`.
+    pub fn device(&self) -> &str {
+        self.place.device()
+    }
+
+    /// Has a process started, which must call [`connection::stand_guard`], that ends the connection when this one is killed; where
+    /// it cannot end it by itself, as it may be unable to when opens are no messages. Once for a mount.
+    ///
+    /// # Errors
+    /// It cannot be started; this process has not the rights to end connections.
+    pub fn guard(&self, guard: Command) -> io::Result<()> {
+        if self.is_watched { connection::guard(self.place.device(), guard) } else { Ok(()) }
     }
 
     /// Takes it out of the tree at once, also for those who are still at it, whom it goes on serving; who holds this waits

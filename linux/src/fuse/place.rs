@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -32,6 +33,11 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The number of its file system, as `major:minor`.
+    pub(super) fn device(&self) -> &str {
+        &self.device
     }
 
     /// Whether it is in the tree of this process's mount namespace, perhaps below another one.
@@ -79,16 +85,14 @@ pub(super) fn mount(directory: &Path, options: &MountOptions) -> Result<(Place, 
 /// # Errors
 /// It cannot be taken away.
 pub fn clear_dead(directory: &Path) -> io::Result<bool> {
-    match fs::metadata(directory) {
-        Err(error) if is_of_dead(&error) => unmount(directory),
-        _ => Ok(false),
-    }
+    if is_dead(directory) { unmount(directory) } else { Ok(false) }
 }
 
-/// Whether an error says that the server of a mount is gone, or is just going: its descriptors are closed one after the other,
-/// and what was asked through the first is aborted.
-fn is_of_dead(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted)
+/// Whether a mount whose server is gone lies at `directory`, or one whose server is just going: its descriptors are closed one after
+/// the other, and what was asked through the first is aborted. It is asked, for the kernel may know all about its root still.
+pub fn is_dead(directory: &Path) -> bool {
+    let asked = rustix::fs::statx(CWD, directory, AtFlags::STATX_FORCE_SYNC, StatxFlags::TYPE);
+    matches!(asked, Err(Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 /// Takes a mount of ours at `directory` out of the tree, whoever is at it, and without asking its server anything: whether

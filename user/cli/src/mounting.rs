@@ -51,12 +51,22 @@ pub trait Mounting {
     /// # Errors
     /// It is another user's.
     fn unmount(&self, directory: &Path) -> io::Result<bool>;
+    /// Whether a mount lies at `directory` whose process is gone: who uses it has an error.
+    fn is_dead(&self, directory: &Path) -> bool;
+    /// Ends the connection of the mount whose file system has this number if its process `server` was killed and is not gone yet,
+    /// which it may else never be; whether that is so. The mount is asked nothing.
+    ///
+    /// # Errors
+    /// It is another user's.
+    fn end_of_dying(&self, device: &str, server: u32) -> io::Result<bool>;
 }
 
 /// A file system in the tree of files.
 pub trait Mounted {
     /// Where.
     fn directory(&self) -> &Path;
+    /// The number of the file system, as `major:minor`.
+    fn device(&self) -> &str;
     /// Waits up to `wait` for somebody to take it out; whether that happened.
     ///
     /// # Errors

@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::place::Place;
 use crate::shell::{Script, have, sh};
-use crate::system::kill;
+use crate::system::{kill, send};
 
 /// What the writers have done before anything happens.
 const TOLD_MIN: usize = 5;
@@ -200,6 +202,105 @@ fn a_dead_mount_can_be_unmounted() {
     place.mount();
     assert_eq!(sh(&place.mounted(), "cat a"), "kept");
     stays.kill();
+}
+
+/// A program has pages of a file mapped and not written yet, and somebody else has just closed that file, so that the mount has it open
+/// too: killed, the mount's process would wait for pages that only it could write.
+const MAPS: &str = "import mmap, os, sys, time
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.ftruncate(file, 1 << 20)
+pages = mmap.mmap(file, 1 << 20)
+pages[0] = 1
+os.close(os.open(sys.argv[1], os.O_RDWR))
+print('mapped', flush=True)
+while not os.path.exists(sys.argv[2]): time.sleep(0.001)
+pages[0] = 2
+print('dirty', flush=True)
+pages.flush()
+";
+
+/// Kills the mount at that moment; the program that has the pages.
+fn killed_while_pages_are_on_their_way(place: &Place, also: Option<i32>) -> Script {
+    let (go, mounted) = (place.local().join("go"), place.mounted().join("pages"));
+    fs::write(place.local().join("maps.py"), MAPS).expect("there is room");
+    let line = format!("exec python3 maps.py {} {}", mounted.display(), go.display());
+    let maps = Script::start(&place.local(), &line);
+    let until = |word| {
+        while !maps.said().contains(word) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    until("mapped");
+    let server = place.server();
+    let has_it_open = || {
+        let open = fs::read_dir(format!("/proc/{server}/fd")).expect("it runs");
+        open.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == mounted))
+    };
+    // As a rule it has, for a second; who takes longer to get here has shown less.
+    let mut has_it = has_it_open();
+    for _ in 0..100 {
+        if !has_it {
+            std::thread::sleep(Duration::from_millis(1));
+            has_it = has_it_open();
+        }
+    }
+    eprintln!("the mount has the file open: {has_it}");
+    send(server, Signal::STOP);
+    fs::write(&go, b"").expect("there is room");
+    until("dirty");
+    also.into_iter().for_each(kill);
+    send(server, Signal::KILL);
+    maps
+}
+
+/// The guard of a mount, which is the only process that it has started.
+fn guard(server: i32) -> i32 {
+    let tasks = fs::read_dir(format!("/proc/{server}/task")).expect("it runs");
+    let children =
+        tasks.flatten().map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let children: Vec<i32> = children
+        .flat_map(|line| line.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(children.len(), 1, "{children:?}");
+    children[0]
+}
+
+/// Nobody hangs: whoever waits hears of it, and the next mount has what was there.
+#[test]
+fn the_mount_is_killed_while_pages_are_on_their_way() {
+    if !have(&["python3"]) {
+        return;
+    }
+    let Some(mut place) = scene() else { return };
+    fs::write(place.mounted().join("a"), b"kept").expect("there is room");
+    sh(&place.mounted(), "sync a; sync .");
+    let mut maps = killed_while_pages_are_on_their_way(&place, None);
+    assert!(!maps.finish().success());
+    place.mount();
+    assert_eq!(sh(&place.mounted(), "cat a"), "kept");
+}
+
+/// Nor for ever where the guard was killed too: who looks after the mounts ends it.
+#[test]
+fn the_mount_is_killed_with_its_guard() {
+    if !have(&["python3"]) {
+        return;
+    }
+    let Some(mut place) = scene() else { return };
+    for command in ["status", "umount", "mount"] {
+        let mut maps = killed_while_pages_are_on_their_way(&place, Some(guard(place.server())));
+        match command {
+            "status" => {
+                let status = place.system().amoeba("status");
+                assert!(status.contains("is dead"), "{status}");
+            }
+            "umount" => place.umount(),
+            _ => {}
+        }
+        place.mount();
+        assert!(!maps.finish().success());
+        fs::remove_file(place.local().join("go")).expect("it was made");
+    }
 }
 
 /// The directory server comes back: the writers go on or have heard of it, and all that they were told holds, also on the

@@ -83,10 +83,16 @@ impl Drop for System {
     }
 }
 
+/// Sends a signal to a process, if it is there.
+pub(crate) fn send(pid: i32, signal: Signal) {
+    if let Some(process) = Pid::from_raw(pid) {
+        let _ = kill_process(process, signal);
+    }
+}
+
 /// Kills a process as nobody expects, and returns when it is gone.
 pub(crate) fn kill(pid: i32) {
-    let Some(process) = Pid::from_raw(pid) else { return };
-    let _ = kill_process(process, Signal::KILL);
+    send(pid, Signal::KILL);
     let start = Instant::now();
     let alive = || {
         // Where nobody waits for orphans they stay as zombies.

@@ -92,18 +92,17 @@ impl Arguments {
         let mounting = context.system.mounting().context("nothing can be mounted here")?;
         let graph = context.graph()?;
         let root = self.root(&graph)?;
-        // A dead mount cannot be looked at; it is cleared away before anything lies there again.
-        if let Err(error) = fs::metadata(&self.directory)
-            && mounts::is_of_dead(&error)
-        {
+        // Also ends what was killed there and hangs, so that it can be looked at.
+        let running = mounts::running(mounting)?;
+        // A dead one cannot be; it is cleared away before anything lies there again.
+        if mounting.is_dead(&self.directory) {
             mounting.unmount(&self.directory).with_context(|| self.shown())?;
         }
         let directory = fs::canonicalize(&self.directory).with_context(|| self.shown())?;
         if !directory.is_dir() {
             bail!("{} is not a directory", self.shown());
         }
-        if is_mount(&directory)? && mounts::running(mounting)?.iter().any(|(at, _)| at.directory == directory)
-        {
+        if is_mount(&directory)? && running.iter().any(|(at, _)| at.directory == directory) {
             return Err(anyhow!("{} is a mount already", self.shown()))
                 .hint(format!("`amoeba umount {}` ends it", self.shown()));
         }
@@ -122,7 +121,7 @@ impl Arguments {
     fn mounted_at(&self, directory: PathBuf, pid: u32) -> MountedAt {
         let root = || self.root.as_deref().map_or_else(|| "/".into(), Place::argument_shown);
         let shows = self.shows.clone().unwrap_or_else(root);
-        MountedAt { directory, pid, shows, read_only: self.read_only }
+        MountedAt { directory, pid, shows, read_only: self.read_only, device: String::new() }
     }
 
     fn root(&self, graph: &Graph) -> anyhow::Result<Capability> {
@@ -184,6 +183,8 @@ impl Arguments {
         directory: &Path,
     ) -> anyhow::Result<()> {
         let (folder, _lock) = take_folder(&mounting.folder()?, &root)?;
+        // That of a process that is gone.
+        let _ = fs::remove_file(folder.join(WHERE));
         let options = Options {
             root,
             file_server: graph.file_server()?,
@@ -200,6 +201,7 @@ impl Arguments {
             MountOptions { name: "amoeba".into(), read_only: self.read_only, others: self.allow_other };
         let mounted = mounting.mount(Arc::clone(&files) as _, directory, &options)?;
         let at = self.mounted_at(mounted.directory().to_owned(), std::process::id());
+        let at = MountedAt { device: mounted.device().to_owned(), ..at };
         fs::write(folder.join(WHERE), serde_json::to_vec(&at)?)?;
         let ending = end_with_signals(context)?;
         if self.detached {

@@ -1,8 +1,8 @@
 //! The mounts of a user on this host, as the folders tell in which they keep what is not committed yet.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,10 @@ use crate::mounting::Mounting;
 /// What a mount has in its folder: a lock as long as it runs, and where it is.
 pub(super) const LOCK: &str = "lock";
 pub(super) const WHERE: &str = "where";
+
+/// How long a process whose connection was ended may take for the rest of its end, and how often it is looked at.
+const DEATH_TIME: Duration = Duration::from_secs(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Where a mount is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +29,9 @@ pub(crate) struct MountedAt {
     /// Whether nothing can be changed through it.
     #[serde(default)]
     pub(crate) read_only: bool,
+    /// The number of its file system, by which it can be ended when its process cannot end.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) device: String,
 }
 
 /// A mount that is there, or was left behind.
@@ -47,7 +54,7 @@ impl Mounted {
 
 /// The mounts of this user that run, each with its folder.
 pub(crate) fn running(mounting: &dyn Mounting) -> anyhow::Result<Vec<(MountedAt, PathBuf)>> {
-    Ok(in_folders(mounting)?.into_iter().filter(|(_, folder)| is_locked(folder)).collect())
+    Ok(in_folders(mounting)?.into_iter().filter(|(at, folder)| is_served(mounting, at, folder)).collect())
 }
 
 /// The mounts of this user that run, and those that were killed and lie there still, in the order of their directories. None of
@@ -55,8 +62,8 @@ pub(crate) fn running(mounting: &dyn Mounting) -> anyhow::Result<Vec<(MountedAt,
 pub(super) fn all(mounting: &dyn Mounting) -> anyhow::Result<Vec<Mounted>> {
     let mut all = Vec::new();
     for (at, folder) in in_folders(mounting)? {
-        let alive = is_locked(&folder);
-        if alive || fs::metadata(&at.directory).is_err_and(|error| is_of_dead(&error)) {
+        let alive = is_served(mounting, &at, &folder);
+        if alive || mounting.is_dead(&at.directory) {
             all.push(Mounted { at, alive });
         }
     }
@@ -79,15 +86,29 @@ fn in_folders(mounting: &dyn Mounting) -> anyhow::Result<Vec<(MountedAt, PathBuf
     Ok(all)
 }
 
-/// Whether the mount of a folder runs.
-pub(super) fn is_locked(folder: &Path) -> bool {
-    let lock = File::open(folder.join(LOCK));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+/// Whether a mount is served. One whose process was killed and cannot end is ended first, with those who wait for it, and what it had
+/// in its folder can be taken by another one.
+pub(super) fn is_served(mounting: &dyn Mounting, at: &MountedAt, folder: &Path) -> bool {
+    if !is_locked(folder) {
+        return false;
+    }
+    if !mounting.end_of_dying(&at.device, at.pid).unwrap_or(false) {
+        return true;
+    }
+    let start = Instant::now();
+    while is_locked(folder) {
+        if start.elapsed() > DEATH_TIME {
+            return true;
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    false
 }
 
-/// Whether an error says that a mount lies there whose process is gone.
-pub(super) fn is_of_dead(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::ConnectionAborted)
+/// Whether the mount of a folder runs.
+fn is_locked(folder: &Path) -> bool {
+    let lock = File::open(folder.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 #[cfg(test)]
@@ -102,7 +123,13 @@ mod tests {
 
     #[test]
     fn a_dead_mount_says_what_to_do() {
-        let at = MountedAt { directory: "/mnt".into(), pid: 7, shows: "/".into(), read_only: true };
+        let at = MountedAt {
+            directory: "/mnt".into(),
+            pid: 7,
+            shows: "/".into(),
+            read_only: true,
+            device: String::new(),
+        };
         let mounted = |alive| Mounted { at: at.clone(), alive };
         assert_eq!(mounted(true).attention(), None);
         assert!(mounted(false).attention().unwrap().starts_with("the mount at /mnt is dead"));

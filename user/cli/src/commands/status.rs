@@ -329,8 +329,13 @@ mod tests {
     #[test]
     fn people_see_their_mounts() {
         let mounted = |directory: &str, shows: &str, read_only, alive| {
-            let at =
-                mounts::MountedAt { directory: directory.into(), pid: 17, shows: shows.into(), read_only };
+            let at = mounts::MountedAt {
+                directory: directory.into(),
+                pid: 17,
+                shows: shows.into(),
+                read_only,
+                device: String::new(),
+            };
             Mounted { at, alive }
         };
         let mounts = [mounted("/mnt/a", "/", false, true), mounted("/mnt/b", "/home", true, false)];

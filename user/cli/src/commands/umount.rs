@@ -51,7 +51,7 @@ fn end(context: &Context<'_>, directory: &std::path::Path, timeout: Duration) ->
     }
     let deadline = Instant::now() + timeout;
     for (at, folder) in folders {
-        while mounts::is_locked(folder) {
+        while mounts::is_served(mounting, at, folder) {
             if Instant::now() > deadline {
                 return Err(anyhow::anyhow!("{shown} is still used, or not everything is committed yet"))
                     .hint(format!("process {} goes on with it", at.pid));
