@@ -60,7 +60,15 @@ impl<E: Eq + Hash, S: BuildHasher + Default> Cache<E, S> {
     where
         E: Borrow<Q>,
     {
-        let slot = self.slots[self.find(self.hash(key), key)?].as_ref().expect("what was found is there");
+        self.get_hashed(self.hash(key), key)
+    }
+
+    /// As [`Cache::get`], if the hash of the key is known.
+    pub(crate) fn get_hashed<Q: Eq + ?Sized>(&self, hash: u32, key: &Q) -> Option<&E>
+    where
+        E: Borrow<Q>,
+    {
+        let slot = self.slots[self.find(hash, key)?].as_ref().expect("what was found is there");
         if slot.mark.load(Ordering::Relaxed) & USED == 0 {
             slot.mark.fetch_or(USED, Ordering::Relaxed);
         }
@@ -99,7 +107,8 @@ impl<E: Eq + Hash, S: BuildHasher + Default> Cache<E, S> {
         }
     }
 
-    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u32 {
+    /// The hash of a key.
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u32 {
         self.hasher.hash_one(key) as u32
     }
 

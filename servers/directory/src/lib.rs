@@ -23,6 +23,7 @@ pub mod commit;
 pub mod draft;
 pub mod entry;
 pub mod export;
+mod filter;
 pub mod guarded;
 pub mod import;
 pub mod kept;

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use amoeba_cap::ObjectNumber;
 
 use crate::cache::Cache;
+use crate::filter::Filter;
 use crate::guarded::Guarded;
 use crate::kept::{KeptDirectory, KeptRow, KeyHash, NumberHash};
 use crate::tables::{State, TableError, View};
@@ -103,6 +104,10 @@ pub struct Memory {
     directories: Cache<KeptDirectory, NumberHash>,
     active: Overlay,
     frozen: Option<Arc<Overlay>>,
+    /// Rows of `active`, by the hash of the cache.
+    in_active: Filter,
+    /// Rows of `frozen`.
+    in_frozen: Filter,
     tables: Arc<View>,
     state: State,
     /// The last entry that is in the tables.
@@ -118,6 +123,8 @@ impl Memory {
             directories: Cache::new(for_directories),
             active: Overlay::default(),
             frozen: None,
+            in_active: Filter::default(),
+            in_frozen: Filter::default(),
             tables,
             state,
             in_tables: state.applied,
@@ -157,6 +164,7 @@ impl Memory {
     /// Makes changes visible.
     pub(crate) fn publish(&mut self, changes: &Overlay, state: State) {
         for row in changes.rows() {
+            self.in_active.note(self.rows.hash(row.key()));
             if row.is_there() {
                 self.fill_row(row.clone());
             } else {
@@ -179,12 +187,14 @@ impl Memory {
         assert!(self.frozen.is_none(), "a freeze waits for the checkpoint before");
         let frozen = Arc::new(std::mem::take(&mut self.active));
         self.frozen = Some(frozen.clone());
+        self.in_frozen = std::mem::take(&mut self.in_active);
         frozen
     }
 
     /// What was frozen is in the tables now.
     pub(crate) fn checkpointed(&mut self, tables: Arc<View>, applied: u64) {
         (self.tables, self.in_tables, self.frozen) = (tables, applied, None);
+        self.in_frozen = Filter::default();
     }
 
     fn fill_row(&mut self, row: KeptRow) {
@@ -199,8 +209,10 @@ impl Memory {
 
     /// A row, as far as it is known without the tables.
     fn row(&self, key: &[u8]) -> Option<&KeptRow> {
-        let changed = || self.active.row(key).or_else(|| self.frozen.as_ref()?.row(key));
-        self.rows.get(key).or_else(changed)
+        let hash = self.rows.hash(key);
+        let active = || if self.in_active.may_have(hash) { self.active.row(key) } else { None };
+        let frozen = || if self.in_frozen.may_have(hash) { self.frozen.as_ref()?.row(key) } else { None };
+        self.rows.get_hashed(hash, key).or_else(active).or_else(frozen)
     }
 
     /// A directory, as far as it is known without the tables.
