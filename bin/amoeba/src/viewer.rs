@@ -122,6 +122,8 @@ struct Seen {
     mine: Mine,
     shared: Arc<Mounted>,
     own: Vec<Arc<Mounted>>,
+    /// [`Visible::absences`] of what is shared, when the guest began: its tree keeps for ever which names it has not found.
+    absences: u64,
 }
 
 impl Seen {
@@ -194,14 +196,15 @@ impl Viewer {
     /// Serves one guest to its end, with the mounts that the last one of its warden has `seen` if they are right. Gives what
     /// the next may see, if all is well.
     fn show(&self, visit: &mut Visit, mine: Mine, seen: Option<Seen>) -> Option<Seen> {
-        let (shared, own, is_known) = match self.trees(&mine, seen) {
-            Ok(trees) => trees,
+        let (seen, is_known) = match self.trees(mine, seen) {
+            Ok(seen) => seen,
             Err(error) => {
                 let _ = visit.refuse(&format!("{error:#}"));
                 return None;
             }
         };
-        let mounts = std::iter::once(&shared).chain(&own);
+        let Seen { mine, shared, own, .. } = &seen;
+        let mounts = std::iter::once(shared).chain(own);
         let places: Vec<PathBuf> = mounts.clone().map(|mounted| mounted.place.clone()).collect();
         let granted = if is_known { visit.grant_next(&places) } else { visit.grant_twice(&places) };
         if let Err(error) = &granted {
@@ -213,29 +216,32 @@ impl Viewer {
         for mounted in mounts {
             mounted.files.end(&mine.files);
         }
-        let seen = Seen { mine, shared, own };
         (is_asked && visit.tell(lost).is_ok() && seen.is_sound()).then_some(seen)
     }
 
-    /// The mount of all of a caller's files, and those of the trees that may be written; whether they are those of `seen`.
-    fn trees(&self, mine: &Mine, seen: Option<Seen>) -> Result<(Arc<Mounted>, Vec<Arc<Mounted>>, bool)> {
+    /// The mount of all of a caller's files, and those of the trees that may be written; whether a tree that was made for what
+    /// was `seen` is right for them.
+    fn trees(&self, mine: Mine, seen: Option<Seen>) -> Result<(Seen, bool)> {
         let writable = mine.trees.iter().filter(|tree| tree.writable);
         if writable.clone().count() > WRITABLE_MAX {
             bail!("more than {WRITABLE_MAX} trees to be written");
         }
-        let shared = self.shared(mine)?;
-        let (own, is_known) = match seen {
-            Some(seen) if seen.is_for(mine) && Arc::ptr_eq(&seen.shared, &shared) => (seen.own, true),
+        let shared = self.shared(&mine)?;
+        let (own, known) = match seen {
+            Some(seen) if seen.is_for(&mine) && Arc::ptr_eq(&seen.shared, &shared) => {
+                (seen.own, Some(seen.absences))
+            }
             seen => {
                 drop(seen.map(|seen| self.keep(&seen.mine, seen.own)));
                 let own = writable.map(|tree| self.own((mine.identity, tree.path.clone())));
-                (own.collect::<Result<Vec<_>>>()?, false)
+                (own.collect::<Result<Vec<_>>>()?, None)
             }
         };
         let all: Vec<&Visible> =
             std::iter::once(&shared).chain(&own).map(|mounted| &*mounted.files).collect();
         begin(&all, mine.files);
-        Ok((shared, own, is_known))
+        let absences = shared.files.absences();
+        Ok((Seen { mine, shared, own, absences }, known == Some(absences)))
     }
 
     /// A mount of a tree that may be written: one that waits, or else a new one.

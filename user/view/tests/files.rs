@@ -4,14 +4,14 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amoeba_cap::Capability;
 use amoeba_stubs::view::{self, ChangeRecord};
 use amoeba_view::away::{Owner, Store, Visible, begin};
 use amoeba_view::home::{Done, Server, Shown};
-use amoeba_volume::{Caller, Error, FileSystem, Node, OpenMode, Rename};
+use amoeba_volume::{Caller, Error, FileSystem, Node, Notifier, OpenMode, Rename};
 use amoeba_wire::Status;
 use amoeba_world::World;
 
@@ -474,6 +474,56 @@ fn what_a_host_knows_is_right_when_the_next_process_begins() {
     // What may not be written may not be written.
     assert!(matches!(files.open(&ANYBODY, node, OpenMode::WRITE), Err(Error::ReadOnly)));
     assert!(files.unlink(Node::ROOT, b"x").is_err());
+}
+
+/// Which names a kernel hears of.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(Node, Vec<u8>)>>);
+
+impl Notifier for Heard {
+    fn name_changed(&self, directory: Node, name: &[u8]) {
+        self.0.lock().unwrap().push((directory, name.into()));
+    }
+
+    fn node_changed(&self, _: Node) {}
+}
+
+#[test]
+fn a_kernel_that_believes_names_to_be_absent_hears_when_a_process_begins_and_they_may_not_be() {
+    let pair = Pair::new("absent");
+    let read = String::from_utf8(pair.path("read")).unwrap();
+    for (files, path, home) in
+        [(pair.readable(), &*read, "read/a"), (pair.writable(), "inner", "work/inner/a")]
+    {
+        let heard = Arc::new(Heard::default());
+        files.mounted(heard.clone());
+        let directory = walk(&files, path).unwrap();
+        let missing =
+            |name: &str| assert_eq!(files.lookup(&ANYBODY, directory, name.as_bytes()), Err(Error::NotFound));
+        let next = || {
+            begin(&[&files], pair.server.admit().unwrap());
+            std::mem::take(&mut *heard.0.lock().unwrap())
+        };
+        missing("a");
+        missing("b");
+        let before = files.absences();
+        // Nothing has changed, and nobody need be told.
+        assert_eq!((next(), files.absences()), (Vec::new(), before));
+        fs::write(pair.place.join(home), "new").unwrap();
+        let told = [(directory, b"a".to_vec()), (directory, b"b".to_vec())];
+        assert_eq!(next(), told);
+        assert_ne!(files.absences(), before);
+        assert!(files.lookup(&ANYBODY, directory, b"a").is_ok());
+        missing("b");
+        assert!(!files.absent_lifetime().is_zero());
+        // What is too much to be remembered is not believed, and given up with the next process.
+        for number in 0..5000 {
+            missing(&format!("missing-{number}"));
+        }
+        assert!(files.absent_lifetime().is_zero());
+        assert!(next().len() > 4096);
+        assert!(!files.absent_lifetime().is_zero());
+    }
 }
 
 #[test]

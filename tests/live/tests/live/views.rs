@@ -52,6 +52,26 @@ fn a_command_sees_its_callers_files_and_no_others() {
 }
 
 #[test]
+fn what_was_not_there_when_it_was_looked_for_is_there_for_the_next() {
+    let text = r#"
+        missing() { mine --with $HOME/other:ro -- /usr/bin/test -e $1 && exit 1; true; }
+        # By the third run the tree of the one before is there, with the names that nobody has found in it.
+        for run in 1 2 3; do missing $HOME/other/shown; missing written; done
+        touch $HOME/other/shown written
+        mine --with $HOME/other:ro -- /usr/bin/test -e $HOME/other/shown
+        mine --with $HOME/other:ro -- /usr/bin/test -e written
+        rm $HOME/other/shown written
+        missing $HOME/other/shown; missing written
+        # So it is with the directory that leads to it.
+        missing $HOME/other/a/b; missing $HOME/other/a/b
+        mkdir $HOME/other/a; missing $HOME/other/a/b; missing $HOME/other/a/b
+        touch $HOME/other/a/b
+        mine --with $HOME/other:ro -- /usr/bin/test -e $HOME/other/a/b && echo there
+    "#;
+    run(text).printed("there\n");
+}
+
+#[test]
 fn a_program_that_the_host_does_not_have_runs_there_with_its_own_linker_and_libraries() {
     let text = r#"
         mkdir $HOME/other/lib

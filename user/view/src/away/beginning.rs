@@ -52,6 +52,12 @@ impl Visible {
         self.source.remove(run);
     }
 
+    /// Changes when names that were not there when they were looked for may be there for the process that has begun. What lies
+    /// above this mount, and has kept that they are absent, is not fit for it.
+    pub fn absences(&self) -> u64 {
+        self.table().given_up()
+    }
+
     /// Whether no process sees these files.
     pub fn is_idle(&self) -> bool {
         self.source.is_empty()
@@ -94,14 +100,18 @@ impl Visible {
         nodes.iter().filter_map(known).take(max).unzip()
     }
 
-    /// Tells the kernel which nodes are to be asked for again.
+    /// Tells the kernel which nodes are to be asked for again, and which names that were not there.
     fn tell_kernel(&self, begun: Instant) {
         let Some(notifier) = self.notifier.get() else { return };
-        let stale: Vec<Node> = {
-            let table = self.table();
+        let (stale, missed) = {
+            let mut table = self.table();
             let old = |node: &Node| table.get(*node).is_ok_and(|known| known.checked < Some(begun));
-            table.by_use().into_iter().filter(old).collect()
+            let stale: Vec<Node> = table.by_use().into_iter().filter(old).collect();
+            (stale, table.give_up_missed(begun))
         };
+        for (directory, name) in missed {
+            notifier.name_changed(directory, &name);
+        }
         for node in stale {
             notifier.node_changed(node);
         }

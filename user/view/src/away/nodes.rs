@@ -1,6 +1,6 @@
 //! What a mount's kernel remembers of a caller's files: numbered nodes, each a name in a directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,6 +8,9 @@ use amoeba_stubs::view::NodeRecord;
 use amoeba_volume::{Error, Node};
 
 use super::scratch::Scratch;
+
+/// The most names that are remembered as absent; when there are more, the kernel is not told that it may believe it.
+const MISSED_MAX: usize = 4096;
 
 /// A node that the kernel remembers.
 pub(crate) struct Known {
@@ -50,13 +53,26 @@ pub(crate) struct Table {
     names: BTreeMap<(u64, Vec<u8>), u64>,
     next: u64,
     uses: u64,
+    /// Names that the kernel was told are not there, by directory.
+    missed: BTreeMap<u64, BTreeSet<Vec<u8>>>,
+    missed_count: usize,
+    /// How often some of them were given up, because they may be there now.
+    given_up: u64,
 }
 
 impl Table {
     /// A table with the root, whose record is not known yet.
     pub(crate) fn new() -> Table {
         let root = Node::ROOT.0;
-        let mut table = Table { nodes: BTreeMap::new(), names: BTreeMap::new(), next: root + 1, uses: 0 };
+        let mut table = Table {
+            nodes: BTreeMap::new(),
+            names: BTreeMap::new(),
+            next: root + 1,
+            uses: 0,
+            missed: BTreeMap::new(),
+            missed_count: 0,
+            given_up: 0,
+        };
         let mut known = known(0, b"", crate::home::nothing(), None);
         known.count = 1;
         table.nodes.insert(root, known);
@@ -127,6 +143,8 @@ impl Table {
             }
             let (parent, name, gone) = (known.parent, known.name.clone(), known.gone);
             self.nodes.remove(&node);
+            // With the directory the kernel has let go what it knew of its names.
+            self.take_missed_in(node);
             if !gone {
                 self.names.remove(&(parent, name));
             }
@@ -169,6 +187,43 @@ impl Table {
         for known in self.nodes.values_mut() {
             (known.listing, known.foreseen) = (None, true);
         }
+    }
+
+    /// The kernel hears that a name is not there.
+    pub(crate) fn miss(&mut self, directory: Node, name: &[u8]) {
+        if !self.nodes.contains_key(&directory.0) {
+            return;
+        }
+        if self.missed.entry(directory.0).or_default().insert(name.to_vec()) {
+            self.missed_count += 1;
+        }
+    }
+
+    /// Whether no more names can be remembered as absent.
+    pub(crate) fn misses_too_much(&self) -> bool {
+        self.missed_count >= MISSED_MAX
+    }
+
+    /// How often names that were absent have been given up.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
+    /// Gives up the names that were absent in directories of which this is not known to be so since `begun`; all of them when
+    /// they are too many.
+    pub(crate) fn give_up_missed(&mut self, begun: Instant) -> Vec<(Node, Vec<u8>)> {
+        let all = self.misses_too_much();
+        let is_old = |node: &u64| self.nodes.get(node).is_none_or(|known| known.checked < Some(begun));
+        let old: Vec<u64> = self.missed.keys().copied().filter(|node| all || is_old(node)).collect();
+        self.given_up += u64::from(!old.is_empty());
+        let names = |node| self.take_missed_in(node).into_iter().map(move |name| (Node(node), name));
+        old.into_iter().flat_map(names).collect()
+    }
+
+    fn take_missed_in(&mut self, directory: u64) -> BTreeSet<Vec<u8>> {
+        let names = self.missed.remove(&directory).unwrap_or_default();
+        self.missed_count -= names.len();
+        names
     }
 
     /// The path of a node below the root of the mount.

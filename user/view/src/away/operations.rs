@@ -30,7 +30,7 @@ impl FileSystem for Visible {
 
     fn lookup(&self, _: &Caller, directory: Node, name: &[u8]) -> Result<Entry, Error> {
         named(name)?;
-        self.find(directory, name)
+        self.find_or_miss(directory, name)
     }
 
     fn absent_lifetime(&self) -> Duration {

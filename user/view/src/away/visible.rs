@@ -22,7 +22,8 @@ use super::writing::Writing;
 pub const BELIEVED: Duration = Duration::from_secs(1);
 /// How long the kernel believes what it was told of a tree that is only read: it hears when that is wrong.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long the kernel believes that a name is not there.
+/// How long the kernel believes that a name is not there in a tree that is only read: it hears when a process begins and that
+/// may be wrong.
 const ABSENT: Duration = Duration::from_secs(2);
 /// The most names of a directory that are asked for because one of them is.
 const FORESEEN_MAX: usize = 4096;
@@ -142,7 +143,11 @@ impl Visible {
     }
 
     pub(super) fn absent(&self) -> Duration {
-        if self.writing.is_some() { Duration::ZERO } else { ABSENT }
+        match self.writing {
+            _ if self.table().misses_too_much() => Duration::ZERO,
+            Some(_) => BELIEVED,
+            None => ABSENT,
+        }
     }
 
     /// What a node is, as far as is known, else as the caller says.
@@ -190,6 +195,23 @@ impl Visible {
             }
         }
         record
+    }
+
+    /// Finds a name for the kernel, and remembers its node, or that it is not there.
+    pub(super) fn find_or_miss(&self, directory: Node, name: &[u8]) -> Result<Entry, Error> {
+        loop {
+            let before = self.table().given_up();
+            let found = self.find(directory, name);
+            if !matches!(found, Err(Error::NotFound)) {
+                return found;
+            }
+            let mut table = self.table();
+            // Otherwise a process has begun meanwhile, which may have to find what was not there.
+            if table.given_up() == before {
+                table.miss(directory, name);
+                return found;
+            }
+        }
     }
 
     /// Finds a name, and remembers its node.
