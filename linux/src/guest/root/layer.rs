@@ -1,5 +1,6 @@
-//! What a guest has written privately in its file tree. As a rule that is nothing, and then the next guest that wants the same
-//! finds the very tree as it was made.
+//! What a guest has written privately in its file tree. As a rule that is nothing, or files for a while in the directories that
+//! are there for it, and then the next guest that wants the same finds the very tree as it was made, but for the times of these
+//! directories.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,6 +10,8 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Stat, flistxattr, fstat, open, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
+
+use super::PRIVATE;
 
 /// The most names that are looked at: a tree is made with a few directories.
 const NAMES_MAX: usize = 256;
@@ -68,7 +71,11 @@ fn lines(root: BorrowedFd<'_>) -> io::Result<Vec<Line>> {
     while let Some(path) = directories.pop() {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = openat(root, &path[..], flags, Mode::empty())?;
-        let state = State::of(&fstat(&opened)?);
+        let mut state = State::of(&fstat(&opened)?);
+        // A name that was there and is gone has moved them, and left nothing else.
+        if PRIVATE.iter().any(|(private, _)| path[1..] == *private.as_bytes()) {
+            (state.modified, state.changed) = <_>::default();
+        }
         let more = attributes(&opened)?;
         for name in names(&opened)? {
             let below = [&path[..], b"/", &name].concat();
@@ -170,6 +177,23 @@ mod tests {
             assert!(!layer.is_untouched(), "deed {number}");
             fs::remove_dir_all(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn what_was_in_a_directory_for_such_things_and_is_gone_has_left_nothing() {
+        let path = made("private");
+        fs::set_permissions(path.join("var/tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+        let layer = Layer::at(&path).unwrap();
+        let passing = path.join("var/tmp/passing");
+        fs::write(&passing, "").unwrap();
+        assert!(!layer.is_untouched());
+        fs::remove_file(&passing).and_then(|()| fs::create_dir(&passing)).unwrap();
+        assert!(!layer.is_untouched());
+        fs::remove_dir(&passing).unwrap();
+        assert!(layer.is_untouched());
+        fs::set_permissions(path.join("var/tmp"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(!layer.is_untouched());
+        fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]
