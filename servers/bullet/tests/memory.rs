@@ -1,8 +1,8 @@
 //! A Bullet server in a process of its own under load: its memory keeps to the setting, and nobody starves.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,6 +43,8 @@ fn child() {
 /// The server; dropping it kills it and removes the folder.
 struct Server {
     child: Child,
+    /// Kept open: after a minute the harness of the child says that it still runs, and would end where nobody reads.
+    _output: BufReader<ChildStdout>,
     home: PathBuf,
     capability: Capability,
 }
@@ -53,14 +55,14 @@ impl Server {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child", "--nocapture"]).env(HOME, &home).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut lines = lines.map_while(Result::ok);
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = output.by_ref().lines().map_while(Result::ok);
         let bytes = lines.find_map(|line| {
             let (_, numbers) = line.split_once("capability ")?;
             Some(numbers.split(' ').map(|number| number.parse().unwrap()).collect::<Vec<u8>>())
         });
         let capability = Capability::from_bytes(bytes.unwrap().try_into().unwrap());
-        Server { child, home, capability }
+        Server { child, _output: output, home, capability }
     }
 
     /// The most memory it has had.
