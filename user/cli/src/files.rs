@@ -12,6 +12,7 @@ use anyhow::anyhow;
 
 use crate::failure::Hint;
 use crate::graph::{Graph, Kind};
+use crate::out::counted;
 
 /// Makes a file, committed and on disk, of everything `from` gives.
 pub(crate) fn write(graph: &Graph, server: &Capability, from: &mut dyn Read) -> anyhow::Result<Capability> {
@@ -53,7 +54,8 @@ pub(crate) fn write_copies(
 }
 
 fn too_few(there: usize, wanted: usize) -> anyhow::Error {
-    let error = anyhow!("{wanted} copies are not possible: {there} file servers take one");
+    let there = counted(there as u64, "file server takes", "file servers take");
+    let error = anyhow!("{wanted} copies are not possible: {there} one");
     error.context(Hint(
         "`amoeba ls /profile/cap/bulletsvr` lists them, `amoeba status` tells who answers".into(),
     ))

@@ -101,6 +101,9 @@ impl Arguments {
     ) -> anyhow::Result<Saved> {
         let path = Path::new(&self.file);
         let shown = || path.display().to_string();
+        if path.file_name().is_none() && !path.is_dir() {
+            bail!("{:?} cannot be the name of a file", self.file);
+        }
         if path.symlink_metadata().is_ok() {
             return Err(anyhow!("{} exists already", shown()))
                 .hint("say a new name, or remove the old archive");

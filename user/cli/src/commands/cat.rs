@@ -19,12 +19,11 @@ impl Arguments {
     pub(crate) fn run(self, context: &mut Context<'_>) -> anyhow::Result<()> {
         place::one_standard_input(&self.paths)?;
         let graph = context.graph()?;
-        for path in &self.paths {
+        context.for_each(&self.paths, |context, path| {
             let place = graph.place(path)?;
             let found = graph.lookup(&place)?;
-            files::read(&graph, &found.set, &mut context.out).with_context(|| place.shown())?;
-        }
-        Ok(())
+            files::read(&graph, &found.set, &mut context.out).map(drop).with_context(|| place.shown())
+        })
     }
 }
 
@@ -38,6 +37,11 @@ mod tests {
         system.file("/home/a", b"alpha");
         system.file("/home/b", b"beta");
         system.run(&["cat", "a", "/home/b", "../home/a"]).printed("alphabetaalpha");
+        let ran = format!("{:?}", system.run(&["cat", "a", "none", "b"]));
+        assert!(
+            ran.contains("alphabeta") && ran.contains("none: no such name") && ran.contains("(1)"),
+            "{ran}"
+        );
         system
             .run(&["cat", "/home"])
             .failed(1, "amoeba: /home: is a directory\nhint: `amoeba ls` lists it\n");

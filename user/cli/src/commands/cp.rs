@@ -43,12 +43,11 @@ impl Arguments {
         let graph = context.graph()?;
         let copier = Copier { server: graph.file_server()?, graph: &graph, arguments: &self };
         let target = graph.place(&self.target)?;
-        for source in &self.sources {
+        context.for_each(&self.sources, |_, source| {
             let from = graph.place(source)?;
             let to = graph.destination(&target, from.last_name(), self.sources.len() > 1)?;
-            copier.copy(&from, &to, 0)?;
-        }
-        Ok(())
+            copier.copy(&from, &to, 0)
+        })
     }
 }
 
@@ -140,6 +139,9 @@ mod tests {
         system.run(&["cp", "a", "b"]).printed("");
         system.run(&["rm", "--destroy", "a"]).printed("");
         system.run(&["cat", "b"]).printed("alpha");
+        let missing = "amoeba: none: no such name (STD_NOTFOUND)\n";
+        system.run(&["cp", "none", "b", "/bin"]).failed(1, missing);
+        system.run(&["cat", "/bin/b"]).printed("alpha");
         system.run(&["cp", "b", "./b"]).failed(1, "amoeba: b and ./b are the same file\n");
         let refused = "amoeba: /home is a directory\nhint: -r copies it with what is in it\n";
         system.run(&["cp", "/home", "/bin"]).failed(1, refused);

@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn copies_are_on_servers_of_their_own_and_any_of_them_is_the_file() {
         let system = TestSystem::new();
-        let too_few = "amoeba: /dev/null: 2 copies are not possible: 1 file servers take one\n\
+        let too_few = "amoeba: /dev/null: 2 copies are not possible: 1 file server takes one\n\
                        hint: `amoeba ls /profile/cap/bulletsvr` lists them, `amoeba status` tells who answers\n";
         system.run(&["put", "--copies", "2", "/dev/null", "a"]).failed(1, too_few);
         system.add_file_server("bolt");

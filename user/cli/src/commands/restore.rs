@@ -40,7 +40,7 @@ impl Arguments {
             let size = file.metadata().with_context(shown)?.len();
             (Box::new(file), Some(size))
         };
-        let shown = self.file.display().to_string();
+        let shown = if self.file == "-" { "standard input".into() } else { self.file.display().to_string() };
         let metered = Metered::new(context, &interrupt, shown.clone(), size, from);
         let mut archive = ArchiveReader::new(BufReader::new(metered)).with_context(|| shown.clone())?;
         let restoring = if self.check { None } else { Some(context.system.restore()?) };
