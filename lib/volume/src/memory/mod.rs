@@ -13,7 +13,7 @@ mod node;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use amoeba_world::Clock;
@@ -21,6 +21,7 @@ use amoeba_world::Clock;
 use crate::{
     ATTRIBUTE_SIZE_MAX, Allocation, Attributes, Caller, Change, ChangeTime, DirectoryEntry, Entry, Error,
     FileSystem, Handle, Kind, NAME_SIZE_MAX, Node, OpenMode, Opened, Rename, Seek, SetAttribute, Space, Time,
+    Writers,
 };
 use data::Data;
 use node::{Content, FIRST_PLACE, Member, Names, State};
@@ -47,6 +48,8 @@ pub struct MemoryFileSystem {
     held_max: u64,
     /// Whether opens are answered, and not declared needless.
     asked: bool,
+    /// Who tells of closes, where nothing else does: what he has told is given back.
+    writers: OnceLock<Arc<dyn Writers>>,
 }
 
 /// All nodes. Who holds this for writing changes names, and is alone in it.
@@ -78,6 +81,7 @@ impl MemoryFileSystem {
             held: AtomicU64::new(0),
             held_max: size_max,
             asked: true,
+            writers: OnceLock::new(),
         }
     }
 
@@ -161,6 +165,17 @@ impl FileSystem for MemoryFileSystem {
         let tree = self.tree();
         let node = tree.find(directory, name)?.ok_or(Error::NotFound)?;
         Ok(remembered(tree.member(node)?))
+    }
+
+    fn without_opens(&self, writers: Arc<dyn Writers>) {
+        // Twice is never: a mount says so once.
+        let _ = self.writers.set(writers);
+    }
+
+    fn look_at_writers(&self) -> Option<Duration> {
+        let writers = self.writers.get()?;
+        writers.closed().nodes.into_iter().for_each(|node| writers.done(node));
+        None
     }
 
     fn absent_lifetime(&self) -> Duration {
