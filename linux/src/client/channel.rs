@@ -75,6 +75,15 @@ struct Port {
     refused: Option<(Instant, Duration)>,
 }
 
+/// What a transaction with a port that is known goes over.
+enum Choice {
+    Use(Channel),
+    /// A new one, once the one that has to make room for it is closed.
+    Introduce {
+        evicted: Option<(Key, Channel)>,
+    },
+}
+
 impl Channels {
     fn ports(&self) -> MutexGuard<'_, Ports> {
         lock(&self.ports)
@@ -88,71 +97,75 @@ impl Channels {
         signature: Option<&GetPort>,
     ) -> Option<Channel> {
         let key = key(port, signature);
-        let evicted = {
-            let mut ports = self.ports();
-            ports.uses += 1;
-            let uses = ports.uses;
-            let Some(known) = ports.known.get_mut(&key) else {
-                ports.remember(key);
-                return None;
-            };
-            known.used = uses;
-            match known.pop() {
-                Some((Usable::Yes, channel)) => return Some(channel),
-                Some((usable, channel)) => {
-                    if usable == Usable::Blocked {
-                        known.refused = Some((now() + BLOCKED_REST, BLOCKED_REST));
-                    }
-                    drop(ports);
-                    self.close(session, key, channel);
-                    return None;
-                }
-                None => {}
-            }
-            if !known.idle.is_empty() {
-                return None; // a flow that was not answered yet
-            }
-            if known.refused.is_some_and(|(until, _)| now() < until) {
-                return None;
-            }
-            known.open += 1;
-            match self.open.fetch_add(1, Ordering::Relaxed) < CHANNELS_MAX {
-                true => None,
-                false => {
-                    let evicted = ports.evict();
-                    if evicted.is_none() {
-                        self.forget(&mut ports, key);
-                        return None;
-                    }
-                    evicted
-                }
-            }
+        let evicted = match self.choose(session, key)? {
+            Choice::Use(channel) => return Some(channel),
+            Choice::Introduce { evicted } => evicted,
         };
         if let Some((other, channel)) = evicted {
             self.close(session, other, channel);
         }
-        let introduced = Channel::introduce(session, port, signature);
+        self.introduced(key, Channel::introduce(session, port, signature))
+    }
+
+    /// What the next transaction with a port goes over, or what is to be done for it; `None`: the kernel.
+    fn choose(&self, session: &Session, key: Key) -> Option<Choice> {
         let mut ports = self.ports();
-        match introduced {
-            Some(mut channel) => {
-                if let Some(known) = ports.known.get_mut(&key) {
-                    known.refused = None;
-                    if channel.usable() != Usable::Yes {
-                        known.idle.push(channel);
-                        return None;
-                    }
+        ports.uses += 1;
+        let uses = ports.uses;
+        let Some(known) = ports.known.get_mut(&key) else {
+            ports.remember(key);
+            return None;
+        };
+        known.used = uses;
+        match known.pop() {
+            Some((Usable::Yes, channel)) => return Some(Choice::Use(channel)),
+            Some((usable, channel)) => {
+                if usable == Usable::Blocked {
+                    known.refused = Some((now() + BLOCKED_REST, BLOCKED_REST));
                 }
-                Some(channel)
+                drop(ports);
+                self.close(session, key, channel);
+                return None;
             }
-            None => {
-                self.forget(&mut ports, key);
-                if let Some(known) = ports.known.get_mut(&key) {
-                    let pause = known.refused.map_or(REFUSED_FIRST, |(_, pause)| REFUSED_MAX.min(pause * 2));
-                    known.refused = Some((now() + pause, pause));
-                }
-                None
+            None => {}
+        }
+        if !known.idle.is_empty() {
+            return None; // a flow that was not answered yet
+        }
+        if known.refused.is_some_and(|(until, _)| now() < until) {
+            return None;
+        }
+        known.open += 1;
+        if self.open.fetch_add(1, Ordering::Relaxed) < CHANNELS_MAX {
+            return Some(Choice::Introduce { evicted: None });
+        }
+        let evicted = ports.evict();
+        if evicted.is_none() {
+            self.forget(&mut ports, key);
+            return None;
+        }
+        Some(Choice::Introduce { evicted })
+    }
+
+    /// What came of asking for a channel, which is counted already: the channel, if it can be used at once.
+    fn introduced(&self, key: Key, channel: Option<Channel>) -> Option<Channel> {
+        let mut ports = self.ports();
+        let Some(mut channel) = channel else {
+            self.forget(&mut ports, key);
+            if let Some(known) = ports.known.get_mut(&key) {
+                let pause = known.refused.map_or(REFUSED_FIRST, |(_, pause)| REFUSED_MAX.min(pause * 2));
+                known.refused = Some((now() + pause, pause));
+            }
+            return None;
+        };
+        if let Some(known) = ports.known.get_mut(&key) {
+            known.refused = None;
+            if channel.usable() != Usable::Yes {
+                known.idle.push(channel);
+                return None;
             }
         }
+        Some(channel)
     }
 
     /// By what the next transaction with a port would pass the kernel by, for people.
