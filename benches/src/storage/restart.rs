@@ -20,18 +20,21 @@ const LOCATE_TIMEOUT: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
+/// What the supervisor of the first host tells.
+fn report(system: &System) -> Result<Value> {
+    Ok(serde_json::from_slice(&std::fs::read(system.directory(0).join("run/boot.json"))?)?)
+}
+
 /// The process of a daemon of the first host; 0 while there is none.
 pub(crate) fn daemon(system: &System, role: &str) -> Result<u32> {
-    let report = std::fs::read(system.directory(0).join("run/boot.json"))?;
-    let report: Value = serde_json::from_slice(&report)?;
+    let report = report(system)?;
     let daemons = report["daemons"].as_array().cloned().unwrap_or_default();
     let pid = daemons.iter().find(|daemon| daemon["role"] == role).and_then(|daemon| daemon["pid"].as_u64());
     u32::try_from(pid.with_context(|| format!("no daemon `{role}`"))?).context("the number of a process")
 }
 
 fn supervisor(system: &System) -> Result<u32> {
-    let report = std::fs::read(system.directory(0).join("run/boot.json"))?;
-    let report: Value = serde_json::from_slice(&report)?;
+    let report = report(system)?;
     u32::try_from(report["pid"].as_u64().context("no supervisor")?).context("the number of a process")
 }
 
