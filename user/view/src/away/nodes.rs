@@ -189,9 +189,9 @@ impl Table {
         }
     }
 
-    /// The kernel hears that a name is not there.
+    /// The kernel hears that a name is not there; it is not to believe that once [there are too many](Table::misses_too_much).
     pub(crate) fn miss(&mut self, directory: Node, name: &[u8]) {
-        if !self.nodes.contains_key(&directory.0) {
+        if self.misses_too_much() || !self.nodes.contains_key(&directory.0) {
             return;
         }
         if self.missed.entry(directory.0).or_default().insert(name.to_vec()) {
