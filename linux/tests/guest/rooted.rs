@@ -180,8 +180,9 @@ fn a_tree_is_another_guests_only_if_nothing_was_left_in_it() {
     };
     // Which warden has a guest is chance, and one that has never had such a guest makes it a tree.
     assert!(trees("").len() < 12, "what a guest writes that becomes its caller's is not left in its tree");
+    assert!(trees("> /tmp/x; rm /tmp/x; ").len() < 12, "what came and went in /tmp is not left there");
     for left in
-        ["> /tmp/x; ", "> /tmp/x; rm /tmp/x; ", "chmod 700 /run; ", "mkdir /etc/x; ", "ln -s x /var/l; "]
+        ["> /tmp/x; ", "> /etc/x; rm /etc/x; ", "chmod 700 /run; ", "mkdir /etc/x; ", "ln -s x /var/l; "]
     {
         assert_eq!(trees(left).len(), 12, "{left}");
     }
