@@ -48,16 +48,16 @@ pub(crate) fn run(scope: &Scope) -> Result<Report> {
     let system = System::of_environment()?;
     let project = Project::make(&system)?;
     let daemons = Daemons::start(&system)?;
-    let scope_rounds = scope.rounds.min(3);
     let mut rows = Vec::new();
     for group in groups(&system, &project, &daemons) {
         if group.name.contains(&scope.pattern) {
-            rows.extend(rounds(&system, &group, scope_rounds)?);
+            rows.extend(rounds(&system, &group, scope.rounds)?);
         }
     }
     let method = format!(
-        "median of {scope_rounds} rounds after a first one that does not count, {SOURCES} sources, make {JOBS}; results compared \
-         byte for byte; {HOSTS} {}, all on the same processors",
+        "median of {} rounds after a first one that does not count, {SOURCES} sources, make {JOBS}; results compared byte for byte; \
+         {HOSTS} {}, all on the same processors",
+        scope.rounds,
         system.place()
     );
     Ok(Report { name: "build", method, rows })

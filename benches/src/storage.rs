@@ -140,8 +140,8 @@ impl<'a> Bench<'a> {
                 measure: Box::new(move || self.limits.create(KIB, clients, self.time)),
             },
         ];
-        for (name, peer) in FILE_PEERS {
-            besides.push(self.peer(name, Some(0.5), Table::Files, peer, "create", (KIB, clients)));
+        for (name, peer, target) in FILE_PEERS {
+            besides.push(self.peer(name, Some(target), Table::Files, peer, "create", (KIB, clients)));
         }
         self.rates(
             format!("durable create of 1 KiB, {}", people(clients)),
@@ -397,13 +397,14 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Other people's file servers: the name in the table, and in the harness.
-const FILE_PEERS: [(&str, &str); 5] = [
-    ("NFS v3 (ganesha)", "nfs3"),
-    ("9P (diod)", "9p"),
-    ("Redis SET, AOF always", "redis-always"),
-    ("etcd put, one node", "etcd1"),
-    ("garage (S3), fsync on", "garage"),
+/// Other people's servers of files: the name in the table, and in the harness; what is to be reached. Redis, which keeps values
+/// in memory and a log of them, is to be no faster; the others half as fast.
+const FILE_PEERS: [(&str, &str, f64); 5] = [
+    ("NFS v3 (ganesha)", "nfs3", 0.5),
+    ("9P (diod)", "9p", 0.5),
+    ("Redis SET, AOF always", "redis-always", 1.0),
+    ("etcd put, one node", "etcd1", 0.5),
+    ("garage (S3), fsync on", "garage", 0.5),
 ];
 const LOOKUP: &str = "lookup of 4 components, many rows";
 /// The rows of [`Bench::large`].
