@@ -38,6 +38,8 @@ pub struct CrashDisk {
     /// Flushes wait while this is set.
     pub blocked: Mutex<bool>,
     pub unblocked: Condvar,
+    /// Flushes that have had to wait so far.
+    waited: AtomicU64,
     /// The most bytes it can have; 0 for no bound.
     pub size_max: AtomicU64,
     /// Flushes so far.
@@ -115,6 +117,11 @@ impl CrashDisk {
         *self.blocked.lock().unwrap() = true;
     }
 
+    /// Whether a flush waits, or has waited.
+    pub fn has_kept_waiting(&self) -> bool {
+        self.waited.load(Ordering::SeqCst) > 0
+    }
+
     pub fn unblock(&self) {
         *self.blocked.lock().unwrap() = false;
         self.unblocked.notify_all();
@@ -155,6 +162,9 @@ impl Disk for CrashDisk {
 
     fn flush(&self) -> Result<(), DiskError> {
         let mut blocked = self.blocked.lock().unwrap();
+        if *blocked {
+            self.waited.fetch_add(1, Ordering::SeqCst);
+        }
         while *blocked {
             blocked = self.unblocked.wait(blocked).unwrap();
         }
