@@ -1,4 +1,5 @@
-//! `cargo xtask ci`: what `.ci/run` runs. Every step runs even when an earlier one failed, so that one run tells all.
+//! `cargo xtask ci`: what `.ci/run` runs. Every step runs even when an earlier one failed, so that one run tells all. The tests
+//! come last, so that what failed of them is near the end.
 
 use std::time::{Duration, Instant};
 
@@ -19,14 +20,14 @@ pub(crate) fn main() -> Result<()> {
     let mut counts = Counts { passed: 0, failed: 1, skipped: 0 };
     step(&mut steps, "fmt", || shell::run(&mut shell::cargo(&["fmt", "--all", "--check"])));
     step(&mut steps, "tidy", tidy::main);
+    step(&mut steps, "clippy", || shell::run(&mut shell::cargo(&CLIPPY)));
+    step(&mut steps, "doc", || shell::run(shell::cargo(&DOC).env("RUSTDOCFLAGS", DOC_FLAGS)));
     // What cannot be had is told there, and skipped by the tests.
     step(&mut steps, "programs", || {
         programs::prepare();
         Ok(())
     });
     step(&mut steps, "test", || test(&mut counts));
-    step(&mut steps, "clippy", || shell::run(&mut shell::cargo(&CLIPPY)));
-    step(&mut steps, "doc", || shell::run(shell::cargo(&DOC).env("RUSTDOCFLAGS", DOC_FLAGS)));
 
     println!();
     for step in &steps {

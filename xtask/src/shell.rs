@@ -69,7 +69,7 @@ pub(crate) fn capture(command: &mut Command) -> Result<Vec<u8>> {
 /// Runs a command and passes its stdout on line by line, those lines for which `keep` says so; whether it succeeded.
 ///
 /// # Errors
-/// It said nothing for as long as `silence`: then it and what it started are killed.
+/// It said nothing for as long as `silence`: then where its threads are is told, and it and what it started are killed.
 pub(crate) fn stream(
     command: &mut Command,
     silence: Duration,
@@ -97,6 +97,9 @@ pub(crate) fn stream(
             Ok(_) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => {
+                for line in threads(&tree(child.id())) {
+                    writeln!(out, "{line}")?;
+                }
                 kill_tree(&mut child)?;
                 bail!("`{}` was silent for {silence:?} and was killed", shown(command));
             }
@@ -105,16 +108,40 @@ pub(crate) fn stream(
     Ok(child.wait()?.success())
 }
 
-/// Kills a child and everything it started.
-pub(crate) fn kill_tree(child: &mut Child) -> Result<()> {
+/// A process and everything it started, parents first.
+fn tree(root: u32) -> Vec<u32> {
     let parents = parents();
-    let mut doomed = vec![child.id()];
+    let mut tree = vec![root];
     let mut next = 0;
-    while let Some(&parent) = doomed.get(next) {
-        doomed.extend(parents.iter().filter(|(_, of)| **of == parent).map(|(pid, _)| *pid));
+    while let Some(&parent) = tree.get(next) {
+        tree.extend(parents.iter().filter(|(_, of)| **of == parent).map(|(pid, _)| *pid));
         next += 1;
     }
-    let pids = doomed.iter().map(u32::to_string);
+    tree
+}
+
+/// What each process is, and the name of each of its threads, its state and where in the kernel it waits: a test's thread has
+/// the test's name.
+fn threads(processes: &[u32]) -> Vec<String> {
+    let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+    let mut lines = Vec::new();
+    for process in processes {
+        let process = Path::new("/proc").join(process.to_string());
+        lines.push(format!("{}: {}", process.display(), read(&process.join("cmdline")).replace('\0', " ")));
+        for thread in std::fs::read_dir(process.join("task")).into_iter().flatten().flatten() {
+            let stat = read(&thread.path().join("stat"));
+            let Some((name, rest)) = stat.rsplit_once(')') else { continue };
+            let state = rest.split_whitespace().next().unwrap_or_default();
+            let name = name.split_once('(').map_or(name, |(_, name)| name);
+            lines.push(format!("  {name:<16} {state} {}", read(&thread.path().join("wchan"))));
+        }
+    }
+    lines
+}
+
+/// Kills a child and everything it started.
+pub(crate) fn kill_tree(child: &mut Child) -> Result<()> {
+    let pids = tree(child.id()).into_iter().map(|pid| pid.to_string());
     // Some of them may be gone by now; the child itself cannot be, before it is waited for.
     Command::new("kill")
         .arg("-KILL")
@@ -161,6 +188,23 @@ mod tests {
         assert!(stream(&mut sh("echo a; printf b"), Duration::from_secs(60), &mut see).unwrap());
         assert!(!stream(&mut sh("exit 3"), Duration::from_secs(60), &mut see).unwrap());
         assert_eq!(seen, ["a", "b"]);
+    }
+
+    #[test]
+    fn threads_are_told_by_name() {
+        let (end, ended) = mpsc::channel::<()>();
+        let (begin, begun) = mpsc::channel();
+        let body = move || {
+            begin.send(()).unwrap();
+            ended.recv().unwrap_err();
+        };
+        let thread = std::thread::Builder::new().name("a test".to_owned()).spawn(body).unwrap();
+        begun.recv().unwrap();
+        let told = threads(&[std::process::id()]);
+        assert!(told[0].starts_with("/proc/") && told[0].contains("xtask"), "{told:?}");
+        assert!(told.iter().any(|line| line.starts_with("  a test           ")), "{told:?}");
+        drop(end);
+        thread.join().unwrap();
     }
 
     #[test]

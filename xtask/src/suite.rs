@@ -2,8 +2,9 @@
 //!
 //! The last line of its output is the counts alone: `N passed, N failed, N skipped`. A test that cannot run here, or not all of
 //! it, says `SKIPPED: why`; libtest keeps what a passed test says to itself and knows no such outcome, so what they say is
-//! asked for, those lines of it are shown, and such a test counts as skipped. The tests in `tests/live` start the
-//! built binaries, so these are built first and named to them by `AMOEBA_BIN`.
+//! asked for, those lines of it are shown, and such a test counts as skipped. What failed tests said is shown once more before
+//! the counts, for who sees only the end. The tests in `tests/live` start the built binaries, so these are built first and named
+//! to them by `AMOEBA_BIN`.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -98,9 +99,10 @@ fn test(arguments: &[String], counts: &mut Counts) -> Result<()> {
             println!("{text}");
             false
         }
-    })?;
+    });
     counts.add(output.counts);
-    if !ok || counts.failed > 0 {
+    output.show_what_failed();
+    if !ok? || counts.failed > 0 {
         bail!("tests failed");
     }
     Ok(())
@@ -115,7 +117,14 @@ struct Output {
     test: String,
     /// Passed tests of this binary that said that they were skipped.
     skipped: BTreeSet<String>,
+    /// What failed tests have said, and their names, of all binaries.
+    failures: Vec<String>,
+    /// Tests that run for more than a minute, and have not ended.
+    slow: BTreeSet<String>,
 }
+
+/// Lines of what failed tests have said that are shown once more.
+const FAILURE_LINES_MAX: usize = 400;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Part {
@@ -125,6 +134,8 @@ enum Part {
     Said,
     /// The names of passed tests, again.
     Names,
+    /// What failed tests have said, and their names, again.
+    Failures,
 }
 
 /// What becomes of a line.
@@ -145,16 +156,49 @@ impl Output {
                 self.part = Part::Said;
                 Line::Hidden
             }
-            Part::Results | Part::Names => {
-                self.part = Part::Results;
-                if let Some(mut more) = Counts::of_test_result(line) {
-                    let skipped = (std::mem::take(&mut self.skipped).len() as u64).min(more.passed);
-                    more.passed -= skipped;
-                    more.skipped += skipped;
-                    self.counts.add(more);
-                }
+            Part::Results | Part::Names | Part::Failures => {
+                self.result(line);
                 Line::Kept
             }
+        }
+    }
+
+    fn result(&mut self, line: &str) {
+        if let Some(mut more) = Counts::of_test_result(line) {
+            let skipped = (std::mem::take(&mut self.skipped).len() as u64).min(more.passed);
+            more.passed -= skipped;
+            more.skipped += skipped;
+            self.counts.add(more);
+            self.part = Part::Results;
+        } else if self.part == Part::Failures || line == "failures:" {
+            self.part = Part::Failures;
+            self.failures.push(line.to_owned());
+        } else {
+            self.part = Part::Results;
+            self.note_slow(line);
+        }
+    }
+
+    fn note_slow(&mut self, line: &str) {
+        let Some(test) = line.strip_prefix("test ") else { return };
+        if let Some((name, _)) = test.split_once(" has been running for over ") {
+            self.slow.insert(name.to_owned());
+        } else if let Some((name, _)) = test.split_once(" ... ") {
+            self.slow.remove(name);
+        }
+    }
+
+    /// Once more, after all the tests that passed.
+    fn show_what_failed(&self) {
+        let left_out = self.failures.len().saturating_sub(FAILURE_LINES_MAX);
+        for line in &self.failures[left_out..] {
+            println!("{line}");
+        }
+        if left_out > 0 {
+            println!("{left_out} lines before these are further up");
+        }
+        for test in &self.slow {
+            println!("{test}: not ended");
         }
     }
 
@@ -185,9 +229,10 @@ mod tests {
     fn a_passed_test_that_was_skipped_is_shown_and_counted_as_that() {
         let text = "\
 running 3 tests
+test a has been running for over 60 seconds
+test d has been running for over 60 seconds
 test a ... ok
 test b::c ... ok
-test d ... FAILED
 
 successes:
 
@@ -236,6 +281,10 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         assert_eq!(skipped, ["b::c: SKIPPED: no /dev/fuse", "b::c: SKIPPED: not root"]);
         assert!(shown.iter().any(|line| line == "---- d stdout ----"), "{shown:?}");
         assert!(!shown.iter().any(|line| line == "chatter" || line.starts_with("    e")), "{shown:?}");
+        let failed: Vec<&str> =
+            output.failures.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
+        assert_eq!(failed, ["failures:", "---- d stdout ----", "SKIPPED: not this", "failures:", "    d"]);
+        assert!(output.slow.iter().eq(["d"]), "{:?}", output.slow);
     }
 
     #[test]
