@@ -19,6 +19,9 @@ pub const HOST: ObjectNumber = ObjectNumber::new(1).expect("a small number");
 /// The object number of `ps` in it.
 pub const PS: ObjectNumber = ObjectNumber::new(2).expect("a small number");
 
+/// The row of [`PS`] in the host's directory.
+const PS_NAME: &[u8] = b"ps";
+
 /// The processes of a host, as `ps` shows them.
 pub trait Processes: Send + Sync {
     /// Number and capability of every process that a column shows, in any order.
@@ -71,8 +74,8 @@ impl Row {
 /// The server of the host's directory.
 pub struct HostDirectory {
     secret: ServerSecret,
-    ps: Row,
-    servers: BTreeMap<Vec<u8>, Row>,
+    /// The servers, and `ps`.
+    rows: BTreeMap<&'static [u8], Row>,
     processes: Arc<dyn Processes>,
 }
 
@@ -84,20 +87,25 @@ impl HostDirectory {
         servers: impl IntoIterator<Item = (&'static str, Row)>,
         processes: Arc<dyn Processes>,
     ) -> HostDirectory {
-        let servers = servers.into_iter().map(|(name, server)| (name.as_bytes().to_vec(), server)).collect();
         let group = keys.secret.capability(port, PS, COLUMN_2, PERMANENT);
         let ps = Row { owner: keys.capability(port, PS), group };
-        HostDirectory { secret: keys.secret, ps, servers, processes }
+        let rows = servers.into_iter().map(|(name, server)| (name.as_bytes(), server)).chain([(PS_NAME, ps)]);
+        HostDirectory { secret: keys.secret, rows: rows.collect(), processes }
     }
 
     fn rows(&self, directory: ObjectNumber, column: Column) -> BTreeMap<Vec<u8>, Capability> {
         if directory == HOST {
-            let ps = (b"ps".to_vec(), self.ps);
-            let rows = self.servers.iter().map(|(name, row)| (name.clone(), *row)).chain([ps]);
-            return rows.map(|(name, row)| (name, row.in_column(column))).collect();
+            return self.rows.iter().map(|(name, row)| (name.to_vec(), row.in_column(column))).collect();
         }
         let processes = self.processes.processes(column);
         processes.into_iter().map(|(number, process)| (number.to_string().into_bytes(), process)).collect()
+    }
+
+    fn row(&self, directory: ObjectNumber, column: Column, name: &[u8]) -> Option<Capability> {
+        if directory == HOST {
+            return self.rows.get(name).map(|row| row.in_column(column));
+        }
+        self.rows(directory, column).remove(name)
     }
 }
 
@@ -123,9 +131,8 @@ impl hostdir::Serve for HostDirectory {
         let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
         let mut found = None;
         for name in names.by_ref() {
-            let capability = *self.rows(at, column).get(name).ok_or(Status::STD_NOTFOUND)?;
-            found = Some(capability);
-            if capability != self.ps.in_column(column) {
+            found = Some(self.row(at, column, name).ok_or(Status::STD_NOTFOUND)?);
+            if at != HOST || name != PS_NAME {
                 break;
             }
             at = PS;
