@@ -16,11 +16,11 @@ use crate::hosts::{Members, Table};
 use crate::setup;
 use crate::state::State;
 
-/// The directories of a new graph, parents first.
-const DIRECTORIES: [&str; 9] = [
-    "/bin",
-    "/home",
-    "/tmp",
+/// The directories of a new graph in which programs work: those that see no host's files, and so see the root through the
+/// group's column, can do what all others can.
+const WORKPLACES: [&str; 3] = ["/bin", "/home", "/tmp"];
+/// Those that lead to servers, parents first.
+const DIRECTORIES: [&str; 6] = [
     "/profile",
     "/profile/hosts",
     "/profile/cap",
@@ -29,15 +29,11 @@ const DIRECTORIES: [&str; 9] = [
     "/profile/cap/randomsvr",
 ];
 
-/// Those of them in which programs work that see no host's files, and so see the root through the group's column.
-const WORKPLACES: [&str; 3] = ["/bin", "/home", "/tmp"];
-
 /// What the columns of a directory let through: all to its owner, looking to the group and to others.
 const MASKS: Masks = [0xFF, 0x06, 0x04, 0];
-/// What those of a workplace let through: to the group as to the owner.
-const WORKPLACE_MASKS: Masks = [0xFF, 0xFF, 0x04, 0];
-/// Those of a server that does nothing for its owner which it does not for the group.
-const SERVER_MASKS: Masks = [0xFF, 0xFF, 0x04, 0];
+/// What those of a workplace let through, and of a server that does nothing for its owner which it does not for the group: to
+/// the group as to the owner.
+const SHARED_MASKS: Masks = [0xFF, 0xFF, 0x04, 0];
 /// Those of the run server: what it gives the group leads to no host's files.
 const RUN_SERVER_MASKS: Masks = [0xFF, !HOST.bits(), 0x04, 0];
 /// Those of a host's directory: to the group its group's column.
@@ -53,19 +49,20 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Makes what is missing of the graph, on a host with a directory server.
 pub(crate) fn ensure(world: &World, state: &State) -> Result<()> {
     let names = Names::new(world, state.capability("root.cap")?).with_masks(MASKS);
-    for path in DIRECTORIES {
-        make(&names, path).with_context(|| format!("cannot make the directory {path}"))?;
+    let workplaces = WORKPLACES.map(|path| (path, SHARED_MASKS));
+    for (path, masks) in workplaces.into_iter().chain(DIRECTORIES.map(|path| (path, MASKS))) {
+        make(&names, path, masks).with_context(|| format!("cannot make the directory {path}"))?;
     }
     keep_confined_root(world, state)?;
     let seed = state.host_seed()?;
     if state.has("bullet.cap") {
         let files = files(world, state)?;
-        publish(&names, "/profile/cap/bulletsvr/default", files, SERVER_MASKS)?;
-        publish(&names, &files_path(state)?, files, SERVER_MASKS)?;
+        publish(&names, "/profile/cap/bulletsvr/default", files, SHARED_MASKS)?;
+        publish(&names, &files_path(state)?, files, SHARED_MASKS)?;
     }
     publish_run_server(&names, state)?;
-    publish(&names, "/profile/cap/todsvr/default", server(state, &seed, "tod")?, SERVER_MASKS)?;
-    publish(&names, "/profile/cap/randomsvr/default", server(state, &seed, "random")?, SERVER_MASKS)?;
+    publish(&names, "/profile/cap/todsvr/default", server(state, &seed, "tod")?, SHARED_MASKS)?;
+    publish(&names, "/profile/cap/randomsvr/default", server(state, &seed, "random")?, SHARED_MASKS)?;
     Table::new(world, state)?.ensure(&Members::read(state)?)?;
     publish_host(&names, state)
 }
@@ -87,7 +84,7 @@ fn elsewhere(world: &World, state: &State) -> Result<()> {
     let names = Names::new(world, state.capability("root.cap")?);
     keep_confined_root(world, state)?;
     if state.has("bullet.cap") {
-        publish(&names, &files_path(state)?, files(world, state)?, SERVER_MASKS)?;
+        publish(&names, &files_path(state)?, files(world, state)?, SHARED_MASKS)?;
     }
     publish_run_server(&names, state)?;
     publish_host(&names, state)
@@ -98,7 +95,7 @@ fn publish_run_server(names: &Names, state: &State) -> Result<()> {
     if !state.has("pool.cap") {
         return Ok(());
     }
-    make(names, "/profile/cap/runsvr")?;
+    make(names, "/profile/cap/runsvr", MASKS)?;
     let run_server = setup::run_server(state, FINDHOST | STATUS | HOST)?;
     publish(names, "/profile/cap/runsvr/default", run_server, RUN_SERVER_MASKS)
 }
@@ -127,8 +124,7 @@ fn server(state: &State, seed: &HostSeed, name: &str) -> Result<Capability> {
 }
 
 /// Makes one of our directories unless it is there, and sees to it that its group cannot go where only its owner may.
-fn make(names: &Names, path: &str) -> Result<(), NameError> {
-    let masks = if WORKPLACES.contains(&path) { WORKPLACE_MASKS } else { MASKS };
+fn make(names: &Names, path: &str, masks: Masks) -> Result<(), NameError> {
     if names.resolve(path.as_bytes()).is_err() {
         match names.clone().with_masks(masks).mkdir(path.as_bytes()) {
             Ok(_) => return Ok(()),
@@ -140,7 +136,7 @@ fn make(names: &Names, path: &str) -> Result<(), NameError> {
     let there = names.getmasks(path.as_bytes())?;
     let is_right = match masks {
         // Somebody may have closed it on purpose; but earlier systems made it as they made all others.
-        WORKPLACE_MASKS => there != MASKS,
+        SHARED_MASKS => there != MASKS,
         // Somebody may have closed more, but nobody may have opened it.
         _ => there[1..].iter().zip(&masks[1..]).all(|(there, mask)| there & !mask == 0),
     };
