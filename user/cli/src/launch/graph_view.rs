@@ -35,8 +35,8 @@ pub(crate) struct GraphView {
 }
 
 impl GraphOptions {
-    /// What processes are to see, of the directories below `root`, if that `is_chosen`; they work in `directory`, if the person says where. `set` are environment
-    /// strings that the person has set.
+    /// What processes are to see, of the directories below `root`, if that `is_chosen`; they work in `directory`, if the person
+    /// says where. `set` are environment strings that the person has set.
     ///
     /// # Errors
     /// Options that contradict each other; the directory that is to be the root is not there.

@@ -160,18 +160,20 @@ impl NotStarted {
 
 impl Launcher {
     pub(crate) fn new(graph: &Graph, options: &Options) -> anyhow::Result<Launcher> {
-        let sees_host = options.view.whose(options.files.any())?.0 == view::Whose::Host;
+        let here = std::env::current_dir().context("the working directory of this command")?;
+        let directory = options.workdir.as_ref().map_or(here.clone(), |workdir| here.join(workdir));
+        let chosen = options.view.choose(&directory, options.files.any())?;
+        let sees_host = chosen.whose == view::Whose::Host;
         let root = if sees_host { graph.session().root } else { graph.confined_root()? };
         let home = Asked::home(graph, root);
         let pool = Pool::new(graph)?;
         let on = options.on.as_deref().map(|host| pool.on(host)).transpose().code(CANNOT_EXECUTE)?;
-        let here = std::env::current_dir().context("the working directory of this command")?;
-        let directory = options.workdir.as_ref().map_or(here.clone(), |workdir| here.join(workdir));
         let environment = environment(&options.env);
-        let carried = options.files.names();
-        let (capabilities, limits) = (capabilities(graph, root, home)?, options.limits.clone());
-        let chosen = options.view.choose(&directory, options.files.any())?;
-        let capabilities = if options.view.is_alone() { Vec::new() } else { capabilities };
+        let (carried, limits) = (options.files.names(), options.limits.clone());
+        let capabilities = match options.view.is_alone() {
+            true => Vec::new(),
+            false => capabilities(graph, root, home)?,
+        };
         let is_graph = chosen.whose == view::Whose::Graph;
         let graph_view =
             options.graph_view.find(graph, root, is_graph, options.workdir.as_deref(), &options.env)?;
