@@ -377,11 +377,17 @@ fn who_is_at_it_goes_on_after_an_unmount() {
 #[test]
 #[ignore = "started by the tests of a server that is killed"]
 fn serve_until_killed() {
+    let (directory, mount) = mounted_in_place();
+    fs::write(directory.join("ready"), b"").unwrap();
+    mount.ended(LONG).unwrap();
+}
+
+/// What such a process serves, and where it was told to.
+fn mounted_in_place() -> (PathBuf, Mount) {
     let directory = PathBuf::from(std::env::var_os(PLACE).expect("where to mount"));
     let files = Arc::new(MemoryFileSystem::new(amoeba_linux::clock(), SIZE_MAX));
     let mount = Mount::new(files, &directory, &MountOptions::new("killed")).unwrap();
-    fs::write(directory.join("ready"), b"").unwrap();
-    mount.ended(LONG).unwrap();
+    (directory, mount)
 }
 
 fn server(directory: &Path, test: &str) -> Option<Child> {
@@ -438,9 +444,7 @@ fn a_mount_whose_server_says_nothing_can_be_unmounted() {
 #[test]
 #[ignore = "started by the test of a server that waits for itself"]
 fn serve_itself_until_killed() {
-    let directory = PathBuf::from(std::env::var_os(PLACE).expect("where to mount"));
-    let files = Arc::new(MemoryFileSystem::new(amoeba_linux::clock(), SIZE_MAX));
-    let mount = Mount::new(files, &directory, &MountOptions::new("itself")).unwrap();
+    let (directory, mount) = mounted_in_place();
     fs::write(directory.join("device"), mount.device()).unwrap();
     let _own = File::create(directory.join("ready")).unwrap();
     mount.ended(LONG).unwrap();
