@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,6 +15,8 @@ use serde_json::Value;
 
 /// No command of a test takes this long but when it hangs: then it is killed and the test fails.
 const HANG: Duration = Duration::from_secs(120);
+/// How long what hangs may take to clean up after itself.
+const TERM_TIME: Duration = Duration::from_secs(10);
 
 /// How often a condition is looked at while a test waits for it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -337,7 +340,7 @@ fn binary() -> PathBuf {
     path
 }
 
-/// The outcome, or the command's line when it was killed for taking longer than `limit`.
+/// The outcome, or the command's line and what it said so far when it was killed for taking longer than `limit`.
 fn run_to_end(mut command: Command, input: Option<Vec<u8>>, limit: Duration) -> Result<Outcome, String> {
     let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
     let line = std::iter::once("amoeba".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
@@ -350,20 +353,24 @@ fn run_to_end(mut command: Command, input: Option<Vec<u8>>, limit: Duration) -> 
         // A program that does not want all its input closes the pipe; that is its right.
         std::thread::spawn(move || stdin.write_all(&input));
     }
-    let stdout = drain(child.stdout.take().expect("stdout was piped"));
-    let stderr = drain(child.stderr.take().expect("stderr was piped"));
+    let stdout = Drained::new(child.stdout.take().expect("stdout was piped"));
+    let stderr = Drained::new(child.stderr.take().expect("stderr was piped"));
     let status = wait(&mut child, limit);
-    let status = match status {
-        Some(status) => status,
-        None => {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(line);
+    if status.is_none() {
+        signal(&child, Signal::TERM);
+        wait(&mut child, TERM_TIME);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    match status {
+        Some(status) if stdout.has_ended(limit) && stderr.has_ended(limit) => {
+            Ok(Outcome { status, stdout: stdout.bytes(), stderr: stderr.bytes(), line })
         }
-    };
-    let read =
-        |output: std::sync::mpsc::Receiver<Vec<u8>>| output.recv_timeout(limit).map_err(|_| line.clone());
-    Ok(Outcome { status, stdout: read(stdout)?, stderr: read(stderr)?, line })
+        _ => {
+            let said = |drained: Drained| String::from_utf8_lossy(&drained.bytes()).into_owned();
+            Err(format!("{line}\n  stdout {:?}\n  stderr {:?}\n", said(stdout), said(stderr)))
+        }
+    }
 }
 
 /// Waits for a child's end; `None` when it takes longer than `limit`.
@@ -378,13 +385,32 @@ pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     None
 }
 
-/// Reads to the end on a thread of its own. A daemon that inherited the pipe would keep it open: the reader gives up then.
-fn drain(mut from: impl Read + Send + 'static) -> std::sync::mpsc::Receiver<Vec<u8>> {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = from.read_to_end(&mut bytes);
-        let _ = sender.send(bytes);
-    });
-    receiver
+/// What is read to the end on a thread of its own. A daemon that inherited the pipe would keep it open: the reader gives up then.
+struct Drained {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    end: mpsc::Receiver<()>,
+}
+
+impl Drained {
+    fn new(mut from: impl Read + Send + 'static) -> Drained {
+        let (ended, end) = mpsc::channel();
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let drained = Drained { bytes: bytes.clone(), end };
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                bytes.lock().unwrap().extend_from_slice(&buffer[..count]);
+            }
+            drop(ended);
+        });
+        drained
+    }
+
+    fn has_ended(&self, limit: Duration) -> bool {
+        self.end.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes.lock().unwrap())
+    }
 }
