@@ -114,9 +114,10 @@ fn a_host_is_lost_under_load(system: &System, view: &str, harm: &str, back: &str
         export AMOEBA_VIEW={view}
         amoeba ln -f /profile/cap/bulletsvr/bolt /profile/cap/bulletsvr/default
         on chisel amoeba put kept /home/kept
+        code_of lost.code timeout 60 amoeba run --on bolt -- sleep 1000 &
+        code_of lost.map.code timeout 60 amoeba map --json -k --on bolt -j 4 sleep ::: 1000 1001 1002 1003 > lost &
+        until [ "$(on bolt amoeba ps | grep -c 'running.*sleep')" -ge 5 ]; do sleep 0.05; done
         code_of everywhere.code amoeba map --json -k -j 9 sleep ::: 3 3 3 3 3 3 3 3 3 > everywhere &
-        code_of lost.code timeout 30 amoeba run --on bolt -- sleep 1000 &
-        code_of lost.map.code timeout 30 amoeba map --json -k --on bolt -j 4 sleep ::: 1000 1001 1002 1003 > lost &
         amoeba run --on chisel -- sh -c 'sleep 6; echo unharmed' > unharmed &
         until [ "$(on bolt amoeba ps | grep -c 'running.*sleep')" -ge 6 ]; do sleep 0.05; done
         {harm}

@@ -340,7 +340,8 @@ fn binary() -> PathBuf {
     path
 }
 
-/// The outcome, or the command's line and what it said so far when it was killed for taking longer than `limit`.
+/// The outcome, or the command's line, what it said so far and what it had started, when it was killed for taking longer than
+/// `limit`.
 fn run_to_end(mut command: Command, input: Option<Vec<u8>>, limit: Duration) -> Result<Outcome, String> {
     let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
     let line = std::iter::once("amoeba".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
@@ -356,7 +357,9 @@ fn run_to_end(mut command: Command, input: Option<Vec<u8>>, limit: Duration) -> 
     let stdout = Drained::new(child.stdout.take().expect("stdout was piped"));
     let stderr = Drained::new(child.stderr.take().expect("stderr was piped"));
     let status = wait(&mut child, limit);
+    let mut left = Vec::new();
     if status.is_none() {
+        left = descendants(child.id());
         signal(&child, Signal::TERM);
         wait(&mut child, TERM_TIME);
         let _ = child.kill();
@@ -368,9 +371,26 @@ fn run_to_end(mut command: Command, input: Option<Vec<u8>>, limit: Duration) -> 
         }
         _ => {
             let said = |drained: Drained| String::from_utf8_lossy(&drained.bytes()).into_owned();
-            Err(format!("{line}\n  stdout {:?}\n  stderr {:?}\n", said(stdout), said(stderr)))
+            let left: String = left.iter().map(|line| format!("  left {line:?}\n")).collect();
+            Err(format!("{line}\n  stdout {:?}\n  stderr {:?}\n{left}", said(stdout), said(stderr)))
         }
     }
+}
+
+/// The command lines of all that a process has started and that is still its own, or its children's.
+fn descendants(of: u32) -> Vec<String> {
+    let read = |path: String| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+    let children = |pid: u32| {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let children = threads.map(|thread| read(format!("{}/children", thread.path().display())));
+        children.collect::<String>().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut all = Vec::new();
+    for child in children(of) {
+        all.push(format!("{child} {}", read(format!("/proc/{child}/cmdline")).replace('\0', " ")));
+        all.extend(child.parse().map(descendants).unwrap_or_default());
+    }
+    all
 }
 
 /// Waits for a child's end; `None` when it takes longer than `limit`.

@@ -163,6 +163,7 @@ fn a_second_run_ships_nothing_and_large_files_are_read_as_they_come() {
         # Nor after the viewer was ended.
         viewer=$(pgrep -f ' viewer$' | while read pid; do grep -lz "^AMOEBA_STATE=${AMOEBA_STATE%/*}/bolt" /proc/$pid/environ || true; done | cut -d/ -f3)
         kill -9 $viewer
+        while grep -qv ') Z' /proc/$viewer/stat; do sleep 0.01; done
         before=$(sent)
         test "$(mine -- cksum large middle)" = "$(cksum large middle)"
         after=$(sent)
@@ -248,7 +249,7 @@ fn who_sees_his_callers_files_comes_by_no_hosts() {
         mine -- sh -ec './tool mkdir -p d/e; echo graph | ./tool put - d/e/file; ./tool cat d/e/file; ./tool rm -r d
             echo tmp | ./tool put - /tmp/file; ./tool rm /tmp/file; ./tool run --on anvil -- cat file; ./tool run cat file
             ./tool map -j 2 cat ::: file file; ./tool run -- sleep 1234 & started=$!
-            while id=$(./tool ps | awk "\$NF == 1234 { print \$1 }"); test -z "$id"; do sleep 0.1; done
+            while id=$(./tool ps | awk "\$NF == 1234 { print \$1 }"); test -z "$id"; do kill -0 $started; sleep 0.1; done
             ./tool kill $id; wait $started || echo $?'
         # So has, all the way down, what one that sees a host's files starts.
         amoeba run --on bolt --view host -- $amoeba run --on anvil --view host -- cat $HOME/.ssh/id_rsa
