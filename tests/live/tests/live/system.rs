@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -53,11 +53,18 @@ impl System {
     /// The same with `suffix` at the end of the folder's name.
     pub(crate) fn named(suffix: &str) -> System {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("amoeba-live-{}-{number}{suffix}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
+        let folder = loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("amoeba-live-{}-{number}{suffix}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            match std::fs::create_dir(&folder) {
+                // What a run that was killed has left, whose number is ours now.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => break made.map(|()| folder).expect("the temporary folder is ours"),
+            }
+        };
         for part in ["state", "home", "work"] {
-            std::fs::create_dir_all(folder.join(part)).expect("the temporary folder is ours");
+            std::fs::create_dir(folder.join(part)).expect("the folder is new");
         }
         System { folder, binary: binary(), user: None }
     }
