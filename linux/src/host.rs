@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
@@ -55,6 +56,19 @@ pub fn boot_time() -> io::Result<(String, Duration)> {
 /// Whether this process may do everything on the host that root may.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// The numbers of users in the user name space of a whole host, as Linux shows them.
+const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
+
+/// Whether this process has its rights in a user name space that is not the host's, which it never changes from now on.
+pub(crate) fn is_in_user_name_space() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        // A kernel without user name spaces has no such file.
+        let map = std::fs::read_to_string("/proc/self/uid_map");
+        map.is_ok_and(|map| map.split_whitespace().ne(ALL_USERS))
+    })
 }
 
 /// Asks a process to end. It may have ended already.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use amoeba_linux::fuse::{Mount, MountError, MountOptions, connection, place};
 use amoeba_volume::MemoryFileSystem;
-use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags, XattrFlags};
+use rustix::fs::{Access, FallocateFlags, FlockOperation, RenameFlags, XattrFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
 /// Where [`serve_until_killed`] mounts.
@@ -361,6 +361,28 @@ fn without_opens_files_are_what_they_are_with_them() {
     let names: Vec<_> = fs::read_dir(&scene.directory).unwrap().collect();
     assert!(names.is_empty(), "what the mount began with is gone: {names:?}");
     drop((log, reader));
+}
+
+/// Whoever mounts: as root, the kernel asks us.
+#[test]
+fn nobody_executes_what_nobody_may_execute() {
+    let Some(scene) = Scene::new("access") else { return };
+    let (program, closed) = (scene.at("program"), scene.at("closed"));
+    for (path, mode) in [(&program, 0o644), (&closed, 0o400)] {
+        fs::write(path, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let may = |path: &Path, access| rustix::fs::access(path, access);
+    assert_eq!(may(&program, Access::EXEC_OK), Err(rustix::io::Errno::ACCESS));
+    assert_eq!(Command::new(&program).spawn().unwrap_err().kind(), ErrorKind::PermissionDenied);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(may(&program, Access::EXEC_OK | Access::READ_OK), Ok(()));
+    assert_eq!(may(&scene.directory, Access::EXEC_OK | Access::WRITE_OK), Ok(()));
+    assert_eq!(may(&scene.at("none"), Access::EXISTS), Err(rustix::io::Errno::NOENT));
+    // What a mode forbids, root may.
+    let forbidden =
+        if rustix::process::geteuid().is_root() { Ok(()) } else { Err(rustix::io::Errno::ACCESS) };
+    assert_eq!(may(&closed, Access::WRITE_OK), forbidden);
 }
 
 #[test]

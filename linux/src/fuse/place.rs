@@ -16,6 +16,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use super::{MountError, MountOptions};
+use crate::host;
 
 /// The program that mounts for who is not root.
 const HELPER: &str = "fusermount3";
@@ -119,11 +120,16 @@ fn absolute(directory: &Path) -> io::Result<PathBuf> {
 
 fn mount_directly(directory: &Path, options: &MountOptions) -> io::Result<OwnedFd> {
     let device = File::options().read(true).write(true).open("/dev/fuse")?;
+    let user = rustix::process::geteuid();
+    // Where nobody but root looks in there is nothing to check; and before each check the kernel asks for the attributes of a
+    // directory in which anything was made, renamed or removed.
+    let is_roots = user.is_root() && !host::is_in_user_name_space() && !options.others;
+    let checks = if is_roots { "" } else { ",default_permissions" };
     let others = if options.others { ",allow_other" } else { "" };
     let data = format!(
-        "fd={},rootmode=40000,user_id={},group_id={},default_permissions{others}",
+        "fd={},rootmode=40000,user_id={},group_id={}{checks}{others}",
         device.as_raw_fd(),
-        rustix::process::geteuid().as_raw(),
+        user.as_raw(),
         rustix::process::getegid().as_raw(),
     );
     let data = CString::new(data).expect("numbers and words have no NUL");

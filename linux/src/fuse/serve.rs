@@ -14,10 +14,10 @@ use amoeba_volume::{
     Attributes, Change, Entry, Error, FileSystem, Handle, Kind, NAME_SIZE_MAX, Node, Notifier, Opened,
 };
 use fuser::{
-    BackgroundSession, BackingId, BsdFileFlags, Config, Errno, FileHandle, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, SessionACL, TimeOrNow, WriteFlags,
+    AccessFlags, BackgroundSession, BackingId, BsdFileFlags, Config, Errno, FileHandle, Filesystem,
+    FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, SessionACL, TimeOrNow, WriteFlags,
 };
 
 use super::MountOptions;
@@ -236,6 +236,22 @@ impl Filesystem for Server {
             return reply.attr(&Duration::ZERO, &convert::attributes(&Probe::entry().attributes));
         }
         self.answer_attributes(self.files.getattr(node(of)), reply);
+    }
+
+    /// Asked only where the kernel checks nothing itself: on root's behalf, who may do all but execute what nobody may.
+    fn access(&self, _: &Request, of: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let _turn = self.turn();
+        if node(of) == probe::NODE {
+            return reply.ok();
+        }
+        let executed = mask.contains(AccessFlags::X_OK);
+        match self.files.getattr(node(of)) {
+            Ok(of) if executed && of.kind == Kind::File && of.permissions & 0o111 == 0 => {
+                reply.error(Errno::EACCES)
+            }
+            Ok(_) => reply.ok(),
+            Err(error) => reply.error(errno(error)),
+        }
     }
 
     fn setattr(

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
@@ -39,17 +38,4 @@ pub(super) fn part() -> io::Result<bool> {
     };
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
     Ok(has_privilege)
-}
-
-/// The numbers of users in the user name space of a whole host, as Linux shows them.
-const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
-
-/// Whether this process has its rights in a user name space that is not the host's, which it never changes from now on.
-pub(super) fn is_in_user_name_space() -> bool {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| {
-        // A kernel without user name spaces has no such file.
-        let map = fs::read_to_string("/proc/self/uid_map");
-        map.is_ok_and(|map| map.split_whitespace().ne(ALL_USERS))
-    })
 }

@@ -263,7 +263,7 @@ fn build(trees: &[Tree], mounts: Vec<OwnedFd>, socket: &Path, work: &Path) -> io
 fn layers(workshop: &Path) -> CString {
     let part = |name: &str| workshop.join(name).display().to_string();
     // What a layer notes of another is elsewhere kept in attributes that only the host's root may set.
-    let notes = if apart::is_in_user_name_space() { ",userxattr" } else { "" };
+    let notes = if crate::host::is_in_user_name_space() { ",userxattr" } else { "" };
     let (below, above, work) = (part("below"), part("above"), part("work"));
     let options = format!("lowerdir={below},upperdir={above},workdir={work}{notes}");
     CString::new(options).expect("these paths have no NUL")
