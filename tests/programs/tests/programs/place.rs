@@ -23,6 +23,8 @@ pub(crate) struct Place {
     folder: PathBuf,
     /// Which list of failures of the POSIX suite holds here: a heading of `docs/conformance.md`.
     pub(crate) kind: &'static str,
+    /// Whether it is mounted for other users, too.
+    others: bool,
     served: Option<Served>,
 }
 
@@ -36,19 +38,33 @@ impl Place {
     /// The file system in memory. `None`, and said so, where nothing can be mounted.
     pub(crate) fn memory() -> Option<Place> {
         let folder = folder()?;
-        let files = Arc::new(MemoryFileSystem::new(amoeba_linux::clock(), SIZE_MAX));
-        // The POSIX suite looks in as other users, too.
-        let options = MountOptions { others: true, ..MountOptions::new("programs") };
-        let mount = Mount::new(files, &folder.join("mount"), &options).expect("root can mount");
-        Some(Place { folder, kind: "memory", served: Some(Served::Memory(mount)) })
+        let served = Some(in_memory(&folder.join("mount"), false));
+        Some(Place { folder, kind: "memory", others: false, served })
     }
 
     /// The directory graph of a system of its own, by `amoeba mount`.
     pub(crate) fn graph() -> Option<Place> {
         let folder = folder()?;
         let system = System::up(&folder);
-        let pid = system.mount(&folder.join("mount"));
-        Some(Place { folder, kind: "graph", served: Some(Served::Graph(system, pid)) })
+        let pid = system.mount(&folder.join("mount"), false);
+        Some(Place { folder, kind: "graph", others: false, served: Some(Served::Graph(system, pid)) })
+    }
+
+    /// Mounts it anew for other users, too, while it is empty: then the kernel checks who may do what.
+    #[track_caller]
+    pub(crate) fn open_to_others(&mut self) {
+        self.others = true;
+        match self.served.take() {
+            Some(Served::Memory(mount)) => {
+                assert!(unmounted(mount, &self.mounted()), "somebody is at it");
+                self.served = Some(in_memory(&self.mounted(), true));
+            }
+            graph => {
+                self.served = graph;
+                self.umount();
+                self.mount();
+            }
+        }
     }
 
     /// The directory that is mounted.
@@ -100,7 +116,7 @@ impl Place {
     /// Mounts the graph again.
     #[track_caller]
     pub(crate) fn mount(&mut self) {
-        let new = self.system().mount(&self.mounted());
+        let new = self.system().mount(&self.mounted(), self.others);
         if let Some(Served::Graph(_, pid)) = &mut self.served {
             *pid = new;
         }
@@ -116,11 +132,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let unmounted = match self.served.take().expect("it is served until here") {
-            Served::Memory(mount) => {
-                let is_copied = is_copied(&self.mounted());
-                let wait = if is_copied { Duration::ZERO } else { LONG };
-                mount.unmount(wait).is_ok_and(|has_ended| has_ended || is_copied)
-            }
+            Served::Memory(mount) => unmounted(mount, &self.mounted()),
             Served::Graph(system, _) => {
                 let line = system.line(&format!("umount {}", self.mounted().display()));
                 Script::start(&self.local(), &line).finish().success()
@@ -131,6 +143,20 @@ impl Drop for Place {
             fs::remove_dir_all(&self.folder).expect("nothing is mounted there");
         }
     }
+}
+
+/// An empty file system in memory.
+fn in_memory(directory: &Path, others: bool) -> Served {
+    let files = Arc::new(MemoryFileSystem::new(amoeba_linux::clock(), SIZE_MAX));
+    let options = MountOptions { others, ..MountOptions::new("programs") };
+    Served::Memory(Mount::new(files, directory, &options).expect("root can mount"))
+}
+
+/// Unmounts what is served here: whether nobody is at it any more who was meant to be.
+fn unmounted(mount: Mount, directory: &Path) -> bool {
+    let is_copied = is_copied(directory);
+    let wait = if is_copied { Duration::ZERO } else { LONG };
+    mount.unmount(wait).is_ok_and(|has_ended| has_ended || is_copied)
 }
 
 /// Whether processes with mount name spaces of their own, such as those of a system that was started meanwhile, have a copy of this

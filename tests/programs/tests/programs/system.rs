@@ -40,10 +40,11 @@ impl System {
         sh(&self.folder, &self.line(arguments))
     }
 
-    /// Mounts the graph; the process that serves it.
+    /// Mounts the graph, perhaps for other users, too; the process that serves it.
     #[track_caller]
-    pub(crate) fn mount(&self, directory: &Path) -> i32 {
-        let said = self.amoeba(&format!("mount --allow-other --json {}", directory.display()));
+    pub(crate) fn mount(&self, directory: &Path, others: bool) -> i32 {
+        let others = if others { "--allow-other" } else { "" };
+        let said = self.amoeba(&format!("mount {others} --json {}", directory.display()));
         number(&serde_json::from_str(&said).expect("JSON was asked for"), "pid")
     }
 
