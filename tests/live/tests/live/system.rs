@@ -425,8 +425,12 @@ impl Drained {
         let drained = Drained { bytes: bytes.clone(), end };
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = from.read(&mut buffer) {
-                bytes.lock().unwrap().extend_from_slice(&buffer[..count]);
+            loop {
+                match from.read(&mut buffer) {
+                    Ok(count @ 1..) => bytes.lock().unwrap().extend_from_slice(&buffer[..count]),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Ok(_) | Err(_) => break,
+                }
             }
             drop(ended);
         });
